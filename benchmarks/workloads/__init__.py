@@ -1,0 +1,9 @@
+"""The workloads; a new family is one file here and one line below."""
+
+from benchmarks.workloads.base import Workload
+from benchmarks.workloads.bigfile import BIG_FILE
+from benchmarks.workloads.databases import DUMP, SQLITE
+from benchmarks.workloads.startup import STARTUP
+from benchmarks.workloads.tree import TREE
+
+WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in (TREE, DUMP, SQLITE, BIG_FILE, STARTUP)}

@@ -1,0 +1,3 @@
+"""A content-addressed, deduplicating, encrypted snapshot store for files and databases."""
+
+__version__ = "0.1.0"

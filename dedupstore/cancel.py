@@ -1,0 +1,30 @@
+"""Stopping long work politely: one token, asked between steps."""
+
+from __future__ import annotations
+
+import threading
+
+from dedupstore.errors import Interrupted
+
+
+class CancelToken:
+    """Set once from a signal handler or another thread; long loops call `check()`."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self.exit_code = 130
+
+    def cancel(self, *, exit_code: int = 130) -> None:
+        self.exit_code = exit_code
+        self._event.set()
+
+    @property
+    def cancelled(self) -> bool:
+        return self._event.is_set()
+
+    def check(self) -> None:
+        """Raise `Interrupted` when the work was asked to stop."""
+        if self._event.is_set():
+            error = Interrupted("stopped", why="asked to stop", hints=["run it again: what was stored is used"])
+            error.exit_code = self.exit_code
+            raise error

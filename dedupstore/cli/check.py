@@ -1,0 +1,158 @@
+"""`dedup check`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import click
+
+from dedupstore.cli import options, progress
+from dedupstore.cli.command import command
+from dedupstore.cli.errors import safe
+from dedupstore.cli.opening import repeated, with_access
+from dedupstore.cli.output import path_fields
+from dedupstore.cli.selecting import selection
+from dedupstore.cli.session import Session
+from dedupstore.errors import IntegrityError, UsageError
+from dedupstore.service import check as service
+from dedupstore.service import times
+from dedupstore.service.access import Access
+from dedupstore.units import format_bytes, format_count, format_duration, format_number, printable
+
+_ALL = "all"
+_EVERY_SOURCE = "*"
+_SHOWN = 20
+
+
+@command(
+    "check",
+    examples=["dedup check", "dedup check --read-data=5% --max-time 1h", "dedup check --restore=blog"],
+)
+@click.option("--quick", is_flag=True, help="Only listings, sizes and small objects: seconds.")
+@click.option(
+    "--read-data", metavar="[=5%|2G|all]", is_flag=False, flag_value=_ALL, default=None,
+    help="Read data, too, the longest unread first; all of it if nothing is said.",
+)  # fmt: skip
+@click.option("--max-time", metavar="TIME", default="", help="Stop reading data after 30m, 1h; the next check goes on.")
+@click.option(
+    "--restore", metavar="[=SOURCE]", is_flag=False, flag_value=_EVERY_SOURCE, default=None,
+    help="Restore the newest snapshots to nowhere and compare every file.",
+)  # fmt: skip
+@options.snapshot_option
+@click.pass_obj
+def check(
+    session: Session, quick: bool, read_data: str | None, max_time: str, restore: str | None, snapshot: str | None
+) -> int:
+    """Prove that what is stored can be restored.
+
+    Always the structure: that every file of every snapshot has all its chunks. With --read-data the chunks
+    themselves; what was read is remembered, so that 5 % a day covers everything in 20 days.
+    """
+    if quick and (read_data is not None or restore is not None):
+        raise UsageError("--quick reads no data", hints=["leave it out, or --read-data and --restore"])
+    request = service.Request(
+        quick=quick,
+        read_data=read_data,
+        max_seconds=times.duration(max_time) / 1e9 if max_time else None,
+        restore=restore is not None,
+        restore_sources=() if restore in (None, _EVERY_SOURCE) else (str(restore),),
+        snapshots=() if snapshot is None else (selection(session, snapshot=snapshot),),
+    )
+    service.check_request(request)
+    session.out.begin("check")
+    token = session.take_token()
+
+    def work(access: Access) -> service.Outcome:
+        with progress.showing(session) as listener:
+            return service.run(request, access, listener, token)
+
+    outcome = with_access(session, work)
+    _tell(session, request, outcome)
+    return outcome.exit_code
+
+
+def _tell(session: Session, request: service.Request, outcome: service.Outcome) -> None:
+    out, counts = session.out, outcome.counts
+    for name, text in _lines(request, outcome):
+        out.line(f"  {name:<8} {text}")
+    if outcome.exit_code == 0:
+        out.line(f"  ok       everything that was looked at is intact   {format_duration(outcome.seconds)}")
+    elif outcome.exit_code == 4:
+        out.complain(_damage(session, outcome))
+    else:
+        out.note(f"  {format_number(outcome.warnings, 'warning')} (exit code {outcome.exit_code})")
+    status = {0: "ok", 3: "warnings"}.get(outcome.exit_code, "failed")
+    out.finish(
+        status,
+        exit_code=outcome.exit_code,
+        counts=dataclasses.asdict(counts),
+        coverage=None if outcome.coverage is None else dataclasses.asdict(outcome.coverage),
+        complete=outcome.complete,
+        errors=outcome.errors,
+        warnings=outcome.warnings,
+        damage={
+            "chunks": outcome.damaged_chunks,
+            "files": outcome.damaged_total,
+            "snapshots": list(outcome.damaged_snapshots),
+            "paths": [
+                {
+                    **path_fields(hit.path),
+                    "source": safe(hit.source),
+                    "host": safe(hit.host),
+                    "directory": hit.directory,
+                    "snapshots": list(hit.snapshots),
+                    "newest_intact": hit.newest_intact,
+                }
+                for hit in outcome.damaged_paths
+            ],
+        },
+    )
+
+
+def _lines(request: service.Request, outcome: service.Outcome) -> list[tuple[str, str]]:
+    counts = outcome.counts
+    if request.quick:
+        lines = [("checked", f"{format_number(counts.packs, 'pack')}: their presence and size")]
+    else:
+        text = f"{format_number(counts.snapshots, 'snapshot')}, {format_count(counts.directories)} directories, "
+        text += f"{format_number(counts.files, 'file')}, {format_number(counts.packs, 'pack')}"
+        lines = [("checked", text)]
+    if request.read_data is not None:
+        text = f"{format_bytes(counts.bytes_read)} in {format_number(counts.packs_read, 'pack')}, "
+        text += f"{format_number(counts.chunks, 'chunk')} hashed again"
+        lines.append(("read", text if outcome.complete else f"{text}; time ran out, the next check goes on"))
+    if request.restore:
+        text = f"{format_number(counts.restored_files, 'file')}, {format_bytes(counts.restored_bytes)} of "
+        lines.append(("restored", f"{text}{format_number(counts.restored_snapshots, 'snapshot')}, to nowhere"))
+    coverage = outcome.coverage
+    if coverage is not None and coverage.bytes_total:
+        share = 100 * coverage.bytes_recent // coverage.bytes_total
+        lines.append(("covered", f"{share} % of all data was read in the last {coverage.days} days"))
+    return lines
+
+
+def _damage(session: Session, outcome: service.Outcome) -> IntegrityError:
+    where = repeated(session)
+    if not outcome.damaged_total:
+        return IntegrityError(
+            f"{format_number(outcome.errors, 'error')} in the repository",
+            why="no file of a snapshot is known to be hit; the findings above name the objects",
+            hints=[f"dedup repair index{where}", f"dedup check{where} --read-data"],
+        )
+    whole = sum(hit.newest_intact is True for hit in outcome.damaged_paths)
+    for hit in outcome.damaged_paths[:_SHOWN]:
+        newest = {True: "; the newest copy is intact", False: "; the newest copy, too", None: ""}[hit.newest_intact]
+        session.out.line(
+            f"  hit      {printable(hit.path) or 'the whole snapshot'} in {format_number(len(hit.snapshots), 'snapshot')} of {safe(hit.source)}{newest}"
+        )
+    if outcome.damaged_total > _SHOWN:
+        session.out.line(f"           and {format_count(outcome.damaged_total - _SHOWN)} more")
+    return IntegrityError(
+        f"{format_number(outcome.damaged_chunks, 'chunk')} damaged or missing",
+        why=f"{format_number(outcome.damaged_total, 'file')} in {format_number(len(outcome.damaged_snapshots), 'snapshot')} "
+        f"cannot be restored from there; of {format_count(whole)} of them the newest copy is intact",
+        hints=[
+            "all other files restore: do not delete anything",
+            f"a new snapshot stores what still exists: dedup snapshot{where} --force PATH",
+        ],
+    )

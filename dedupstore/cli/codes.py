@@ -1,0 +1,206 @@
+"""One paragraph for every code an error or a finding can carry. The first sentence stands in the list.
+
+A test reads the codes from the source and asks for a page for each.
+"""
+
+from __future__ import annotations
+
+PAGES: dict[str, str] = {
+    "cache.damaged": "The local index contradicts itself. It is only a copy of what the repository says: it is "
+    "dropped and built again, and no data is lost.",
+    "cache.dropped": "The local cache broke while it was used and was set aside. It is only a copy of what the "
+    "repository says; the work was started over without it.",
+    "cache.failed": "The local cache cannot be used. It holds nothing that the repository does not hold; check "
+    "the disk and the rights of the cache directory (DEDUP_CACHE_DIR), or remove the directory.",
+    "cache.temporary": "The local cache could not be used, so a temporary one was made for this run. The next "
+    "run pays for that with time; see the rights of the cache directory (DEDUP_CACHE_DIR).",
+    "check.cache_rebuilt": "The index on this machine did not say what the repository says. It was only a copy "
+    "and is built anew; no data is lost.",
+    "check.config_damaged": "The configuration of the repository is damaged or was swapped. Nothing can be "
+    "opened without it; restore the object from a copy of the repository.",
+    "check.damaged": "Stored data is damaged. The check names the snapshots and files that are hit; everything "
+    "else restores. Do not delete anything: `dedup repair` can often mend it, from a replica or from files that "
+    "still exist.",
+    "check.foreign_object": "Something lies in the repository that does not belong there. It is not used; "
+    "whoever put it there should take it away.",
+    "check.format": "The object that says that this is a repository is damaged. Its data can still be there; do "
+    "not delete anything.",
+    "check.index_contradicts": "The index describes a pack differently than the pack itself. The pack is the "
+    "truth: `dedup repair index` describes it again.",
+    "check.index_incomplete": "Index segments are lost, so files cannot be found although their data is there. "
+    "`dedup repair index` brings them back.",
+    "check.key_damaged": "A key slot is damaged. Other slots still open the repository; remove it with `dedup "
+    "key remove` and add another.",
+    "check.listing_incomplete": "A listing lacks its first or last mark. An unmounted disk, a failing proxy or "
+    "a lost object: look at the storage first; `dedup repair index` puts lost marks back.",
+    "check.no_key": "No key slot opens what is written today. Put one back from the recovery kit, with `dedup "
+    "key add --kit FILE`, while this machine can still do it.",
+    "check.pack_damaged": "A pack is not what was written. The check names the files that are hit; everything "
+    "else restores.",
+    "check.pack_missing": "A pack that is needed is gone. The check names the files that are hit; put the "
+    "object back from a copy of the repository, or take a new snapshot with --force.",
+    "check.pack_renamed": "A pack has another name than the one it was stored under. It is found by its old "
+    "name only; rename it back.",
+    "check.pack_size": "A pack is longer or shorter than it was written. It was cut or overwritten; see which "
+    "files are hit with `dedup check --read-data`.",
+    "check.pack_unindexed": "Packs are not in the index yet, because a run was stopped. The next snapshot takes "
+    "them up; nothing needs to be done.",
+    "check.packs_removed": "The index still names packs that were pruned. That is ordinary after a prune.",
+    "check.plan_damaged": "The record of a prune is damaged. Nothing it condemned is deleted by it; run the "
+    "prune again.",
+    "check.plan_open": "A prune waits to delete what it condemned. It goes on once its waiting time is over.",
+    "check.restore_failed": "A snapshot cannot be restored. The findings above say why; older or newer ones may "
+    "be whole.",
+    "check.root_missing": "The record of a snapshot is missing. Its marker says that it was complete: put the "
+    "object back from a copy of the repository.",
+    "check.segment_damaged": "An index segment cannot be read, and packs are described by no other. `dedup "
+    "repair index` describes them again from the packs themselves.",
+    "check.segment_superseded": "An index segment cannot be read, and does no harm. Others say all that it said.",
+    "check.segments_disagree": "Two index segments describe one pack differently. `dedup repair index` asks the "
+    "pack itself.",
+    "check.snapshot_damaged": "The record of a snapshot is damaged. It cannot be restored; others can.",
+    "check.uncommitted": "A run was stopped before its snapshot was complete. What it stored is used by the next run.",
+    "check.unstable_read": "Storage gave different bytes for one object, and the right ones at the second try. "
+    "Look at the memory, the cable and the disk.",
+    "config.secret_in_url": "Credentials do not belong in a repository URL. A URL shows up in process lists, "
+    "logs and shell history; use the environment, a profile or a secret file.",
+    "config.secret_reference": "A secret must be given as a reference. Write file:PATH, env:NAME, "
+    "command:COMMAND, systemd:NAME or keyring:NAME; a secret itself never stands in the configuration.",
+    "config.unknown_scheme": "The repository URL begins with an unknown scheme. A directory whose name looks "
+    "like a URL is written ./NAME.",
+    "config.unsupported_scheme": "This version cannot use that kind of storage yet. A newer one may.",
+    "failed": "The operation failed. The message says what is known; run it again with -vv for more.",
+    "file.attributes_too_large": "A file has more extended attributes than are stored. The file is stored "
+    "without them.",
+    "file.attributes_unreadable": "The extended attributes of a file could not be read. Its content is stored; "
+    "the attributes are not.",
+    "file.changed_while_reading": "A file changed while it was read. What was read is stored and may mix old "
+    "and new content; for databases use a dump or a file system snapshot.",
+    "file.endless": "A file is made up as it is read and does not end, as some under /proc and /sys do. It is "
+    "left out; exclude it to silence the warning.",
+    "file.failed": "One file could not be stored. The snapshot has everything else; the exit code is 3.",
+    "file.unreadable": "A file could not be read and is missing from the snapshot. Give the program the right "
+    "to read it (root, or CAP_DAC_READ_SEARCH), or exclude it.",
+    "file.vanished": "A file was listed and then gone. That is ordinary on a living system; the snapshot has "
+    "everything else.",
+    "help.no_such_code": "There is no such code. `dedup help code` lists all.",
+    "internal": "Something happened that nobody expected: a bug in dedup. A report was written to a file that "
+    "holds no secrets; please send it.",
+    "interrupted": "The run was stopped by a signal. What was stored stays, and the next run uses it.",
+    "key.kit_not_saved": "The recovery kit could not be saved to the current directory. The repository was "
+    "created; print the kit with `dedup key kit`.",
+    "key.kit_outdated": "The recovery kit was printed before the keys were rotated. It no longer opens the "
+    "repository; print a new one with `dedup key kit`.",
+    "key.not_found": "There is no key slot with that id. `dedup key list` shows the ones there are.",
+    "local.unsafe_directory": "A local directory could be changed by others. Whoever can swap these files can "
+    "make the program forget what it has seen; the message names the command that puts it right.",
+    "nothing_matches": "No snapshot, path or object answers the question. Look with `dedup snapshots` and `dedup ls`.",
+    "refused": "Refused for safety; nothing was changed. The message says what stands in the way.",
+    "refused.last_slot": "The last key slot cannot be removed. Without it nobody could open the repository "
+    "again; add another first with `dedup key add`.",
+    "refused.not_confirmed": "The plan was not agreed to, so nothing was changed. Add --yes where nobody can be asked.",
+    "refused.test_only_cost": "The key slot was made at a cost meant for tests. Such a passphrase is guessed "
+    "quickly; make the slot anew.",
+    "repair.pack_unreadable": "A pack cannot be described, because its end cannot be read. `dedup check` names "
+    "the files that are hit.",
+    "repair.segment_contradicts": "An index segment describes a pack differently than the pack itself. The pack "
+    "is right, and is described again.",
+    "repair.segment_damaged": "An index segment cannot be read. What it said is said again by a new one; the "
+    "old one does no harm.",
+    "repair.sentinel": "The mark at an end of a listing was missing and is put back. Without it a complete "
+    "listing cannot be told from a cut one.",
+    "repo.config_conflict": "The repository has two configurations with one number. Two clients changed it at "
+    "the same moment, or storage added one; nothing is done until someone has looked.",
+    "repo.corrupt_chunk": "A chunk is not what its name says. `dedup check` names the files it belongs to; "
+    "`dedup repair` tries to mend it.",
+    "repo.corrupt_object": "An object of the repository fails authentication: it was damaged, or swapped for "
+    "another. `dedup check` shows what is affected.",
+    "repo.exists": "There is something at that place already, a repository or other files. Nothing was changed; "
+    "choose another place.",
+    "repo.failed": "There is trouble with the repository as a whole. The message says which; `dedup check` tells more.",
+    "repo.foreign_slot": "The key slot belongs to another repository. Someone or something copied it here.",
+    "repo.missing_chunk": "A chunk that a snapshot needs is not there. `dedup check` names the files; a new "
+    "snapshot of the same data stores it again.",
+    "repo.no_slots": "The repository has no key slot, so no passphrase can open it. Put one back from the "
+    "recovery kit.",
+    "repo.not_a_slot": "A file under keys/ is no key slot. It was damaged or put there by something else.",
+    "repo.not_found": "There is no repository at that place. If it is a disk, is it mounted? To make one: "
+    "`dedup init -r URL`.",
+    "repo.old_key": "The key is of an earlier epoch. It was made before the keys were rotated; use one made after it.",
+    "repo.slot_cost": "The cost of a key slot is outside the allowed range. Storage must not choose how much "
+    "memory and time this program spends, so the slot is refused.",
+    "repo.too_new": "The repository was written by a newer dedup, or uses a feature this one does not know. "
+    "Install a newer version.",
+    "repo.unknown_epoch": "There is no key for the epoch in which something was written. A key that was removed "
+    "does not open what came after it.",
+    "repo.wrong_passphrase": "No key slot opens with that passphrase. A wrong passphrase and an altered slot "
+    "look the same, on purpose; `dedup key list` shows the slots.",
+    "restore.chunk_damaged": "Stored content of a file is damaged or missing, so the file was not restored. "
+    "Other snapshots may hold a good copy; `dedup check` tells which.",
+    "restore.directory_damaged": "A stored directory is damaged, so what is below it was not restored. Other "
+    "snapshots may hold a good copy; `dedup check` tells which.",
+    "restore.link_lost": "A hard link was not restored because the file it is another name of was not. See the "
+    "finding about that file.",
+    "restore.no_origin": "The snapshot does not record where that came from, so it cannot be restored in place. "
+    "Add --to DIR.",
+    "restore.not_written": "One file could not be written to the target and was left out. The rest was "
+    "restored; the message says why.",
+    "restore.path_not_found": "The path is not in that snapshot. Paths are those that `dedup ls` shows, "
+    "beginning with the last name of what was stored.",
+    "secret.command_failed": "The command that gives a secret failed, could not be started, or did not finish. "
+    "It is run without a shell and reads nothing from standard input; try it by hand.",
+    "secret.empty": "A secret is empty. An empty passphrase protects nothing.",
+    "secret.file_group_readable": "The group of a secret file can read it. It is used all the same; make it "
+    "private with chmod 600.",
+    "secret.file_not_private": "A secret file can be read by everybody or changed by others. It is not used "
+    "until that is put right; the message names the command. Files under /run/secrets and /run/credentials are "
+    "exempt.",
+    "secret.not_text": "A secret is not UTF-8 text. Passphrases are text, so that they can be typed on any keyboard.",
+    "secret.too_long": "A secret is longer than 64 KiB. It is surely not what you meant to give.",
+    "secret.unreadable": "The file or descriptor of a secret cannot be read. Check the path and the rights.",
+    "secret.unset": "A variable or credential that should hold a secret is not set. The message says how to set it.",
+    "snapshot.chunks_lost": "Data the snapshot uses disappeared while it ran, so it was not committed. Run it "
+    "again: it stores the data anew.",
+    "snapshot.none_before": "No snapshot is as old as the time asked for. The message names the oldest one; ask "
+    "for a later time.",
+    "snapshot.not_found": "No snapshot answers to that id, tag or source. `dedup snapshots` lists them.",
+    "snapshot.path_not_found": "The path is not in that snapshot. Paths are those that `dedup ls` shows, "
+    "beginning with the last name of what was stored.",
+    "snapshot.unreadable": "A snapshot exists whose record cannot be read. The others are not hit; `dedup "
+    "check` tells more.",
+    "source.command_failed": "The command that gives the data failed. No snapshot was made of half of its "
+    "output; run the command by hand to see why.",
+    "source.command_not_started": "The command that gives the data could not be started. Is it installed, and "
+    "in the PATH?",
+    "source.failed": "The source as a whole could not be read. No snapshot was made.",
+    "source.no_root": "A path to store does not exist or cannot be read. Is the disk mounted? No snapshot was made.",
+    "store.bad_key": "Something in the repository has a name that no object may have. It is not used.",
+    "store.conflict": "Another object has the name of one to be written. That is damage, or something else "
+    "writes into the repository; see `dedup check`.",
+    "store.failed": "Storage failed or refused, after retries. What was stored before stays and is used by the "
+    "next run.",
+    "store.full": "Storage is full. `dedup prune` frees what no snapshot needs; what was stored before stays.",
+    "store.incomplete_listing": "A listing lacks its first or last mark: an unmounted disk, a failing proxy, a "
+    "lost page. Nothing is concluded from it; try again when storage is well.",
+    "store.not_empty": "A repository is only created in a new or an empty directory. Name another.",
+    "store.object_not_found": "An object that should be there is not. `dedup check` shows what is affected.",
+    "store.permission": "Storage does not allow it. Check who owns the directory and as whom the program runs.",
+    "store.read_only": "Storage can be read but not written. Is it mounted read-only?",
+    "store.short_object": "An object is shorter than it must be. It was damaged or cut; `dedup check` shows "
+    "what is affected.",
+    "target.busy": "Another restore writes into the same directory. Wait for it, or choose another directory.",
+    "target.failed": "A restore could not write its target: a full disk, missing rights. What was restored "
+    "before stays.",
+    "usage": "The call cannot be carried out as it was written. See `dedup COMMAND --help`.",
+    "usage.ambiguous_time": "A date such as 03/04/26 is read in two ways. Write it as 2026-04-03.",
+    "usage.empty_passphrase": "The passphrase is empty. It would protect nothing.",
+    "usage.no_input": "A question had to be asked and nobody is there to answer. Give the answer by an option; "
+    "--yes agrees to a plan.",
+    "usage.no_passphrase": "A passphrase is needed and nobody can be asked. Set DEDUP_PASSPHRASE_FILE, "
+    "DEDUP_PASSPHRASE_COMMAND or DEDUP_PASSPHRASE_FD.",
+    "usage.no_repository": "No repository was named. Add -r URL, or set DEDUP_REPO.",
+    "usage.passphrase_encoding": "The passphrase is not valid UTF-8. Set the locale of the terminal to UTF-8.",
+    "usage.recovery_key": "That is no valid recovery key: a word or letter differs from the paper.",
+    "usage.recovery_kit": "That is no recovery kit, or it was altered. Compare it with the printed page.",
+    "usage.time": "That is no time. Write 2026-11-20, 2026-11-20 03:00, yesterday 18:00, 2h ago or now.",
+}

@@ -1,0 +1,218 @@
+"""`dedup key`: passphrases, key files, recovery keys and the recovery kit."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import click
+
+from dedupstore.cli import prompts
+from dedupstore.cli.command import group
+from dedupstore.cli.creating import read_kit, write_private
+from dedupstore.cli.errors import safe
+from dedupstore.cli.opening import repeated, with_access, with_credential
+from dedupstore.cli.session import Session
+from dedupstore.errors import Refused, UsageError
+from dedupstore.service import access as opening
+from dedupstore.service import keys as service
+from dedupstore.service import secrets
+from dedupstore.service.access import Access, Credential
+from dedupstore.units import format_number
+
+_SHORT = 8
+
+
+@group("key", examples=["dedup key list", "dedup key add", "dedup key kit > kit.txt"])
+def key() -> None:
+    """Add, list and remove what opens a repository; the recovery kit.
+
+    Instead of a passphrase, DEDUP_KEY_FILE or DEDUP_RECOVERY_KEY_FILE may name a file that opens the repository.
+    """
+
+
+@key.command("list", examples=["dedup key list"])
+@click.pass_obj
+def list_(session: Session) -> None:
+    """List what opens the repository."""
+    found = with_access(session, service.list_keys)
+    out = session.out
+    out.document({"keys": [_fields(session, row) for row in found]})
+    out.table(
+        ("ID", "OPENED BY", "LABEL", "MADE", "STATE"),
+        [
+            (
+                row.id[:_SHORT],
+                row.kind,
+                safe(row.label or ""),
+                out.minute(row.created_ns),
+                {True: "in use", False: "of an earlier epoch", None: "altered"}[row.current],
+            )
+            for row in found
+        ],
+    )
+
+
+@key.command(
+    "add",
+    examples=["dedup key add --label laptop", "dedup key add --key-file /etc/dedup/key", "dedup key add --kit kit.txt"],
+)
+@click.option("--label", metavar="TEXT", default="", help="What to call it.")
+@click.option("--key-file", metavar="FILE", default="", help="Add a file of random bytes instead of a passphrase.")
+@click.option("--recovery", is_flag=True, help="Add a new recovery key, and print it with its kit.")
+@click.option(
+    "--kit", "kit_path", metavar="FILE", default="", help="Put back the key of a recovery kit; - reads it from stdin."
+)
+@click.option("--kdf", type=click.Choice(("default", "strong")), default="default", help="What a guess costs.")
+@click.option("--insecure-test-kdf", is_flag=True, hidden=True)
+@click.pass_obj
+def add(
+    session: Session, label: str, key_file: str, recovery: bool, kit_path: str, kdf: str, insecure_test_kdf: bool
+) -> None:
+    """Add another way to open the repository: a passphrase, a key file, a recovery key.
+
+    The new passphrase is asked for, or taken from DEDUP_NEW_PASSPHRASE or DEDUP_NEW_PASSPHRASE_FILE, _COMMAND, _FD.
+    """
+    if sum((bool(key_file), recovery, bool(kit_path))) > 1:
+        raise UsageError("--key-file, --recovery and --kit exclude one another", hints=["choose one"])
+    if insecure_test_kdf and not opening.weak_keys_allowed(session.environ):
+        raise UsageError("--insecure-test-kdf is for the tests of dedup", hints=["leave it out"])
+    if kit_path:
+        _import(session, kit_path)
+        return
+    if recovery:
+        _show_kit(
+            session,
+            with_access(session, lambda access: service.add_recovery_key(access, label=label or "recovery key")),
+        )
+        return
+    new: list[Credential] = []
+
+    def work(access: Access) -> service.Added:
+        # Asked once, and only when the repository has been opened by what is there already.
+        if not new:
+            service.list_keys(access)
+            new.append(_new_credential(session, key_file))
+        return service.add_key(access, new[0], label=label, strong=kdf == "strong", weak=insecure_test_kdf)
+
+    added = with_access(session, work)
+    session.out.document({"key": _fields(session, added.key)})
+    session.out.line(f"  added    {added.key.kind} {added.key.id[:_SHORT]} {safe(label)}".rstrip())
+
+
+@key.command("remove", examples=["dedup key remove 4kq2m8r0"])
+@click.argument("identifier", metavar="ID")
+@click.pass_obj
+def remove(session: Session, identifier: str) -> None:
+    """Remove one way to open the repository; never the last.
+
+    Who has copied the key's object from storage before can still use it.
+    """
+    if not prompts.confirm(session, f"Remove the key {identifier}?"):
+        raise Refused(
+            "not confirmed", why="nothing was changed", hints=["add --yes to agree"], code="refused.not_confirmed"
+        )
+    removed = with_access(session, lambda access: service.remove_key(access, identifier))
+    session.out.document({"removed": _fields(session, removed)})
+    session.out.line(f"  removed  {removed.kind} {removed.id[:_SHORT]} {safe(removed.label or '')}".rstrip())
+
+
+@key.command("kit", examples=["dedup key kit", "dedup key kit --out kit.txt", "dedup key kit --recovery --out kit.txt"])
+@click.option("--out", "path", metavar="FILE", default="", help="Write it to a new file, readable by you only.")
+@click.option(
+    "--recovery", is_flag=True, help="Make a recovery key and print it on the kit: whoever holds it can read all."
+)
+@click.pass_obj
+def kit(session: Session, path: str, recovery: bool) -> None:
+    """Print the recovery kit: with it the repository opens again when its own keys are lost.
+
+    It needs the passphrase, too, unless it was made with --recovery.
+    """
+    if recovery:
+        _show_kit(session, with_access(session, service.add_recovery_key), path)
+        return
+    text = with_access(session, service.kit)
+    session.out.document({"kit": text, "saved": path or None})
+    _deliver(session, text, path)
+
+
+@key.command("verify-recovery", examples=["dedup key verify-recovery kit.txt"])
+@click.argument("path", metavar="FILE")
+@click.option("--offline", is_flag=True, help="Only unwrap the key; do not look at the repository.")
+@click.pass_obj
+def verify_recovery(session: Session, path: str, offline: bool) -> None:
+    """Prove that a recovery kit opens the repository, by opening it with nothing else."""
+    text = read_kit(path)
+    needed = service.needed_for(text)
+    url = None if offline else session.repository_url() or service.kit_location(text)
+    if url is not None:
+        opening.require_repository(url)
+    allow_weak = opening.weak_keys_allowed(session.environ)
+
+    def work(credential: Credential | None) -> service.Verified:
+        return service.verify_kit(text, credential, url, allow_weak=allow_weak)
+
+    found = with_credential(session, work) if needed else work(None)
+    out = session.out
+    out.document(dataclasses.asdict(found))
+    out.line(f"  kit      of repository {found.repository[:4]}-{found.repository[4:8]}, key {found.slot[:_SHORT]}")
+    how = f"opened by its {found.kind}" if needed else "opened by the recovery key printed on it"
+    out.line(f"  unwrapped: {how}")
+    if found.snapshots is not None:
+        out.line(
+            f"  proven   it opens the repository as it is today: {format_number(found.snapshots, 'snapshot')} can be read"
+        )
+
+
+def _new_credential(session: Session, key_file: str) -> Credential:
+    if key_file:
+        found = secrets.key_file({"DEDUP_KEY_FILE": key_file})
+        assert found is not None
+        session.out.findings(found.findings)
+        return Credential(key_file=found.value)
+    return Credential(passphrase=prompts.added_passphrase(session))
+
+
+def _import(session: Session, path: str) -> None:
+    url = session.require_repository_url()
+    slot = service.import_kit(url, read_kit(path))
+    session.out.document({"key": {"id": slot}})
+    session.out.line(f"  added    the key {slot[:_SHORT]} of the recovery kit")
+    session.out.note(f"  next: dedup snapshots{repeated(session)}")
+
+
+def _show_kit(session: Session, added: service.Added, path: str = "") -> None:
+    out = session.out
+    # Asked for on purpose: this is the one moment at which the key is shown.
+    document: dict[str, object] = {"key": _fields(session, added.key), "saved": path or None}
+    if not path:
+        document |= {"recovery_key": added.recovery_key, "kit": added.kit}
+    out.document(document)
+    _deliver(session, added.kit, path)
+    out.note("  it opens the repository without the passphrase: keep it as you keep a passport")
+
+
+def _deliver(session: Session, text: str, path: str) -> None:
+    if not path:
+        session.out.line(text.rstrip())
+        return
+    try:
+        write_private(path, text)
+    except FileExistsError:
+        raise Refused(
+            f"{path} exists already", why="a recovery kit replaces no file", hints=["choose another name"]
+        ) from None
+    except OSError as error:
+        raise UsageError(f"cannot write {path}", why=error.strerror or "") from error
+    session.out.line(f"  saved    recovery kit to {path}   <- print it, keep it away from this machine")
+
+
+def _fields(session: Session, row: service.KeyInfo) -> dict[str, object]:
+    return {
+        "id": row.id,
+        "kind": row.kind,
+        "label": None if row.label is None else safe(row.label),
+        "created": session.out.timestamp(row.created_ns),
+        "memory_kib": row.memory_kib,
+        "iterations": row.iterations,
+        "current": row.current,
+    }

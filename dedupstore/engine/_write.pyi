@@ -1,0 +1,3 @@
+from dedupstore.engine.small_writes import SmallFile
+
+def write_files(batch: list[SmallFile], /) -> list[int]: ...

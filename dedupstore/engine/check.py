@@ -1,0 +1,56 @@
+"""Is everything there, and is it what was stored: runs the checks of `checks/` over one repository.
+
+A check takes no lock, writes nothing to the store, and may run beside snapshots and prune.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dedupstore.cancel import CancelToken
+from dedupstore.engine.check_options import CheckOptions, CheckReport
+from dedupstore.engine.check_session import Session
+from dedupstore.engine.checks import CHECKS
+from dedupstore.engine.checks.base import Check
+from dedupstore.events import Listener
+from dedupstore.repo.repository import Repository
+
+
+def check_repository(
+    repository: Repository,
+    options: CheckOptions,
+    *,
+    listener: Listener,
+    cancel: CancelToken,
+    checks: Sequence[Check] = CHECKS,
+) -> CheckReport:
+    """Check a repository. Damage is in the report; what raises is trouble that says nothing about the data.
+
+    Raises StoreMissing for a store that is gone, StoreError for one that stops answering, Interrupted when asked to
+    stop: what was verified by then is remembered.
+    """
+    clock = repository.clock
+    began = clock.monotonic()
+    session = Session(repository, options, listener, cancel)
+    seconds = {"look": clock.monotonic() - began}
+    try:
+        for check in checks:
+            if not options.includes(check.level):
+                continue
+            started = clock.monotonic()
+            for finding in check.run(session):
+                session.report(finding)
+            seconds[check.name] = clock.monotonic() - started
+    finally:
+        session.close()
+    return CheckReport(
+        counts=session.counts,
+        findings=tuple(session.findings),
+        errors=session.severities["error"],
+        warnings=session.severities["warning"],
+        notes=session.severities["note"],
+        damage=session.damage,
+        coverage=session.coverage,
+        complete=session.complete,
+        seconds=seconds,
+    )

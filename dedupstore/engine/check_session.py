@@ -1,0 +1,253 @@
+"""What all checks of one run share: the inventory, the index they judge by, verdicts, counts and findings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from dedupstore.cancel import CancelToken
+from dedupstore.codec.hashing import digest
+from dedupstore.engine.check_options import CheckOptions, Counts, Coverage, Damage, Level
+from dedupstore.engine.health import Health
+from dedupstore.engine.inventory import Inventory, take_inventory, twice
+from dedupstore.errors import CorruptObject, DedupError, IntegrityError, ObjectNotFound, StoreError, StoreMissing
+from dedupstore.events import Finding, Listener, Progress
+from dedupstore.repo import layout
+from dedupstore.repo.gcplan import read_condemned
+from dedupstore.repo.index import Index, PackRow
+from dedupstore.repo.lmdb_index import LmdbIndex, temporary_index
+from dedupstore.repo.pack import PackName, read_directory
+from dedupstore.repo.reader import ChunkReader
+from dedupstore.repo.repository import Repository
+from dedupstore.repo.segment import PackFacts, decode_segment
+from dedupstore.repo.view import complete
+from dedupstore.types import PackId, SegmentId
+
+MAX_FINDINGS = 10_000
+
+
+class Description(NamedTuple):
+    """What a segment, or a pack itself, says of a pack: as hashes, because there may be many."""
+
+    facts: bytes
+    directory: bytes
+    """Empty when the segment does not repeat the directory."""
+
+    @classmethod
+    def of(cls, fact: PackFacts) -> Description:
+        numbers = b"%d %d %d %d " % (fact.kind, fact.units, fact.size, fact.epoch)
+        directory = digest([fact.directory])[:16] if fact.repeated else b""
+        return cls(digest([numbers, fact.salt])[:16], directory)
+
+    def agrees(self, other: Description) -> bool:
+        """No contradiction: what one does not say, the other may say as it likes."""
+        silent = not self.directory or not other.directory
+        return self.facts == other.facts and (silent or self.directory == other.directory)
+
+
+class Session:
+    """One run of a check over one repository. Used by one thread."""
+
+    def __init__(self, repository: Repository, options: CheckOptions, listener: Listener, cancel: CancelToken) -> None:
+        self.repository = repository
+        self.options = options
+        self.listener = listener
+        self.cancel = cancel
+        self.counts = Counts()
+        self.progress = Progress(phase="check")
+        self.findings: list[Finding] = []
+        self.severities = {"error": 0, "warning": 0, "note": 0}
+        self.damage = Damage()
+        self.coverage: Coverage | None = None
+        self.complete = True
+        self.inventory: Inventory
+        self.condemned: frozenset[PackId]
+        self.damaged_segments: list[str]
+        self.described: dict[PackId, Description] | None
+        """What segments say of each pack; None when the segments themselves were not read."""
+
+        self.contradictions: set[PackId]
+        self.damaged_blocks: dict[PackId, set[int]] = {}
+        self.unreadable: set[PackId] = set()
+        self.index: Index
+        self.health: Health
+        self.reader: ChunkReader
+        self._temporary: LmdbIndex | None = None
+        self.look()
+
+    def close(self) -> None:
+        if self._temporary is not None:
+            self._temporary.close()
+            self._temporary = None
+
+    # Looking
+
+    def look(self, *, trust_cache: bool = True, with_orphans: bool = False) -> None:
+        """List the store (again) and choose the index to judge by.
+
+        This machine's index is used while it says what the listed segments say. `with_orphans`: also index packs that
+        only their own trailers describe, to tell lost index from lost data.
+        """
+        store = self.repository.store
+        self.inventory = take_inventory(store)
+        self.condemned = self._read_condemned()
+        segments = {layout.parse_segment_key(key): key for key in self.inventory.segments}
+        cached = self.repository.index
+        known = cached.segments()
+        self.damaged_segments = []
+        self.described = None
+        self.contradictions = set()
+        read_all = self.options.includes(Level.STRUCTURE) or not known <= segments.keys() or not trust_cache
+        fresh = None if trust_cache else self._new_index()
+        described: dict[PackId, Description] = {}
+        for segment, key in segments.items():
+            self.cancel.check()
+            if read_all or segment not in known:
+                self._learn(segment, key, described, [index for index in (cached, fresh) if index is not None])
+        if read_all:
+            self.described = described
+            if fresh is None and any(row.id not in described for row in self._rows_present(cached)):
+                # It knows packs from segments that are gone: another machine would not find them.
+                fresh = self._new_index()
+                for segment, key in segments.items():
+                    self._learn(segment, key, described, [fresh])
+        if with_orphans:
+            fresh = fresh or self._new_index()
+            self._index_orphans(fresh, described)
+        self._use(fresh or cached)
+
+    @property
+    def judges_by_cache(self) -> bool:
+        return self._temporary is None
+
+    def present(self) -> list[PackRow]:
+        """Indexed packs that are listed with the right size, by number."""
+        return self._rows_present(self.index)
+
+    def orphans(self) -> list[tuple[PackName, int]]:
+        """Listed packs that no readable segment describes."""
+        known = {row.id for row in self.index.packs()} if self.described is None else self.described.keys()
+        return [entry for pack, entry in self.inventory.packs.items() if pack not in known]
+
+    def facts_of(self, pack: PackId) -> PackFacts | None:
+        """What a segment says of one pack; reads segments until it is found."""
+        for key in self.inventory.segments:
+            try:
+                facts = decode_segment(self.repository.keyring, key, self.repository.store.get(key))
+            except (IntegrityError, StoreError):
+                continue
+            for fact in facts:
+                if fact.id == pack:
+                    # The segment may leave the directory to the pack; its row is enough to read the trailer by.
+                    return complete(self.repository.store, self.repository.keyring, fact)
+        return None
+
+    def cached_number(self, row: PackRow) -> int | None:
+        """The number of a pack in this machine's index, where verification times are kept."""
+        return row.no if self.judges_by_cache else self.repository.index.pack_no(row.id)
+
+    def pruned_since(self) -> bool:
+        """Whether a prune was planned or carried out after the inventory: then what is gone may be gone on purpose."""
+        rows = layout.list_complete(self.repository.store, layout.GC)
+        kinds = [layout.parse_gc_key(row.key)[0] for row in rows]
+        return kinds.count("done") > self.inventory.removals or any(
+            row.key not in self.inventory.plans for row, kind in zip(rows, kinds, strict=True) if kind == "plan"
+        )
+
+    # Telling
+
+    def report(self, finding: Finding) -> None:
+        self.severities[finding.severity] += 1
+        self.progress.errors = self.severities["error"]
+        if len(self.findings) < MAX_FINDINGS:
+            self.findings.append(finding)
+        self.listener.finding(finding)
+
+    def mark_damaged(self, row: PackRow, blocks: Iterable[int]) -> None:
+        """Remember blocks that cannot be read."""
+        numbers = set(blocks)
+        self.damaged_blocks.setdefault(row.id, set()).update(numbers)
+        self.health.mark_damaged(row.no, numbers)
+
+    def mark_unreadable(self, row: PackRow) -> None:
+        """Remember a pack of which nothing can be read."""
+        self.unreadable.add(row.id)
+        self.health.mark_lost(row.no)
+
+    def step(self, phase: str) -> None:
+        self.progress.phase = phase
+        self.listener.progress(self.progress)
+
+    def get(self, key: str) -> bytes:
+        """A small object, asked for twice before it counts as unreadable."""
+        return twice(lambda: self.repository.store.get(key))
+
+    # Parts of looking
+
+    def _read_condemned(self) -> frozenset[PackId]:
+        condemned: set[PackId] = set()
+        for key in self.inventory.plans:
+            try:
+                condemned |= read_condemned(self.repository.store, self.repository.keyring, [key])
+            except DedupError:
+                # Told by the check of plans; here it only decides how a missing pack is called.
+                continue
+        return frozenset(condemned)
+
+    def _learn(
+        self, segment: SegmentId, key: str, described: dict[PackId, Description], indexes: Iterable[Index]
+    ) -> None:
+        store, keyring = self.repository.store, self.repository.keyring
+        try:
+            facts = twice(lambda: decode_segment(keyring, key, store.get(key)))
+            for fact in facts:
+                said = Description.of(fact)
+                if not described.setdefault(fact.id, said).agrees(said):
+                    self.contradictions.add(fact.id)
+            for index in indexes:
+                if segment not in index.segments():
+                    # Small packs' directories are in the packs alone: read only for an index that lacks them.
+                    index.apply(segment, twice(lambda: [complete(store, keyring, fact) for fact in facts]))
+        except (CorruptObject, ObjectNotFound, StoreError) as exc:
+            if isinstance(exc, StoreMissing):
+                raise
+            if key not in self.damaged_segments:
+                self.damaged_segments.append(key)
+
+    def _rows_present(self, index: Index) -> list[PackRow]:
+        listed = self.inventory.packs
+        return [row for row in index.packs() if listed.get(row.id) == (row.name, row.size)]
+
+    def _index_orphans(self, index: Index, described: dict[PackId, Description]) -> None:
+        store, keyring = self.repository.store, self.repository.keyring
+        for pack, (name, size) in self.inventory.packs.items():
+            if pack in described:
+                continue
+            self.cancel.check()
+            try:
+                header, directory = read_directory(store, name, size, keyring)
+                fact = PackFacts(
+                    id=pack, size=size, kind=name.kind, units=name.units, epoch=header.epoch, salt=header.salt,
+                    directory=directory,
+                )  # fmt: skip
+                index.apply(SegmentId(digest([b"orphan", pack])), [fact])
+            except (IntegrityError, StoreError):
+                continue
+
+    def _new_index(self) -> LmdbIndex:
+        self.close()
+        self._temporary = temporary_index(self.repository.id, self.repository.keyring.cache_key())
+        return self._temporary
+
+    def _use(self, index: Index) -> None:
+        if index is not self._temporary:
+            self.close()
+        self.index = index
+        rows = self.present()
+        present = {row.no for row in rows if row.id not in self.unreadable}
+        self.counts.packs = len(rows)
+        self.health = Health(index, present)
+        for row in rows:
+            if row.id in self.damaged_blocks:
+                self.health.mark_damaged(row.no, self.damaged_blocks[row.id])
+        self.reader = ChunkReader(self.repository.store, self.repository.keyring, index, usable=present)

@@ -1,0 +1,243 @@
+"""Reads packs whole, the least recently verified first, and remembers which were right."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+from dedupstore.codec.block import Codec
+from dedupstore.engine.check_options import Coverage, Level
+from dedupstore.engine.check_session import Description, Session
+from dedupstore.engine.pack_exam import PackExam, examine_pack
+from dedupstore.errors import IntegrityError, ObjectNotFound, StoreError, StoreMissing
+from dedupstore.events import Finding
+from dedupstore.repo.index import Location, PackRow
+from dedupstore.types import ChunkId
+
+MEMORY_BYTES = 160 << 20
+"""What the packs being examined may take together."""
+
+REMEMBER_EVERY = 32
+MAX_STORE_ERRORS = 20
+"""So many packs in a row that cannot be fetched are a broken connection, not damage."""
+
+DAY_NS = 24 * 3600 * 10**9
+
+
+class DataCheck:
+    """A failed pack is fetched and examined again before it is reported."""
+
+    name = "data"
+    level = Level.DATA
+
+    def run(self, session: Session) -> Iterator[Finding]:
+        rows = _choose(session)
+        session.step("read data")
+        session.progress.bytes_total = sum(row.size for row in rows)
+        told: set[bytes] = set()
+        good: list[PackRow] = []
+        try:
+            for exam in _examine(session, rows):
+                _count(session, exam)
+                yield from _judge(session, exam, told)
+                if exam.sound and exam.row.id not in session.damaged_blocks:
+                    good.append(exam.row)
+                if len(good) >= REMEMBER_EVERY:
+                    _remember(session, good)
+                    good = []
+        finally:
+            _remember(session, good)
+        session.coverage = _coverage(session)
+
+
+def _choose(session: Session) -> list[PackRow]:
+    """The share that was asked for, least recently verified first, then in the order in which packs were written."""
+    share = session.options.read_data
+    if share is None:
+        return []
+    verified = session.repository.index.last_verified
+    rows = session.present()
+    ages = []
+    for row in rows:
+        number = session.cached_number(row)
+        ages.append((verified(number) or 0 if number is not None else 0, row.no, row))
+    left = share.of(sum(row.size for row in rows))
+    chosen: list[PackRow] = []
+    for _, _, row in sorted(ages):
+        if left <= 0:
+            break
+        chosen.append(row)
+        left -= row.size
+    return chosen
+
+
+def _examine(session: Session, rows: Sequence[PackRow]) -> Iterator[PackExam]:
+    """Examine packs in a pool; results as they come. Stops early when the time is up."""
+    clock, options = session.repository.clock, session.options
+    deadline = None if options.max_seconds is None else clock.monotonic() + options.max_seconds
+    largest = max((row.size for row in rows), default=1)
+    threads = options.threads or max(1, min(os.cpu_count() or 1, 8, MEMORY_BYTES // largest))
+    remaining = iter(rows)
+    running: set[Future[PackExam]] = set()
+    errors = 0
+    with ThreadPoolExecutor(threads, thread_name_prefix="check") as pool:
+        try:
+            while True:
+                while len(running) < threads + 1:
+                    row = next(remaining, None)
+                    if row is None:
+                        break
+                    if deadline is not None and clock.monotonic() >= deadline:
+                        session.complete = False
+                        remaining = iter(())
+                        break
+                    running.add(pool.submit(_examine_twice, session, row))
+                if not running:
+                    return
+                session.cancel.check()
+                done, running = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in done:
+                    exam = future.result()
+                    errors = errors + 1 if exam.failure is not None and not exam.missing else 0
+                    if errors >= MAX_STORE_ERRORS and exam.failure is not None:
+                        raise exam.failure
+                    yield exam
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def _examine_twice(session: Session, row: PackRow) -> PackExam:
+    exam = _examine_once(session, row, again=False)
+    if exam.sound:
+        return exam
+    second = _examine_once(session, row, again=True)
+    second.unstable = second.sound
+    return second
+
+
+def _examine_once(session: Session, row: PackRow, *, again: bool) -> PackExam:
+    repository = session.repository
+    key = row.name.key
+    try:
+        data = repository.store.get(key)
+    except StoreMissing:
+        raise
+    except StoreError as exc:
+        missing = isinstance(exc, ObjectNotFound)
+        return PackExam(row, problems=[] if missing else [exc.why or exc.message], missing=missing, failure=exc)
+    facts = session.facts_of(row.id) if again else None
+    return examine_pack(data, row, repository.keyring, session.reader.read_bases, facts)
+
+
+def _count(session: Session, exam: PackExam) -> None:
+    counts, progress = session.counts, session.progress
+    counts.packs_read += 1
+    counts.bytes_read += exam.row.size
+    counts.blocks += exam.blocks
+    counts.chunks += exam.chunks
+    counts.raw_bytes += exam.raw_bytes
+    progress.bytes_done += exam.row.size
+    session.listener.progress(progress)
+
+
+def _judge(session: Session, exam: PackExam, told: set[bytes]) -> Iterator[Finding]:
+    row = exam.row
+    if exam.unstable:
+        yield Finding(
+            code="check.unstable_read",
+            message=f"pack {row.id.hex()[:16]} read differently twice; the second time it was right",
+        )
+    if exam.missing:
+        session.mark_unreadable(row)
+        if row.id not in session.condemned and not session.pruned_since():
+            yield Finding(
+                code="check.pack_missing", message=f"pack {row.id.hex()[:16]} disappeared while it was checked",
+                severity="error",
+            )  # fmt: skip
+    elif exam.problems:
+        if exam.blocks:
+            session.mark_damaged(row, exam.damaged_blocks)
+        else:
+            session.mark_unreadable(row)
+        if row.id not in told:
+            told.add(row.id)
+            yield _pack_damaged(exam)
+    for chunk in exam.unread_bases:
+        yield from _find_bad_base(session, exam, chunk, told)
+    said = session.described.get(row.id) if session.described is not None else None
+    if exam.facts is not None and said is not None and not said.agrees(Description.of(exam.facts)):
+        yield Finding(
+            code="check.index_contradicts",
+            message=f"the index describes pack {row.id.hex()[:16]} differently than the pack itself",
+            severity="error",
+        )
+
+
+def _pack_damaged(exam: PackExam) -> Finding:
+    if not exam.blocks:
+        extent = "nothing of it can be read"
+    elif exam.damaged_blocks:
+        extent = f"{len(exam.damaged_blocks)} of its {exam.blocks} blocks are lost"
+    else:
+        extent = "all its chunks can be read"
+    why = "; ".join(dict.fromkeys(exam.problems))
+    return Finding(
+        code="check.pack_damaged",
+        message=f"pack {exam.row.id.hex()[:16]} is damaged: {why}; {extent}",
+        severity="error",
+    )
+
+
+def _find_bad_base(session: Session, exam: PackExam, chunk: ChunkId, told: set[bytes]) -> Iterator[Finding]:
+    """Which block, of a pack that is perhaps not examined in this run, keeps a delta base from being read."""
+    for place in session.index.find_all(chunk):
+        if session.index.block(place.pack_no, place.block_no).codec == Codec.DELTA:
+            continue
+        row = session.index.pack(place.pack_no)
+        if not _readable(session, exam, place, chunk):
+            session.mark_damaged(row, [place.block_no])
+            if row.id not in told:
+                told.add(row.id)
+                yield Finding(
+                    code="check.pack_damaged",
+                    message=f"pack {row.id.hex()[:16]} is damaged: a delta base in it cannot be read",
+                    severity="error",
+                )
+
+
+def _readable(session: Session, exam: PackExam, place: Location, chunk: ChunkId) -> bool:
+    try:
+        session.reader.read_block(exam.row.kind, place.pack_no, place.block_no, {place.position: chunk})
+    except StoreMissing:
+        raise
+    except (IntegrityError, StoreError):
+        return False
+    return True
+
+
+def _remember(session: Session, rows: Sequence[PackRow]) -> None:
+    numbers = [number for row in rows if (number := session.cached_number(row)) is not None]
+    if numbers:
+        session.repository.index.mark_verified(numbers, session.repository.clock.now_ns())
+
+
+def _coverage(session: Session) -> Coverage:
+    """A round takes as long as what is left of it at the rate since the oldest reading within the window."""
+    days = session.options.recent_days
+    now = session.repository.clock.now_ns()
+    recent = total = 0
+    oldest = now
+    for row in session.present():
+        total += row.size
+        number = session.cached_number(row)
+        when = session.repository.index.last_verified(number) if number is not None else None
+        if when is not None and when >= now - days * DAY_NS:
+            recent += row.size
+            oldest = min(oldest, when)
+    # The reading of day one and of day two are one day apart and were two days' work.
+    span = min(float(days), (now - oldest) / DAY_NS + 1)
+    return Coverage(
+        days=days, bytes_total=total, bytes_recent=recent, full_round_days=span * total / recent if recent else None
+    )

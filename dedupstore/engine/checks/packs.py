@@ -1,0 +1,83 @@
+"""Listed packs against what the index says of them, and the index segments themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dedupstore.engine.check_options import Level
+from dedupstore.engine.check_session import Session
+from dedupstore.events import Finding
+from dedupstore.repo.index import PackRow
+
+
+class PacksCheck:
+    """Sizes, packs without segment, segment entries without pack, damaged segments."""
+
+    name = "packs"
+    level = Level.QUICK
+
+    def run(self, session: Session) -> Iterator[Finding]:
+        if _gone(session) and not session.inventory.removals:
+            # Perhaps a prune finished between two of our listings: its record is there by now.
+            session.look()
+        yield from _sizes(session)
+        orphans = session.orphans()
+        yield from _segments(session, len(orphans))
+        if orphans and not session.damaged_segments:
+            yield Finding(
+                code="check.pack_unindexed",
+                message=f"{len(orphans)} packs are not indexed yet; the next snapshot does it (or: dedup repair index)",
+                severity="note",
+            )
+
+
+def _gone(session: Session) -> list[PackRow]:
+    listed = session.inventory.packs
+    return [row for row in session.index.packs() if row.id not in listed and row.id not in session.condemned]
+
+
+def _sizes(session: Session) -> Iterator[Finding]:
+    gone = _gone(session)
+    if gone and session.inventory.removals:
+        # After a prune, segments go on naming what it deleted: only a snapshot that needs it makes that damage.
+        yield Finding(
+            code="check.packs_removed", message=f"segments name {len(gone)} packs that were pruned", severity="note"
+        )
+    elif gone:
+        for row in gone:
+            yield Finding(
+                code="check.pack_missing",
+                message=f"pack {row.id.hex()[:16]} is gone; a segment names it",
+                severity="error",
+            )
+    for row in session.index.packs():
+        name, size = session.inventory.packs.get(row.id, (row.name, row.size))
+        if size != row.size:
+            yield Finding(
+                code="check.pack_size", message=f"{name.key} has {size} bytes instead of {row.size}", severity="error"
+            )
+        elif name != row.name:
+            yield Finding(
+                code="check.pack_renamed", message=f"{name.key} was stored as {row.name.key}", severity="error"
+            )
+
+
+def _segments(session: Session, orphans: int) -> Iterator[Finding]:
+    for key in session.damaged_segments:
+        if orphans:
+            yield Finding(
+                code="check.segment_damaged",
+                message=f"{key} cannot be read and {orphans} packs are described by no other; try: dedup repair index",
+                severity="error",
+            )
+        else:
+            yield Finding(
+                code="check.segment_superseded",
+                message=f"{key} cannot be read; other segments say all it said",
+                severity="note",
+            )
+    for pack in sorted(session.contradictions):
+        yield Finding(
+            code="check.segments_disagree", message=f"two segments describe pack {pack.hex()[:16]} differently",
+            severity="error",
+        )  # fmt: skip

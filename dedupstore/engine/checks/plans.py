@@ -1,0 +1,34 @@
+"""Can every prune plan be read? An unreadable one stops all writing: it may condemn anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dedupstore.engine.check_options import Level
+from dedupstore.engine.check_session import Session
+from dedupstore.engine.inventory import twice
+from dedupstore.errors import DedupError, StoreMissing
+from dedupstore.events import Finding
+from dedupstore.repo.gcplan import read_condemned
+
+
+class PlansCheck:
+    """Plans under `gc/` open and decode; one that is not carried out yet is a note."""
+
+    name = "plans"
+    level = Level.QUICK
+
+    def run(self, session: Session) -> Iterator[Finding]:
+        store, keyring = session.repository.store, session.repository.keyring
+        for key in session.inventory.plans:
+            try:
+                packs = twice(lambda key=key: read_condemned(store, keyring, [key]))  # type: ignore[misc]
+            except StoreMissing:
+                raise
+            except DedupError as exc:
+                yield Finding(code="check.plan_damaged", message=f"{key}: {exc.message}", severity="error")
+            else:
+                if packs:
+                    yield Finding(
+                        code="check.plan_open", message=f"{key} waits to delete {len(packs)} packs", severity="note"
+                    )

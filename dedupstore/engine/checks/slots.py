@@ -1,0 +1,48 @@
+"""Is every key slot whole, and does one of them open what is written today?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dedupstore.engine.check_options import Level
+from dedupstore.engine.check_session import Session
+from dedupstore.engine.inventory import twice
+from dedupstore.errors import CorruptObject, DedupError, StoreMissing
+from dedupstore.events import Finding
+from dedupstore.repo import layout
+from dedupstore.repo.keys import read_slot
+from dedupstore.repo.slots import open_label, parse_header
+
+
+class SlotsCheck:
+    """Shape, name, repository and sealed label of each slot. The secret inside cannot be looked at without its passphrase."""
+
+    name = "keys"
+    level = Level.QUICK
+
+    def run(self, session: Session) -> Iterator[Finding]:
+        usable = 0
+        for row in session.inventory.slots:
+            try:
+                epoch = twice(lambda key=row.key: _epoch(session, key))  # type: ignore[misc]
+                usable += epoch == session.repository.keyring.epoch
+            except StoreMissing:
+                raise
+            except DedupError as exc:
+                yield Finding(code="check.key_damaged", message=f"{row.key}: {exc.message}", severity="error")
+        if not usable:
+            yield Finding(
+                code="check.no_key",
+                message="no key slot opens what is written today; put one back from the recovery kit",
+                severity="error",
+            )
+
+
+def _epoch(session: Session, key: str) -> int:
+    slot = read_slot(session.repository.store, layout.parse_id_key(key, layout.KEYS))
+    if parse_header(slot).repository != session.repository.id:
+        raise CorruptObject("it is a slot of another repository")
+    label = open_label(slot, session.repository.keyring.domain)
+    if label is None:
+        raise CorruptObject("it was altered")
+    return label.epoch

@@ -1,0 +1,65 @@
+"""Does every commit marker have its record, and does it open?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dedupstore.engine.check_options import Level
+from dedupstore.engine.check_session import Session
+from dedupstore.engine.inventory import twice
+from dedupstore.errors import DedupError, ObjectNotFound, StoreMissing
+from dedupstore.events import Finding
+from dedupstore.repo import layout
+from dedupstore.types import SnapshotId
+from dedupstore.units import short_id
+
+
+class SnapshotsCheck:
+    """Records and markers, read and compared. A record without marker is a run that was stopped."""
+
+    name = "snapshots"
+    level = Level.QUICK
+
+    def run(self, session: Session) -> Iterator[Finding]:
+        inventory = session.inventory
+        for identifier in sorted(inventory.commits):
+            session.cancel.check()
+            finding = _look_at(session, identifier)
+            if finding is not None:
+                yield finding
+        unfinished = inventory.roots - inventory.commits - inventory.forgotten
+        if unfinished:
+            yield Finding(
+                code="check.uncommitted",
+                message=f"{len(unfinished)} runs stored their tree but were stopped before they became snapshots",
+                severity="note",
+            )
+
+
+def _look_at(session: Session, identifier: SnapshotId) -> Finding | None:
+    try:
+        twice(lambda: session.repository.catalog.get(identifier))
+    except StoreMissing:
+        raise
+    except ObjectNotFound as exc:
+        if _forgotten_meanwhile(session, identifier):
+            return None
+        return _damaged(identifier, exc, "check.root_missing")
+    except DedupError as exc:
+        return _damaged(identifier, exc, "check.snapshot_damaged")
+    return None
+
+
+def _forgotten_meanwhile(session: Session, identifier: SnapshotId) -> bool:
+    try:
+        session.repository.store.head(layout.commit_key(identifier))
+    except ObjectNotFound:
+        return True
+    return False
+
+
+def _damaged(identifier: SnapshotId, error: DedupError, code: str) -> Finding:
+    why = f": {error.why}" if error.why else ""
+    return Finding(
+        code=code, message=f"snapshot {short_id(identifier)} cannot be read: {error.message}{why}", severity="error"
+    )

@@ -1,0 +1,139 @@
+"""One name that is not a directory, from the file system into an entry with its content stored."""
+
+from __future__ import annotations
+
+import os
+import stat as modes
+from dataclasses import replace
+from hashlib import blake2b
+
+from dedupstore.engine.content import BUFFER_BYTES, ContentStore
+from dedupstore.engine.parent import align
+from dedupstore.engine.sink import ChunkSink
+from dedupstore.engine.tally import Tally
+from dedupstore.model.entry import FILE, SECOND, SYMLINK, Entry
+from dedupstore.model.tree import Load
+from dedupstore.sources.attributes import HEAD_BYTES, Owners, make_entry, page_size_of, xattrs_at
+from dedupstore.sources.base import AttributesUnreadable, ChangedWhileRead
+from dedupstore.sources.filesystem import OpenFile, read_link, stat_entry
+from dedupstore.sources.small_files import read_small
+
+ATTEMPTS = 3
+"""How often a file that changes while it is read is read; the last version is kept and reported."""
+
+_PAGED_FROM = 1 << 20
+"""Smaller databases are cut like any file: aligning pays when there are many chunks."""
+
+
+class FileStore:
+    """Stores files, links and devices through one sink. Used by one thread."""
+
+    def __init__(self, *, sink: ChunkSink, load: Load, content: ContentStore, owners: Owners, tally: Tally) -> None:
+        self._sink = sink
+        self._load = load
+        self._content = content
+        self._owners = owners
+        self._tally = tally
+        self._linked: dict[tuple[int, int], Entry] = {}
+
+    def store(self, name: bytes, path: bytes, dir_fd: int, stat: os.stat_result, before: Entry | None) -> Entry:
+        """The entry of a name, its content stored. Raises SourceFileError when it is not to be had."""
+        if stat.st_mode & 0o170000 == modes.S_IFREG:
+            return self._file(name, path, dir_fd, stat, before)
+        entry = make_entry(name, stat, self._owners)
+        if entry.kind == SYMLINK:
+            entry.target = read_link(name, dir_fd)
+        try:
+            entry.xattrs = xattrs_at(name, dir_fd)
+        except AttributesUnreadable as error:
+            self._tally.failed(path, error)
+        self._tally.other()
+        return entry
+
+    def _file(self, name: bytes, path: bytes, dir_fd: int, stat: os.stat_result, before: Entry | None) -> Entry:
+        group = 0
+        if stat.st_nlink > 1:
+            group = link_group(stat)
+            known = self._linked.get((stat.st_dev, stat.st_ino))
+            if known is not None and known.ctime == stat.st_ctime_ns // SECOND and known.mtime == stat.st_mtime_ns:
+                self._tally.stored(path, known, before, 0)
+                return replace(known, name=name)
+        for attempt in range(1, ATTEMPTS + 1):
+            entry, steady = self._read(name, path, dir_fd, stat, before)
+            if steady:
+                break
+            if attempt < ATTEMPTS:
+                stat = stat_entry(name, dir_fd)
+        else:
+            self._tally.failed(path, ChangedWhileRead("changed while it was read; the last version read is stored"))
+        entry.link_group = group
+        if group and steady:
+            self._linked[stat.st_dev, stat.st_ino] = entry
+        return entry
+
+    def _read(
+        self, name: bytes, path: bytes, dir_fd: int, stat: os.stat_result, before: Entry | None
+    ) -> tuple[Entry, bool]:
+        """One attempt: the entry, and whether the file held still."""
+        data = read_small(dir_fd, name, stat, _PAGED_FROM - 1)
+        if data is not None:
+            return self._small(name, path, stat, data, before), True
+        with OpenFile(name, dir_fd, stat) as file:
+            entry = make_entry(name, file.stat, self._owners)
+            previous = before if before is not None and before.kind == FILE else None
+            alignment = align(self._load, previous)
+            try:
+                entry.xattrs = file.xattrs()
+            except AttributesUnreadable as error:
+                self._tally.failed(path, error)
+            if file.size <= BUFFER_BYTES:
+                data = file.read_all()
+                # Size and holes first: the content list is checked against them.
+                entry.size, entry.holes = file.size, file.holes
+                entry.page_size = page_size_of(data[:HEAD_BYTES]) if len(data) >= _PAGED_FROM else 0
+                new_bytes = self._content.store_bytes(data, entry, alignment, entry.page_size)
+            else:
+                self._tally.progress.current = path
+                head = _Head(file)
+                entry.page_size = page_size_of(head.peek(HEAD_BYTES))
+                new_bytes = self._content.store_stream(head.readinto, entry, alignment, entry.page_size)
+                entry.size, entry.holes = file.size, file.holes
+            self._tally.stored(path, entry, before, new_bytes)
+            return entry, file.finished()
+
+    def _small(self, name: bytes, path: bytes, stat: os.stat_result, data: bytes, before: Entry | None) -> Entry:
+        """The entry of a file without holes, attributes and pages, as nearly all are, whose bytes are `data`."""
+        entry = make_entry(name, stat, self._owners)
+        alignment = align(self._load, before if before is not None and before.kind == FILE else None)
+        new_bytes = self._content.store_bytes(data, entry, alignment)
+        self._tally.stored(path, entry, before, new_bytes)
+        return entry
+
+
+class _Head:
+    """A stream whose first bytes can be looked at before it is read."""
+
+    def __init__(self, file: OpenFile) -> None:
+        self._file = file
+        self._kept = b""
+
+    def peek(self, count: int) -> bytes:
+        buffer = bytearray(count)
+        with memoryview(buffer) as view:
+            filled = self._file.readinto(view)
+        self._kept = bytes(buffer[:filled])
+        return self._kept
+
+    def readinto(self, view: memoryview) -> int:
+        if self._kept:
+            count = min(len(self._kept), len(view))
+            view[:count] = self._kept[:count]
+            self._kept = self._kept[count:]
+            return count
+        return self._file.readinto(view)
+
+
+def link_group(stat: os.stat_result) -> int:
+    """The number that all names of one inode share, the same from snapshot to snapshot; never 0."""
+    text = b"%d %d" % (stat.st_dev, stat.st_ino)
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") >> 1 | 1

@@ -1,0 +1,152 @@
+"""The parent snapshot, seen from the walk: what stood at a path, and which of its chunks lie where a new chunk lies."""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound
+from dedupstore.model.entry import Entry
+from dedupstore.model.tree import Load, read_content, read_tree_pages
+from dedupstore.types import ChunkId
+
+SLACK_BYTES = 4096
+"""Cut points move a little when content changes: bases reach this far beyond the new chunk's own span."""
+
+AHEAD_BYTES = 64 << 20
+BEHIND_BYTES = 16 << 20
+"""How far from the current position the parent's chunks are kept in mind; bounds memory for files of any size."""
+
+
+class Alignment:
+    """Pairs the chunks of a file being read with those of its previous version.
+
+    Chunks that are found again are anchors: the distance between their old and new place is taken for what
+    follows them. A new chunk resembles what stood at its own place, moved by that distance.
+    """
+
+    def __init__(self, previous: Iterator[tuple[ChunkId, int]]) -> None:
+        self._previous = previous
+        self._starts: list[int] = []
+        self._chunks: list[ChunkId] = []
+        self._places: dict[ChunkId, int] = {}
+        self._end = 0
+        self._shift = 0
+        self._exhausted = False
+
+    def anchor(self, chunk: ChunkId, offset: int) -> None:
+        """A known chunk stands at `offset` of the new version."""
+        self._advance(offset)
+        place = self._places.get(chunk)
+        if place is not None:
+            self._shift = place - offset
+
+    def like(self, offset: int, length: int) -> Sequence[ChunkId]:
+        """The previous version's chunks that lie where this one lies."""
+        self._advance(offset)
+        begin = offset + self._shift - SLACK_BYTES
+        end = offset + self._shift + length + SLACK_BYTES
+        first = max(0, bisect_right(self._starts, begin) - 1)
+        last = bisect_left(self._starts, end)
+        return self._chunks[first:last]
+
+    def _advance(self, offset: int) -> None:
+        place = offset + self._shift
+        try:
+            while not self._exhausted and self._end < place + AHEAD_BYTES:
+                batch = list(islice(self._previous, 64))
+                self._exhausted = len(batch) < 64
+                for chunk, length in batch:
+                    self._starts.append(self._end)
+                    self._chunks.append(chunk)
+                    self._places[chunk] = self._end
+                    self._end += length
+        except (IntegrityError, ObjectNotFound):
+            # The parent is only a hint here: damage in it is for `check` to report.
+            self._exhausted = True
+        behind = place - BEHIND_BYTES
+        if self._starts and self._starts[0] < behind - BEHIND_BYTES:
+            keep = max(0, bisect_right(self._starts, behind) - 1)
+            for chunk, start in zip(self._chunks[:keep], self._starts[:keep], strict=True):
+                if self._places.get(chunk) == start:
+                    del self._places[chunk]
+            del self._starts[:keep]
+            del self._chunks[:keep]
+
+
+def align(load: Load, previous: Entry | None) -> Alignment | None:
+    """The alignment with a file's previous version; None when there was none or it was empty."""
+    if previous is None or not (previous.content or previous.pages):
+        return None
+    return Alignment(read_content(load, previous))
+
+
+class PageHints:
+    """Which of the parent's manifest pages a new page of the same directory resembles."""
+
+    def __init__(self, load: Load, tree: ChunkId | None) -> None:
+        self._load = load
+        self._tree = tree
+        self._pages: list[tuple[bytes, ChunkId]] | None = None
+
+    def like(self, first: bytes) -> Sequence[ChunkId]:
+        """Candidates for the page that begins at the name `first` (b"" for the directory's root object)."""
+        if self._tree is None:
+            return ()
+        if not first:
+            return (self._tree,)
+        if self._pages is None:
+            try:
+                self._pages = read_tree_pages(self._load, self._tree)
+            except (IntegrityError, ObjectNotFound):
+                self._pages = []
+        place = bisect_right(self._pages, (first, ChunkId(b"\xff" * 33))) - 1
+        return [page for _, page in self._pages[max(0, place) : place + 2]]
+
+
+_ROW = struct.Struct(">16s32sQBI")
+
+
+@dataclass(slots=True, kw_only=True)
+class DirectoryRow:
+    """What this machine remembers of a directory: enough to see that nothing changed without reading a manifest.
+
+    `fingerprint` is a keyed hash over names, owners, modes, sizes, times and inodes of everything in it,
+    `tree` the manifest it had then, `children` the manifests of its subdirectories in name order, `inodes` one
+    number per name. `settled`: no file had been written within 2 s of being read.
+
+    Bytes: fingerprint[16] | tree[32] | read_at u64 | settled u8 | children u32 | ids[32] ... | inodes u64 ...
+    """
+
+    fingerprint: bytes
+    tree: ChunkId
+    read_at: int
+    settled: bool
+    children: list[ChunkId]
+    inodes: Sequence[int]
+
+    def encode(self) -> bytes:
+        head = _ROW.pack(self.fingerprint, self.tree, self.read_at, self.settled, len(self.children))
+        return b"".join((head, *self.children, struct.pack(f">{len(self.inodes)}Q", *self.inodes)))
+
+    @classmethod
+    def decode(cls, data: bytes) -> DirectoryRow:
+        """Raises CorruptObject; a row that does not decode is as good as none."""
+        try:
+            fingerprint, tree, read_at, settled, count = _ROW.unpack_from(data)
+            end = _ROW.size + 32 * count
+            children = [ChunkId(data[start : start + 32]) for start in range(_ROW.size, end, 32)]
+            inodes = struct.unpack(f">{(len(data) - end) // 8}Q", data[end:])
+        except struct.error as error:
+            raise CorruptObject("a row of the directory cache is malformed") from error
+        return cls(
+            fingerprint=fingerprint,
+            tree=ChunkId(tree),
+            read_at=read_at,
+            settled=bool(settled),
+            children=children,
+            inodes=inodes,
+        )

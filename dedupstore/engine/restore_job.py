@@ -1,0 +1,106 @@
+"""One file of several chunks while its pieces come in: what is still missing, and the hash of the whole."""
+
+from __future__ import annotations
+
+import threading
+
+from dedupstore.codec.hashing import StreamHash
+from dedupstore.engine.restore_sink import Sink, SinkFile
+from dedupstore.engine.target import Folder, Identity
+from dedupstore.errors import CorruptChunk
+from dedupstore.model.entry import Entry
+from dedupstore.types import ChunkId
+
+WRONG_HASH = "the whole file does not match the hash in its manifest"
+
+
+class FileJob:
+    """Written by many threads. Whoever brings the last piece after the listing ended finishes the file.
+
+    The hash runs along in stream order: a piece that comes early is kept aside until the hash gets there.
+    """
+
+    __slots__ = (
+        "folder", "entry", "failed", "_sink", "_lock", "_file", "_left", "_listed", "_closed", "_hash", "_hashed",
+        "_hashing", "_early",
+    )  # fmt: skip
+
+    def __init__(self, sink: Sink, folder: Folder, entry: Entry, *, verify: bool) -> None:
+        self.folder = folder
+        self.entry = entry
+        self.failed = False
+        self._sink = sink
+        self._lock = threading.Lock()
+        self._file: SinkFile | None = None
+        self._left = 0
+        self._listed = False
+        self._closed = False
+        self._hash = StreamHash() if verify and entry.hash else None
+        self._hashed = 0
+        self._hashing = False
+        self._early: dict[int, object] = {}
+
+    def expect(self) -> None:
+        """One more piece will come."""
+        with self._lock:
+            self._left += 1
+
+    def listed(self) -> bool:
+        """No more pieces will be announced; True when the caller has to finish the file."""
+        with self._lock:
+            self._listed = True
+            return self._left == 0
+
+    def write(self, position: int, chunk: ChunkId, data: memoryview) -> None:
+        if self.failed:
+            return
+        with self._lock:
+            if self._closed:
+                return
+            if self._file is None:
+                self._file = self._sink.start(self.folder, self.entry)
+            file = self._file
+        file.write(position, data)
+        if self._hash is not None:
+            self._advance(self._hash, file, position, chunk, data)
+
+    def arrived(self) -> bool:
+        """A piece was dealt with, well or badly; True when the caller has to finish the file."""
+        with self._lock:
+            self._left -= 1
+            return self._listed and self._left == 0
+
+    def finish(self) -> Identity | None:
+        """Check the whole and make it visible. Raises CorruptChunk when the hash is not the one in the manifest."""
+        with self._lock:
+            self._closed = True
+            if self._file is None:
+                self._file = self._sink.start(self.folder, self.entry)
+        if self._hash is not None and self._hash.digest() != self.entry.hash:
+            raise CorruptChunk(WRONG_HASH)
+        return self._file.finish()
+
+    def abandon(self) -> None:
+        with self._lock:
+            self.failed = self._closed = True
+            file, self._file = self._file, None
+        if file is not None:
+            file.abandon()
+
+    def _advance(self, hasher: StreamHash, file: SinkFile, position: int, chunk: ChunkId, data: memoryview) -> None:
+        with self._lock:
+            if self._hashing or position != self._hashed:
+                self._early[position] = file.keep(chunk, data)
+                return
+            self._hashing = True
+        piece: memoryview | bytes = data
+        while True:
+            hasher.update(piece)
+            with self._lock:
+                self._hashed += len(piece)
+                position = self._hashed
+                kept = self._early.pop(position, None)
+                if kept is None:
+                    self._hashing = False
+                    return
+            piece = file.recall(position, kept)

@@ -1,0 +1,241 @@
+"""Taking one snapshot: look at the store, walk the source, store what is new, commit (W1 to W6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from dedupstore.cancel import CancelToken
+from dedupstore.codec.crypto import random_bytes
+from dedupstore.engine.archive import Archiver, WalkSettings
+from dedupstore.engine.content import ContentStore
+from dedupstore.engine.directory_cache import DirectoryCache
+from dedupstore.engine.parent import align
+from dedupstore.engine.roots import archive_roots
+from dedupstore.engine.sink import ChunkSink, DrySink
+from dedupstore.engine.tally import Tally
+from dedupstore.errors import CacheError, IntegrityError, ObjectNotFound, SourceFailed
+from dedupstore.events import Finding, Listener
+from dedupstore.model.entry import FILE, SECOND, Entry
+from dedupstore.model.snapshot import Snapshot, Statistics
+from dedupstore.model.tree import TreeWriter, read_tree
+from dedupstore.repo.repository import Repository
+from dedupstore.repo.view import View
+from dedupstore.repo.writer import WriterTotals
+from dedupstore.sources.base import Stream
+from dedupstore.sources.exclude import Excluder
+from dedupstore.sources.roots import Root
+from dedupstore.types import ChunkId, Kind, SnapshotId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotPlan:
+    """Everything that says what to snapshot and how to call it. Exactly one of `roots` and `stream` is given."""
+
+    source: str
+    kind: str
+    host: str
+    user: str
+    tool: str
+    roots: Sequence[Root] = ()
+    stream: Stream | None = None
+    stream_name: bytes = b""
+    excluder: Excluder
+    tags: tuple[str, ...] = ()
+    note: str = ""
+    trigger: str = "manual"
+    time_ns: int | None = None
+    """The logical time; None: when the run begins."""
+    run: bytes | None = None
+    dry_run: bool = False
+    skip_if_unchanged: bool = False
+    force: bool = False
+    level: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotResult:
+    """What became of a plan. `snapshot` is None on a dry run; with `unchanged` it is the parent."""
+
+    snapshot: Snapshot | None
+    parent: Snapshot | None
+    statistics: Statistics
+    findings: Sequence[Finding]
+    unchanged: bool = False
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class _Run:
+    repository: Repository
+    plan: SnapshotPlan
+    listener: Listener
+    cancel: CancelToken
+    view: View
+    parent: Snapshot | None
+    start_ns: int
+    tally: Tally = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tally = Tally(self.listener)
+
+
+def take_snapshot(
+    repository: Repository, plan: SnapshotPlan, *, listener: Listener, cancel: CancelToken
+) -> SnapshotResult:
+    """Store one source. Returns only when the snapshot is committed and durable, or nothing was to be done.
+
+    Raises SourceFailed when the source as a whole cannot be read, RepositoryError for any trouble with the
+    store: then no snapshot exists, and what was stored already is used by the next run.
+    """
+    began = repository.clock.monotonic()
+    try:
+        result = _attempt(repository, plan, listener, cancel)
+    except CacheError:
+        if plan.stream is not None:
+            # A stream cannot be read twice; whoever opened it may start again.
+            raise
+        # The local view is no reason to be without a snapshot: once more, with a temporary one.
+        repository.drop_index(to_temporary=True)
+        result = _attempt(repository, plan, listener, cancel)
+    return replace(result, seconds=repository.clock.monotonic() - began)
+
+
+def _attempt(repository: Repository, plan: SnapshotPlan, listener: Listener, cancel: CancelToken) -> SnapshotResult:
+    parent = newest(repository.catalog.snapshots().snapshots, plan.source, plan.host)
+    view = repository.look()
+    run = _Run(repository, plan, listener, cancel, view, parent, repository.clock.now_ns())
+    return _dry(run) if plan.dry_run else _real(run)
+
+
+def newest(snapshots: Sequence[Snapshot], source: str, host: str) -> Snapshot | None:
+    """The parent of the next snapshot: the newest complete one of the same source and host."""
+    for snapshot in reversed(snapshots):
+        if snapshot.source == source and snapshot.host == host:
+            return snapshot
+    return None
+
+
+def _dry(run: _Run) -> SnapshotResult:
+    sink = DrySink(run.repository.keyring, run.repository.index, run.view)
+    _archive(run, sink, remember=False)
+    totals = WriterTotals(chunks=sink.chunks, raw=sink.raw)
+    return SnapshotResult(
+        snapshot=None, parent=run.parent, statistics=_statistics(run.tally, totals), findings=run.tally.findings
+    )
+
+
+def _real(run: _Run) -> SnapshotResult:
+    repository, plan = run.repository, run.plan
+    with repository.writer(run.view, level=plan.level) as writer:
+        root, remember = _archive(run, writer, remember=True)
+        if plan.skip_if_unchanged and run.parent is not None and run.parent.root == root:
+            return SnapshotResult(
+                snapshot=run.parent,
+                parent=run.parent,
+                statistics=_statistics(run.tally, writer.totals),
+                findings=run.tally.findings,
+                unchanged=True,
+            )
+        run.tally.progress.phase = "commit"
+        run.listener.progress(run.tally.progress)
+        writer.finish()
+        snapshot = _record(run, root, _statistics(run.tally, writer.totals))
+        repository.committer().commit(writer, snapshot)
+        remember()
+    return SnapshotResult(
+        snapshot=snapshot, parent=run.parent, statistics=snapshot.statistics, findings=run.tally.findings
+    )
+
+
+def _archive(run: _Run, sink: ChunkSink, *, remember: bool) -> tuple[ChunkId, Callable[[], None]]:
+    """The root manifest of the plan's source, and what to call once its chunks are durable."""
+    repository, plan, tally = run.repository, run.plan, run.tally
+    tally.progress.phase = "store"
+    content = ContentStore(sink, repository.chunker(), run.cancel, tally.read)
+    if plan.stream is not None:
+        return _archive_stream(run, sink, content), lambda: None
+    cache = DirectoryCache(repository.index, repository.keyring.cache_key(), plan.source, enabled=remember)
+    archiver = Archiver(
+        sink=sink,
+        load=repository.reader.load_manifest,
+        content=content,
+        cache=cache,
+        settings=WalkSettings(
+            excluder=plan.excluder,
+            parent_start_ns=run.parent.start_ns if run.parent is not None else 0,
+            force=plan.force,
+        ),
+        tally=tally,
+        clock=repository.clock,
+        cancel=run.cancel,
+    )
+    try:
+        root = archive_roots(archiver, plan.roots, run.parent.root if run.parent is not None else None)
+    finally:
+        cache.flush()
+    return root, cache.flush
+
+
+def _archive_stream(run: _Run, sink: ChunkSink, content: ContentStore) -> ChunkId:
+    plan = run.plan
+    if plan.stream is None:
+        raise SourceFailed("no stream to read")
+    load = run.repository.reader.load_manifest
+    before: Entry | None = None
+    parent_root = run.parent.root if run.parent is not None else None
+    if parent_root is not None:
+        try:
+            before = next((entry for entry in read_tree(load, parent_root) if entry.name == plan.stream_name), None)
+        except (IntegrityError, ObjectNotFound):
+            before = None
+    entry = Entry(name=plan.stream_name, kind=FILE, mode=0o600, mtime=run.start_ns, ctime=run.start_ns // SECOND)
+    run.tally.progress.current = plan.stream_name
+    new_bytes = content.store_stream(plan.stream.readinto, entry, align(load, before))
+    run.tally.stored(plan.stream_name, entry, before, new_bytes)
+    writer = TreeWriter(
+        lambda data, first: sink.save(Kind.MANIFEST, data, (parent_root,) if parent_root is not None else ())
+    )
+    writer.add(entry)
+    return writer.finish()
+
+
+def _record(run: _Run, root: ChunkId, statistics: Statistics) -> Snapshot:
+    plan, repository = run.plan, run.repository
+    return Snapshot(
+        id=SnapshotId(random_bytes(16)),
+        run=plan.run or random_bytes(16),
+        source=plan.source,
+        kind=plan.kind,
+        trigger=plan.trigger,
+        host=plan.host,
+        user=plan.user,
+        start_ns=plan.time_ns if plan.time_ns is not None else run.start_ns,
+        end_ns=max(repository.clock.now_ns(), run.start_ns),
+        root=root,
+        parent=run.parent.id if run.parent is not None else None,
+        tags=plan.tags,
+        note=plan.note,
+        origins=tuple((entry.name, entry.path) for entry in plan.roots),
+        chunker=tuple(repository.config.chunker[name] for name in sorted(repository.config.chunker)),
+        tool=plan.tool,
+        statistics=statistics,
+    )
+
+
+def _statistics(tally: Tally, totals: WriterTotals) -> Statistics:
+    return Statistics(
+        files=tally.files,
+        directories=tally.directories,
+        others=tally.others,
+        files_new=tally.files_new,
+        files_changed=tally.files_changed,
+        files_unchanged=tally.files_unchanged,
+        files_removed=tally.files_removed,
+        bytes_total=tally.bytes_total,
+        bytes_read=tally.bytes_read,
+        bytes_new=totals.raw,
+        bytes_stored=totals.stored,
+        chunks_new=totals.chunks,
+        errors=len(tally.findings),
+    )

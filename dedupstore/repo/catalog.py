@@ -1,0 +1,95 @@
+"""The list of snapshots: records under `roots/`, made real by markers under `commits/`.
+
+A record without a marker is a run that was not finished: a garbage collection root, never shown as a snapshot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dedupstore.codec.crypto import ObjectType
+from dedupstore.codec.hashing import digest
+from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound
+from dedupstore.model.snapshot import Commit, Snapshot
+from dedupstore.repo import layout
+from dedupstore.repo.keys import KeyRing
+from dedupstore.storage.base import ObjectStore
+from dedupstore.types import SnapshotId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """All complete snapshots, oldest first, and what is wrong with the others."""
+
+    snapshots: tuple[Snapshot, ...]
+    damaged: tuple[tuple[SnapshotId, str], ...]
+    """Ids whose record or marker is missing or does not open, with the reason."""
+    uncommitted: tuple[SnapshotId, ...]
+
+
+class Catalog:
+    """Reads and writes snapshot records of one repository."""
+
+    def __init__(self, store: ObjectStore, keyring: KeyRing) -> None:
+        self._store = store
+        self._keyring = keyring
+
+    def snapshots(self) -> Listing:
+        """Every snapshot. Damage of one record never hides the others."""
+        roots = self._listed(layout.ROOTS)
+        commits = self._listed(layout.COMMITS)
+        found: list[Snapshot] = []
+        damaged: list[tuple[SnapshotId, str]] = []
+        for identifier in commits:
+            try:
+                found.append(self.get(identifier))
+            except (IntegrityError, ObjectNotFound) as error:
+                damaged.append((identifier, f"{error.message}: {error.why}" if error.why else error.message))
+        found.sort(key=lambda snapshot: (snapshot.time_ns, snapshot.id))
+        return Listing(
+            snapshots=tuple(found), damaged=tuple(sorted(damaged)), uncommitted=tuple(sorted(roots - commits))
+        )
+
+    def get(self, identifier: SnapshotId) -> Snapshot:
+        """One committed snapshot; its record is compared with the hash in its marker."""
+        key = layout.commit_key(identifier)
+        commit = Commit.decode(self._keyring.open(ObjectType.COMMIT, key, self._store.get(key)))
+        plain = self._record(identifier)
+        if digest([plain]) != commit.record_hash:
+            raise CorruptObject(f"{layout.root_key(identifier)} is not the record that was committed")
+        return _decode(identifier, plain)
+
+    def get_uncommitted(self, identifier: SnapshotId) -> Snapshot:
+        """The record of a run that stored its root and was stopped before its marker."""
+        return _decode(identifier, self._record(identifier))
+
+    def put_root(self, snapshot: Snapshot) -> bytes:
+        """W4: from here on the tree is a garbage collection root. The hash for the marker."""
+        plain = snapshot.encode()
+        key = layout.root_key(snapshot.id)
+        self._store.put(key, [self._keyring.seal(ObjectType.ROOT, key, plain)])
+        self._store.barrier()
+        return digest([plain])
+
+    def put_commit(self, identifier: SnapshotId, record_hash: bytes, time_ns: int) -> None:
+        """W6: now the snapshot exists. Raises ObjectNotFound when its root has disappeared meanwhile."""
+        key = layout.commit_key(identifier)
+        plain = Commit(record_hash=record_hash, time_ns=time_ns).encode()
+        self._store.put(key, [self._keyring.seal(ObjectType.COMMIT, key, plain)])
+        self._store.barrier()
+        self._store.head(layout.root_key(identifier))
+
+    def _listed(self, prefix: str) -> set[SnapshotId]:
+        rows = layout.list_complete(self._store, prefix)
+        return {SnapshotId(layout.parse_id_key(row.key, prefix)) for row in rows}
+
+    def _record(self, identifier: SnapshotId) -> bytes:
+        key = layout.root_key(identifier)
+        return self._keyring.open(ObjectType.ROOT, key, self._store.get(key))
+
+
+def _decode(identifier: SnapshotId, plain: bytes) -> Snapshot:
+    snapshot = Snapshot.decode(plain)
+    if snapshot.id != identifier:
+        raise CorruptObject(f"{layout.root_key(identifier)} holds the record of another snapshot")
+    return snapshot

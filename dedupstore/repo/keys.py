@@ -1,0 +1,337 @@
+"""The open repository's keys, and the key slots in its store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from dedupstore.codec import crypto
+from dedupstore.codec.crypto import ObjectType
+from dedupstore.codec.hashing import Keyed
+from dedupstore.errors import (
+    CorruptObject,
+    DedupError,
+    IntegrityError,
+    NothingMatches,
+    ObjectNotFound,
+    Refused,
+    StoreError,
+    WrongPassphrase,
+)
+from dedupstore.repo import layout
+from dedupstore.repo.slots import (
+    DEFAULT_COST,
+    SLOT_LENGTH,
+    KdfCost,
+    Secret,
+    SlotKind,
+    SlotLabel,
+    SlotSecrets,
+    check_repository,
+    not_a_slot,
+    open_label,
+    open_slot_bytes,
+    parse_header,
+    seal_slot,
+)
+from dedupstore.storage.base import ObjectStore
+from dedupstore.types import Kind, RepositoryId
+from dedupstore.units import format_id
+
+# Storage can plant slots that are expensive to try; availability is not promised, our time and memory are bounded.
+_MAX_KDF_ATTEMPTS = 8
+_MAX_SLOTS = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class KeyRing:
+    """Every key of an open repository, derived when first asked for. Safe to share between threads.
+
+    `epoch` is the one new objects are written under; `masters` holds it and, once the config is read, all earlier ones.
+    """
+
+    repository: RepositoryId
+    epoch: int
+    masters: dict[int, bytes] = field(repr=False)
+    domain: bytes = field(repr=False)
+    _id_keys: dict[Kind, Keyed] = field(default_factory=dict, init=False, repr=False)
+
+    @classmethod
+    def generate(cls, repository: RepositoryId, *, random: crypto.RandomSource = crypto.random_bytes) -> KeyRing:
+        """The secrets of a new repository."""
+        master, domain = random(crypto.KEY_LENGTH), random(crypto.KEY_LENGTH)
+        return cls(repository=repository, epoch=1, masters={1: master}, domain=domain)
+
+    @classmethod
+    def from_secrets(cls, repository: RepositoryId, secrets: SlotSecrets) -> KeyRing:
+        return cls(
+            repository=repository,
+            epoch=secrets.epoch,
+            masters={secrets.epoch: secrets.master},
+            domain=secrets.domain,
+        )
+
+    def secrets(self) -> SlotSecrets:
+        """What a slot holds: the current epoch only. Older masters are in the sealed config."""
+        return SlotSecrets(epoch=self.epoch, master=self.masters[self.epoch], domain=self.domain)
+
+    def with_older(self, masters: Sequence[tuple[int, bytes]]) -> KeyRing:
+        """The same ring, able to read what earlier epochs wrote."""
+        return replace(self, masters={**dict(masters), **self.masters})
+
+    def next_epoch(self, *, random: crypto.RandomSource = crypto.random_bytes) -> KeyRing:
+        """A ring that writes under a new master secret and still reads the earlier ones. Nothing is stored yet."""
+        epoch = self.epoch + 1
+        return replace(self, epoch=epoch, masters={**self.masters, epoch: random(crypto.KEY_LENGTH)})
+
+    def id_key(self, kind: Kind) -> Keyed:
+        """Names chunks of this kind. Data and manifests have separate keys: one can never pass for the other."""
+        keyed = self._id_keys.get(kind)
+        if keyed is None:
+            label = "id-data" if kind is Kind.DATA else "id-manifest"
+            keyed = self._id_keys[kind] = Keyed(crypto.derive(self.domain, label, self.repository))
+        return keyed
+
+    def chunker_key(self) -> bytes:
+        return crypto.derive(self.domain, "chunker", self.repository)
+
+    def cache_key(self) -> bytes:
+        """For paths in this machine's cache: a stolen cache must not tell names."""
+        return crypto.derive(self.domain, "cache", self.repository)
+
+    def pack_key(self, epoch: int, salt: bytes, kind: Kind) -> bytes:
+        """The key of one pack. Raises CorruptObject `repo.unknown_epoch`."""
+        return crypto.derive(self._master(epoch), "pack", self.repository, salt + bytes((kind,)))
+
+    def seal(self, type: ObjectType, name: str, payload: bytes) -> bytes:
+        """A sealed object under the current epoch."""
+        root = self.masters[self.epoch]
+        return crypto.seal_object(
+            root, type=type, repository=self.repository, epoch=self.epoch, name=name, payload=payload
+        )
+
+    def open(self, type: ObjectType, name: str, sealed: bytes) -> bytes:
+        """The payload of an object of any known epoch. Raises CorruptObject."""
+        epoch = crypto.peek_epoch(sealed)
+        return crypto.open_object(
+            self._master(epoch), type=type, repository=self.repository, epoch=epoch, name=name, sealed=sealed
+        )
+
+    def _master(self, epoch: int) -> bytes:
+        master = self.masters.get(epoch)
+        if master is None:
+            raise CorruptObject(
+                f"no key for epoch {epoch}",
+                why=f"this key opens epoch {self.epoch}; a removed key does not open what came after it",
+                code="repo.unknown_epoch",
+            )
+        return master
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotInfo:
+    """One row of `dedup key list`. `label` is None without an open ring, or when the slot was altered."""
+
+    slot_id: bytes
+    kind: SlotKind
+    created_ns: int
+    cost: KdfCost
+    label: SlotLabel | None
+
+    @property
+    def id_text(self) -> str:
+        return format_id(self.slot_id)
+
+
+def create_slot(
+    store: ObjectStore,
+    ring: KeyRing,
+    secret: Secret,
+    *,
+    created_ns: int,
+    cost: KdfCost = DEFAULT_COST,
+    label: str = "",
+    allow_weak: bool = False,
+) -> SlotInfo:
+    """Add a slot that opens `ring`'s current epoch; durable and read back when this returns."""
+    slot = seal_slot(
+        secret,
+        ring.secrets(),
+        repository=ring.repository,
+        created_ns=created_ns,
+        cost=cost,
+        label=label,
+        allow_weak=allow_weak,
+    )
+    import_slot(store, slot, repository=ring.repository)
+    return _info(slot, ring)
+
+
+def import_slot(store: ObjectStore, slot: bytes, *, repository: RepositoryId) -> None:
+    """Store a slot's bytes, for example those of a recovery kit. The name of a slot is its id: it replaces nothing."""
+    header = parse_header(slot)
+    check_repository(header, repository)
+    key = layout.slot_key(header.slot_id)
+    store.put(key, [slot])
+    store.barrier()
+    if store.get(key) != slot:
+        raise StoreError("the new key slot reads back differently", why=f"at {store.url}, {key}")
+
+
+def read_slot(store: ObjectStore, slot_id: bytes) -> bytes:
+    """A slot's bytes, as a recovery kit carries them."""
+    key = layout.slot_key(slot_id)
+    return _read(store, key, store.head(key))
+
+
+def _read(store: ObjectStore, key: str, size: int) -> bytes:
+    # Its size first: an object of a gigabyte is not a slot, and need not be fetched to know.
+    if size != SLOT_LENGTH:
+        raise not_a_slot(f"{key} has {size} bytes where a slot has {SLOT_LENGTH}")
+    slot = store.get(key)
+    if layout.slot_key(parse_header(slot).slot_id) != key:
+        raise not_a_slot(f"{key} holds a slot of another name")
+    return slot
+
+
+def open_slot(
+    store: ObjectStore,
+    repository: RepositoryId,
+    secret: Secret,
+    *,
+    slot_id: bytes | None = None,
+    at_least_epoch: int = 1,
+    allow_weak: bool = False,
+) -> KeyRing:
+    """The key ring, by the first slot this secret opens; cheap slots are tried first, then new ones.
+
+    With `slot_id` only that slot is tried. `at_least_epoch` is the epoch of the newest config: an append-only store keeps
+    slots of earlier epochs, which may open by the same passphrase. Raises WrongPassphrase when none opens, or what is
+    wrong with the slots when none could be tried at all.
+    """
+    slots, findings = _readable_slots(store, slot_id)
+    failure: WrongPassphrase | None = None
+    attempts = 0
+    for slot in _in_order_of_trial(slots, secret.kind):
+        if attempts == _MAX_KDF_ATTEMPTS and secret.kind is SlotKind.PASSPHRASE:
+            findings.append(Refused(f"only the {attempts} cheapest key slots were tried"))
+            break
+        try:
+            secrets = open_slot_bytes(slot, secret, repository=repository, allow_weak=allow_weak)
+        except WrongPassphrase as exc:
+            failure = failure or exc
+        except DedupError as exc:
+            findings.append(exc)
+            continue
+        else:
+            if secrets.epoch >= at_least_epoch:
+                return KeyRing.from_secrets(repository, secrets)
+            failure = _old_key(secrets.epoch, at_least_epoch)
+        attempts += 1
+    raise _explain(store, slots, secret, failure, findings)
+
+
+def _in_order_of_trial(slots: Sequence[bytes], kind: SlotKind) -> list[bytes]:
+    headers = [(parse_header(slot), slot) for slot in slots]
+    wanted = [(header.cost.work, -header.created_ns, slot) for header, slot in headers if header.kind is kind]
+    return [slot for _, _, slot in sorted(wanted)]
+
+
+def list_slots(store: ObjectStore, ring: KeyRing) -> list[SlotInfo]:
+    """Every readable slot of this repository, oldest first."""
+    slots, _ = _readable_slots(store, None)
+    rows = [_info(slot, ring) for slot in slots if parse_header(slot).repository == ring.repository]
+    return sorted(rows, key=lambda row: (row.created_ns, row.slot_id))
+
+
+def remove_slot(store: ObjectStore, ring: KeyRing, slot_id: bytes) -> None:
+    """Delete one slot, readable or not. Refuses the last one that opens the current epoch: nobody could ever again.
+
+    A copy of the slot that someone already has still opens this epoch; only a new epoch ends that.
+    """
+    key = layout.slot_key(slot_id)
+    try:
+        store.head(key)
+    except ObjectNotFound as exc:
+        raise _no_such_slot(slot_id) from exc
+    # An altered slot is no way in, nor is one of an earlier epoch.
+    others = [row for row in list_slots(store, ring) if row.slot_id != slot_id]
+    if not any(row.label is not None and row.label.epoch == ring.epoch for row in others):
+        raise Refused(
+            "this is the last key slot",
+            why="without it nobody can open the repository again",
+            hints=["add another first: dedup key add"],
+            code="refused.last_slot",
+        )
+    store.delete(key)
+    store.barrier()
+
+
+def _readable_slots(store: ObjectStore, wanted: bytes | None) -> tuple[list[bytes], list[DedupError]]:
+    """Slots of good shape, and what is wrong with the others: one bad object must not hide a good slot."""
+    slots: list[bytes] = []
+    findings: list[DedupError] = []
+    for row in layout.list_complete(store, layout.KEYS)[:_MAX_SLOTS]:
+        try:
+            if wanted is None or layout.parse_id_key(row.key, layout.KEYS) == wanted:
+                slots.append(_read(store, row.key, row.size))
+        except ObjectNotFound:
+            continue
+        except StoreError:
+            raise
+        except DedupError as exc:
+            findings.append(exc)
+    if wanted is not None and not slots and not findings:
+        raise _no_such_slot(wanted)
+    return slots, findings
+
+
+def _no_such_slot(slot_id: bytes) -> NothingMatches:
+    return NothingMatches(f"no key slot {format_id(slot_id)}", hints=["dedup key list"], code="key.not_found")
+
+
+def _old_key(epoch: int, wanted: int) -> WrongPassphrase:
+    return WrongPassphrase(
+        "this key is of an earlier epoch",
+        why=f"it opens epoch {epoch}; the repository is at epoch {wanted}",
+        hints=["use a key made after the rotation"],
+        code="repo.old_key",
+    )
+
+
+def _explain(
+    store: ObjectStore,
+    slots: Sequence[bytes],
+    secret: Secret,
+    failure: WrongPassphrase | None,
+    findings: Sequence[DedupError],
+) -> DedupError:
+    if failure is not None:
+        if findings:
+            why = f"{len(findings)} more could not be tried: {findings[0].message}"
+            return WrongPassphrase(failure.message, why=why, hints=failure.hints, code=failure.code)
+        return failure
+    if findings:
+        return findings[0]
+    if not slots:
+        return IntegrityError(
+            "the repository has no key slot",
+            why=f"nothing under keys/ at {store.url}",
+            hints=["put one back from the recovery kit: dedup key add --kit FILE"],
+            code="repo.no_slots",
+        )
+    kinds = sorted({parse_header(slot).kind.noun for slot in slots})
+    return WrongPassphrase(
+        f"no key slot takes a {secret.kind.noun}", why=f"this repository opens by {', '.join(kinds)}"
+    )
+
+
+def _info(slot: bytes, ring: KeyRing) -> SlotInfo:
+    header = parse_header(slot)
+    return SlotInfo(
+        slot_id=header.slot_id,
+        kind=header.kind,
+        created_ns=header.created_ns,
+        cost=header.cost,
+        label=open_label(slot, ring.domain),
+    )

@@ -1,0 +1,206 @@
+"""One LMDB environment: opened once per process, checked before it is trusted, dropped when it is not.
+
+What LMDB does not do for us, and what is done instead:
+* A truncated file kills the process (SIGBUS): the size is compared with the last page before anything is read.
+* A flipped page header can kill a *writing* process (SIGSEGV): a cache whose last two users were killed is dropped.
+* It is written without fsync: cache_folder.py knows after a power loss. One SIGKILL harms nothing.
+* One environment must not be opened twice in a process: openers of one folder share it.
+* It must not be used across fork: a child gets an error, not a corrupt file.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lmdb
+
+from dedupstore.codec.crypto import Cipher
+from dedupstore.errors import CacheError, CorruptObject
+from dedupstore.repo import cache_folder
+from dedupstore.repo import index_values as values
+from dedupstore.repo.cache_folder import LastWrites, WritingMark
+from dedupstore.repo.index_values import CacheDamaged
+from dedupstore.types import RepositoryId
+
+SCHEMA = b"dedupstore index 1 "
+DATABASES = ("chunks", "copies", "packs", "pack_ids", "blocks", "segments", "directories", "verified", "meta")
+_MAP_SIZES = (1 << 40, 1 << 36, 1 << 33, 1 << 31)
+_DAMAGE = (
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.InvalidError,
+    lmdb.VersionMismatchError,
+    lmdb.IncompatibleError,
+    lmdb.NotFoundError,
+    lmdb.BadValsizeError,
+)
+
+_shared: dict[str, LmdbEnvironment] = {}
+open_lock = threading.Lock()
+
+
+class LmdbEnvironment:
+    """One LMDB environment of this process, shared by everyone who has its folder open."""
+
+    def __init__(self, folder: Path, repository: RepositoryId, key: bytes, *, temporary: bool) -> None:
+        self.folder = folder
+        self.cipher = Cipher(key)
+        self.users = 0
+        self._temporary = temporary
+        self._identity = SCHEMA + repository
+        self._write_lock = threading.Lock()
+        self._mark: WritingMark | None = None
+        self._pid = os.getpid()
+        cache_folder.secure_folder(folder)
+        if cache_folder.is_marked_damaged(folder):
+            raise values.damaged("it was found damaged before")
+        left_by_others = cache_folder.last_writes(folder)
+        if left_by_others is LastWrites.LOST:
+            raise values.damaged("the machine went down before it was on disk")
+        if left_by_others is LastWrites.IN_KERNEL and cache_folder.killed_twice(folder):
+            raise values.damaged("the last two processes that wrote to it were killed")
+        self._lmdb = self._open()
+        try:
+            self._check_size()
+            self._lmdb.reader_check()
+            if left_by_others is LastWrites.IN_KERNEL:
+                self._lmdb.sync(True)
+                cache_folder.forget_marks(folder)
+            self.dbs = self._open_databases()
+            self.check_identity(self.cipher)
+        except (lmdb.Error, CacheError) as exc:
+            self._close(synced=False)
+            raise self.failure(exc) from exc
+
+    def begin_read(self) -> lmdb.Transaction[bytes]:
+        self._check_process()
+        return self._lmdb.begin(db=self.dbs["chunks"])
+
+    @contextmanager
+    def writing(self) -> Iterator[lmdb.Transaction[bytes]]:
+        """A write transaction, committed on leaving, given up on an error."""
+        self._check_process()
+        try:
+            with self._write_lock:
+                if self._mark is None and not self._temporary:
+                    self._mark = WritingMark(self.folder)
+                with self._lmdb.begin(write=True) as writer:
+                    yield writer
+        except (lmdb.Error, CacheDamaged) as exc:
+            raise self.failure(exc) from exc
+
+    def release(self) -> None:
+        """One user less; the last one syncs and closes. Never raises: a cache must not fail work that is done."""
+        self.users -= 1
+        if self.users > 0 or os.getpid() != self._pid:
+            return
+        if _shared.get(str(self.folder)) is self:
+            del _shared[str(self.folder)]
+        try:
+            if self._mark is not None:
+                self._lmdb.sync(True)
+            synced = True
+        except lmdb.Error:
+            # A full disk, at the end of work that needs this cache no more: the mark that stays tells the next boot.
+            synced = False
+        self._close(synced=synced)
+        if self._temporary:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _close(self, *, synced: bool) -> None:
+        self._lmdb.close()
+        if self._mark is not None:
+            self._mark.release(synced=synced)
+            if synced:
+                cache_folder.ended_well(self.folder)
+
+    def failure(self, error: Exception) -> CacheError:
+        """The error to raise; after damage the folder is marked, so that the next opener drops it."""
+        if isinstance(error, _DAMAGE):
+            error = values.damaged(str(error))
+        if isinstance(error, CacheDamaged):
+            cache_folder.mark_damaged(self.folder)
+        if isinstance(error, CacheError):
+            return error
+        return CacheError(
+            f"the local index in {self.folder} cannot be used", why=str(error), hints=["is its disk full?"]
+        )
+
+    def check_identity(self, cipher: Cipher) -> None:
+        with self._lmdb.begin(db=self.dbs["meta"]) as reader:
+            sealed = reader.get(b"identity")
+        try:
+            if sealed is None or cipher.decrypt(sealed, b"identity") != self._identity:
+                raise values.damaged("it belongs to another repository or another version of dedup")
+        except CorruptObject as exc:
+            raise values.damaged("it was written under another key") from exc
+
+    def _open(self) -> lmdb.Environment:
+        for map_size in _MAP_SIZES:
+            try:
+                return lmdb.open(
+                    str(self.folder),
+                    map_size=map_size,
+                    max_dbs=len(DATABASES),
+                    mode=0o600,
+                    sync=False,
+                    metasync=False,
+                    readahead=False,
+                    max_readers=512,
+                )
+            except lmdb.MemoryError:
+                # A limit on address space (ulimit -v): a smaller map will do for most repositories.
+                continue
+            except lmdb.Error as exc:
+                raise self.failure(exc) from exc
+        raise CacheError(f"no address space to map the local index in {self.folder}", hints=["ulimit -v unlimited"])
+
+    def _check_size(self) -> None:
+        """Reading a page behind the end of the file would kill the process, not raise."""
+        needed = (self._lmdb.info()["last_pgno"] + 1) * self._lmdb.stat()["psize"]
+        if os.stat(self.folder / "data.mdb").st_size < needed:
+            raise values.damaged("its file is cut short")
+
+    def _open_databases(self) -> dict[str, lmdb._Database]:
+        try:
+            return {name: self._lmdb.open_db(name.encode("ascii"), create=False) for name in DATABASES}
+        except lmdb.NotFoundError:
+            if self._lmdb.stat()["entries"]:
+                raise
+        with self.writing() as writer:
+            dbs = {name: self._lmdb.open_db(name.encode("ascii"), txn=writer) for name in DATABASES}
+            writer.put(b"identity", self.cipher.encrypt(self._identity, b"identity"), db=dbs["meta"])
+        return dbs
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise CacheError("the local index was opened before a fork", hints=["open it again in this process"])
+
+
+def share(folder: Path, repository: RepositoryId, key: bytes, *, temporary: bool = False) -> LmdbEnvironment:
+    environment = _shared.get(str(folder))
+    if environment is None:
+        environment = LmdbEnvironment(folder, repository, key, temporary=temporary)
+        _shared[str(folder)] = environment
+    else:
+        environment.check_identity(Cipher(key))
+    environment.users += 1
+    return environment
+
+
+def drop(folder: Path) -> None:
+    _shared.pop(str(folder), None)
+    cache_folder.drop_folder(folder)
+
+
+def forget_after_fork(kept: list[object]) -> None:
+    """In a forked child: no environment is open any more; the parent's are moved to `kept`, never to be closed here."""
+    global open_lock
+    open_lock = threading.Lock()
+    kept.extend(_shared.values())
+    _shared.clear()

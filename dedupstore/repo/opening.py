@@ -1,0 +1,50 @@
+"""From a store and a secret to open keys and the list of snapshots: all that many commands need, and quick to load."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dedupstore.errors import ObjectNotFound, RepositoryNotFound
+from dedupstore.repo import layout
+from dedupstore.repo.catalog import Catalog
+from dedupstore.repo.config import Operation, RepositoryConfig, find_config, open_config, require_features
+from dedupstore.repo.keys import KeyRing, open_slot
+from dedupstore.repo.slots import Secret
+from dedupstore.storage.base import ObjectStore
+from dedupstore.types import RepositoryId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenKeys:
+    """A repository whose keys are open; without index, reader and writer."""
+
+    store: ObjectStore
+    keyring: KeyRing
+    config: RepositoryConfig
+    catalog: Catalog
+
+
+def open_keys(
+    store: ObjectStore, secret: Secret, *, operation: Operation = Operation.READ, allow_weak: bool = False
+) -> OpenKeys:
+    """Raises RepositoryNotFound, WrongPassphrase, RepositoryTooNew, CorruptObject."""
+    repository = identify(store)
+    stored = find_config(store)
+    keyring = open_slot(store, repository, secret, at_least_epoch=stored.epoch, allow_weak=allow_weak)
+    config, keyring = open_config(stored, keyring)
+    require_features(config, operation)
+    return OpenKeys(store=store, keyring=keyring, config=config, catalog=Catalog(store, keyring))
+
+
+def identify(store: ObjectStore) -> RepositoryId:
+    """The id of the repository in a store. Raises RepositoryNotFound when there is none."""
+    try:
+        return layout.parse_format(store.get(layout.FORMAT_KEY))
+    except ObjectNotFound:
+        pass
+    empty = not any(True for _ in store.list(layout.CONFIG))
+    raise RepositoryNotFound(
+        f"no repository at {store.url}",
+        why="the place is empty; is the disk mounted?" if empty else "FORMAT is missing; was it created completely?",
+        hints=[f"mount it, or create one: dedup init -r {store.url}"],
+    )

@@ -1,0 +1,178 @@
+"""From chunk ids to verified bytes: locate, fetch one block, decrypt, decompress, re-hash.
+
+No byte leaves this room unverified. A chunk with several copies is tried copy by copy, so one damaged
+pack costs nothing as long as another copy is whole.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Container, Mapping, Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+from dedupstore.codec.block import BlockSealer, Codec
+from dedupstore.errors import CorruptChunk, DedupError, IntegrityError, MissingChunk, ObjectNotFound
+from dedupstore.repo.index import BlockInfo, Index, Location
+from dedupstore.repo.keys import KeyRing
+from dedupstore.storage.base import ObjectStore
+from dedupstore.types import ChunkId, Kind, Span
+
+CACHE_BYTES = 32 << 20
+"""Decoded blocks kept: about 30 full ones, enough for a directory walk and for delta bases in order."""
+
+
+class _Decoded(NamedTuple):
+    """A block as read, with where each of its chunks ends."""
+
+    raw: bytes
+    ends: list[int]
+
+
+class ChunkReader:
+    """Reads chunks of one repository. Safe to call from many threads; heavy parts run without the GIL."""
+
+    def __init__(
+        self, store: ObjectStore, keyring: KeyRing, index: Index, *, usable: Container[int] | None = None,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._keyring = keyring
+        self._index = index
+        self._usable = usable
+        self._cache_bytes = cache_bytes
+        self._cached = 0
+        self._cache: OrderedDict[tuple[int, int], _Decoded] = OrderedDict()
+        self._packs: dict[int, tuple[str, BlockSealer]] = {}
+        self._lock = threading.Lock()
+
+    def use_packs(self, usable: Container[int] | None) -> None:
+        """Consider only copies in these packs (None: every indexed one)."""
+        self._usable = usable
+
+    def locate(self, chunk: ChunkId) -> Location:
+        """The preferred copy of a chunk. Raises MissingChunk when no indexed, present pack holds it."""
+        location = self._index.find(chunk)
+        if location is not None and (self._usable is None or location.pack_no in self._usable):
+            return location
+        for location in self._copies(chunk):
+            return location
+        raise MissingChunk(f"chunk {chunk.hex()[:16]} is in no pack of this repository")
+
+    def read(self, kind: Kind, chunk: ChunkId) -> bytes:
+        """The bytes of a chunk, from whichever copy is whole."""
+        return self._first_whole(kind, chunk, self._copies(chunk), "is in no pack of this repository")
+
+    def load_manifest(self, chunk: ChunkId) -> bytes:
+        """The bytes of a manifest chunk."""
+        return self.read(Kind.MANIFEST, chunk)
+
+    def read_block(
+        self, kind: Kind, pack_no: int, block_no: int, wanted: Mapping[int, ChunkId]
+    ) -> dict[int, memoryview]:
+        """Decode one block once; the verified chunks at the wanted positions, as views of the decoded block.
+
+        Not cached: meant for callers that visit every block once. Raises CorruptObject or CorruptChunk for
+        damage, ObjectNotFound for a lost pack.
+        """
+        info = self._index.block(pack_no, block_no)
+        raw = memoryview(self._decode(kind, pack_no, block_no, info))
+        digest = self._keyring.id_key(kind).digest
+        lengths = info.lengths
+        chunks: dict[int, memoryview] = {}
+        start = 0
+        for position, length in enumerate(lengths):
+            chunk = wanted.get(position)
+            if chunk is not None:
+                piece = raw[start : start + length]
+                if digest(piece) != chunk:
+                    raise _mismatch(chunk)
+                chunks[position] = piece
+            start += length
+        if len(chunks) != len(wanted):
+            raise CorruptChunk("the index names a chunk that its block does not have")
+        return chunks
+
+    def read_bases(self, kind: Kind, bases: Sequence[ChunkId]) -> bytes:
+        """The concatenated bytes of delta bases, each from a full copy."""
+        return b"".join([self._read_full(kind, base) for base in bases])
+
+    def _read_full(self, kind: Kind, chunk: ChunkId) -> bytes:
+        block = self._index.block
+        full = [copy for copy in self._copies(chunk) if block(copy.pack_no, copy.block_no).codec != Codec.DELTA]
+        return self._first_whole(kind, chunk, full, "is a delta base without a full copy in this repository")
+
+    def _first_whole(self, kind: Kind, chunk: ChunkId, copies: Sequence[Location], absent: str) -> bytes:
+        failure: DedupError | None = None
+        for location in copies:
+            try:
+                block = self._block(kind, location.pack_no, location.block_no)
+                return self._piece(kind, block, location.position, chunk)
+            except (IntegrityError, ObjectNotFound) as error:
+                self._forget(location.pack_no, location.block_no)
+                failure = failure or error
+        raise failure or MissingChunk(f"chunk {chunk.hex()[:16]} {absent}")
+
+    def _copies(self, chunk: ChunkId) -> list[Location]:
+        found = self._index.find_all(chunk)
+        usable = self._usable
+        return found if usable is None else [location for location in found if location.pack_no in usable]
+
+    def _piece(self, kind: Kind, block: _Decoded, position: int, chunk: ChunkId) -> bytes:
+        if position >= len(block.ends):
+            raise CorruptChunk("the index names a chunk that its block does not have")
+        piece = block.raw[block.ends[position - 1] if position else 0 : block.ends[position]]
+        if self._keyring.id_key(kind).digest(piece) != chunk:
+            raise _mismatch(chunk)
+        return piece
+
+    def _block(self, kind: Kind, pack_no: int, block_no: int) -> _Decoded:
+        key = (pack_no, block_no)
+        with self._lock:
+            block = self._cache.get(key)
+            if block is not None:
+                self._cache.move_to_end(key)
+                return block
+        info = self._index.block(pack_no, block_no)
+        block = _Decoded(self._decode(kind, pack_no, block_no, info), list(accumulate(info.lengths)))
+        with self._lock:
+            if key not in self._cache:
+                self._cache[key] = block
+                self._cached += len(block.raw)
+                while self._cached > self._cache_bytes and len(self._cache) > 1:
+                    _, dropped = self._cache.popitem(last=False)
+                    self._cached -= len(dropped.raw)
+        return block
+
+    def _forget(self, pack_no: int, block_no: int) -> None:
+        with self._lock:
+            dropped = self._cache.pop((pack_no, block_no), None)
+            if dropped is not None:
+                self._cached -= len(dropped.raw)
+
+    def _decode(self, kind: Kind, pack_no: int, block_no: int, info: BlockInfo) -> bytes:
+        key, sealer = self._pack(kind, pack_no)
+        sealed = self._store.get(key, Span(info.offset, info.stored))
+        bases = self.read_bases(kind, info.bases) if info.codec == Codec.DELTA else None
+        return sealer.open(
+            sealed, ordinal=block_no, codec=Codec(info.codec), raw_length=info.raw, chunks=len(info.lengths),
+            bases=bases,
+        )  # fmt: skip
+
+    def _pack(self, kind: Kind, pack_no: int) -> tuple[str, BlockSealer]:
+        known = self._packs.get(pack_no)
+        if known is None:
+            row = self._index.pack(pack_no)
+            if row.kind is not kind:
+                # A manifest served from a data pack (or the reverse) is an attack, not a mix-up: ids differ by kind.
+                raise CorruptChunk(f"a {kind.name.lower()} chunk is indexed in a pack of another kind")
+            key = row.name.key
+            pack_key = self._keyring.pack_key(row.epoch, row.salt, row.kind)
+            known = (key, BlockSealer(pack_key, self._keyring.repository, row.salt, row.kind))
+            self._packs[pack_no] = known
+        return known
+
+
+def _mismatch(chunk: ChunkId) -> CorruptChunk:
+    return CorruptChunk(f"the stored bytes of chunk {chunk.hex()[:16]} do not match its id")

@@ -1,0 +1,257 @@
+"""An open repository: its store, keys, config, catalog, and, once needed, its index, reader and writer."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from dedupstore.chunking.chunker import Chunker
+from dedupstore.chunking.params import ChunkerParams
+from dedupstore.clock import Clock
+from dedupstore.codec.hashing import derive_bytes
+from dedupstore.errors import CacheError, IntegrityError, ObjectNotFound, Refused
+from dedupstore.events import Finding
+from dedupstore.repo import layout
+from dedupstore.repo.catalog import Catalog
+from dedupstore.repo.commit import SnapshotCommitter
+from dedupstore.repo.config import (
+    Operation,
+    RepositoryConfig,
+    put_config,
+    require_features,
+)
+from dedupstore.repo.keys import KeyRing, SlotInfo, create_slot
+from dedupstore.repo.lmdb_index import LmdbIndex, drop_index, open_index, temporary_index
+from dedupstore.repo.opening import open_keys
+from dedupstore.repo.pack import read_directory
+from dedupstore.repo.reader import ChunkReader
+from dedupstore.repo.segment import PackFacts
+from dedupstore.repo.slots import DEFAULT_COST, KdfCost, Secret
+from dedupstore.repo.view import View, refresh
+from dedupstore.repo.writer import ChunkWriter, WriterSettings
+from dedupstore.storage.base import ObjectStore
+from dedupstore.types import RepositoryId
+
+GEAR_CONTEXT = b"dedupstore/v1/gear64"
+GEAR_TABLE_BYTES = 2048
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitOptions:
+    """What is fixed when a repository is made (the chunker), and what may differ later."""
+
+    chunker: ChunkerParams
+    block_bytes: int = WriterSettings().full_block
+    delta_block_bytes: int = WriterSettings().delta_block
+    pack_bytes: int = WriterSettings().data_pack
+    cost: KdfCost = DEFAULT_COST
+    allow_weak: bool = False
+    label: str = "passphrase"
+
+
+@dataclass(slots=True)
+class Repository:
+    """A repository whose keys are open. Close it, or use it as a context manager."""
+
+    store: ObjectStore
+    keyring: KeyRing
+    config: RepositoryConfig
+    catalog: Catalog
+    clock: Clock
+    cache_path: Path | None
+    on_note: Callable[[Finding], None] = field(default=lambda finding: None)
+    _index: LmdbIndex | None = None
+    _reader: ChunkReader | None = None
+
+    @classmethod
+    def create(
+        cls, store: ObjectStore, secret: Secret, options: InitOptions, *, clock: Clock, cache_path: Path | None
+    ) -> tuple[Repository, SlotInfo]:
+        """Make an empty repository in an empty store. `FORMAT` comes last: a half-made one is not a repository.
+
+        What an interrupted `create` left behind is taken away: run it again, and nothing more is needed.
+        """
+        _clear_unfinished(store)
+        repository = RepositoryId(uuid.uuid4().bytes)
+        keyring = KeyRing.generate(repository)
+        for key in layout.SENTINELS:
+            store.put(key, [layout.SENTINEL_BODY])
+        # Before anything else: an init that is run again trusts listings only where the sentinels are.
+        store.barrier()
+        config = RepositoryConfig(
+            repository=repository,
+            created_ns=clock.now_ns(),
+            chunker=options.chunker.to_dict(),
+            block_bytes=options.block_bytes,
+            delta_block_bytes=options.delta_block_bytes,
+            pack_bytes=options.pack_bytes,
+        )
+        put_config(store, keyring, config, number=1)
+        slot = create_slot(
+            store,
+            keyring,
+            secret,
+            created_ns=clock.now_ns(),
+            cost=options.cost,
+            label=options.label,
+            allow_weak=options.allow_weak,
+        )
+        store.barrier()
+        store.put(layout.FORMAT_KEY, [layout.format_text(repository)])
+        store.barrier()
+        made = cls(store, keyring, config, Catalog(store, keyring), clock, cache_path)
+        return made, slot
+
+    @classmethod
+    def open(
+        cls,
+        store: ObjectStore,
+        secret: Secret,
+        *,
+        clock: Clock,
+        cache_path: Path | None,
+        operation: Operation = Operation.READ,
+        allow_weak: bool = False,
+    ) -> Repository:
+        """Open by a secret. Raises RepositoryNotFound, WrongPassphrase, RepositoryTooNew, CorruptObject."""
+        found = open_keys(store, secret, operation=operation, allow_weak=allow_weak)
+        return cls(store, found.keyring, found.config, found.catalog, clock, cache_path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._index is not None:
+            self._index.close()
+            self._index = None
+        self.store.close()
+
+    @property
+    def id(self) -> RepositoryId:
+        return self.keyring.repository
+
+    @property
+    def index(self) -> LmdbIndex:
+        """This machine's view; opened when first asked for, in a temporary place when the cache cannot be used."""
+        if self._index is None:
+            key = self.keyring.cache_key()
+            try:
+                if self.cache_path is None:
+                    self._index = temporary_index(self.id, key)
+                else:
+                    self._index = open_index(self.cache_path, self.id, key)
+            except CacheError as error:
+                self.on_note(
+                    Finding(
+                        code="cache.temporary",
+                        message=f"the cache cannot be used ({error.message}); working without it takes longer",
+                        severity="note",
+                    )
+                )
+                self._index = temporary_index(self.id, key)
+        return self._index
+
+    @property
+    def reader(self) -> ChunkReader:
+        if self._reader is None:
+            self._reader = ChunkReader(self.store, self.keyring, self.index)
+        return self._reader
+
+    def drop_index(self, *, to_temporary: bool = False) -> None:
+        """Forget this machine's view; the next use builds it anew from the segments."""
+        if self._index is not None:
+            self._index.close()
+        self._index = self._reader = None
+        if to_temporary:
+            self._index = temporary_index(self.id, self.keyring.cache_key())
+        elif self.cache_path is not None:
+            drop_index(self.cache_path, self.id)
+
+    def look(self) -> View:
+        """A fresh view of what may be used (protocol steps W1 and W5)."""
+        return refresh(self.store, self.keyring, self.index)
+
+    def chunker(self) -> Chunker:
+        table = derive_bytes(self.keyring.chunker_key(), GEAR_CONTEXT, GEAR_TABLE_BYTES)
+        return Chunker(ChunkerParams.from_dict(self.config.chunker), table)
+
+    def writer(self, view: View, *, level: int = 3, threads: int | None = None) -> ChunkWriter:
+        """A writer that judges by `view`; packs an interrupted run left without a segment are indexed first."""
+        require_features(self.config, Operation.WRITE)
+        settings = WriterSettings(
+            full_block=self.config.block_bytes,
+            delta_block=self.config.delta_block_bytes,
+            data_pack=self.config.pack_bytes,
+            level=level,
+            threads=threads or max(1, min(os.cpu_count() or 1, 8)),
+        )
+        writer = ChunkWriter(self.store, self.keyring, self.index, self.reader, view, settings)
+        orphans = self._orphan_facts(view)
+        if orphans:
+            writer.adopt(orphans)
+        return writer
+
+    def committer(self) -> SnapshotCommitter:
+        return SnapshotCommitter(self.catalog, self.index, self.reader, self.look, self.clock)
+
+    def _orphan_facts(self, view: View) -> list[PackFacts]:
+        facts: list[PackFacts] = []
+        for name, size in view.orphans:
+            try:
+                header, directory = read_directory(self.store, name, size, self.keyring)
+            except (ObjectNotFound, IntegrityError):
+                # Another client's pack may go at any moment; only a pack that is read is used.
+                continue
+            facts.append(
+                PackFacts(
+                    id=name.id,
+                    size=size,
+                    kind=name.kind,
+                    units=name.units,
+                    epoch=header.epoch,
+                    salt=header.salt,
+                    directory=directory,
+                )
+            )
+        return facts
+
+
+def _clear_unfinished(store: ObjectStore) -> None:
+    """Delete the config and slots of an init that never got to `FORMAT`; anything else there is Refused."""
+    leftovers = [row.key for row in store.list("") if row.key not in layout.SENTINELS]
+    if not leftovers:
+        return
+    unfinished = all(key.startswith((layout.CONFIG, layout.KEYS)) for key in leftovers)
+    if not unfinished or not _is_proven_empty(store):
+        raise Refused(
+            f"{store.url} is not empty",
+            why="a repository or something else is there already",
+            hints=["choose another place; nothing was changed"],
+            code="repo.exists",
+        )
+    for key in leftovers:
+        store.delete(key)
+    store.barrier()
+
+
+def _is_proven_empty(store: ObjectStore) -> bool:
+    """Keys are deleted on the strength of this: complete listings show no data, and FORMAT is asked for by name."""
+    if any(
+        layout.list_complete(store, prefix) for prefix in layout.PREFIXES if prefix not in (layout.CONFIG, layout.KEYS)
+    ):
+        return False
+    try:
+        store.head(layout.FORMAT_KEY)
+    except ObjectNotFound:
+        return True
+    return False

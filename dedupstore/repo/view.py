@@ -1,0 +1,133 @@
+"""What of the repository may be used right now: step W1 (and W5) of the snapshot protocol.
+
+Safety rests on the order of the listings (gc plans, then segments, then packs) and on the rule that an index
+entry counts only while its pack is listed with the right size and no plan condemns it. See docs/protocols.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound
+from dedupstore.repo import layout
+from dedupstore.repo.gcplan import read_condemned
+from dedupstore.repo.index import Index, PackRow
+from dedupstore.repo.keys import KeyRing
+from dedupstore.repo.pack import PackHeader, PackName, read_trailer
+from dedupstore.repo.segment import PackFacts, decode_segment
+from dedupstore.storage.base import ObjectStore
+from dedupstore.types import PackId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One consistent look at a store.
+
+    `usable` holds pack numbers of the local index. `lost` names packs that segments describe but the listing lacks or
+    shows with another size, or whose directory, not repeated in a segment, cannot be read. `orphans` are packs no
+    segment describes (yet).
+    """
+
+    usable: set[int]
+    condemned: frozenset[PackId]
+    lost: frozenset[PackId]
+    orphans: tuple[tuple[PackName, int], ...]
+    plans: frozenset[str]
+
+    @property
+    def whole(self) -> bool:
+        """Every indexed pack is there and none is condemned: what was usable before still is."""
+        return not self.lost and not self.condemned
+
+
+def refresh(store: ObjectStore, keyring: KeyRing, index: Index) -> View:
+    """List the store, merge new segments into the index, and say what is usable.
+
+    Raises IncompleteListing for a listing that cannot be proven complete, CorruptObject for a damaged segment.
+    """
+    plans = frozenset(info.key for info in layout.list_complete(store, layout.GC))
+    condemned = read_condemned(store, keyring, plans)
+    sync_segments(store, keyring, index)
+    listed: dict[PackId, tuple[PackName, int]] = {}
+    for info in layout.list_complete(store, layout.PACKS):
+        name = PackName.parse(info.key)
+        listed[name.id] = (name, info.size)
+    usable: set[int] = set()
+    lost: set[PackId] = set()
+    unknown: list[PackRow] = []
+    for row in index.packs():
+        found = listed.pop(row.id, None)
+        if found != (row.name, row.size):
+            lost.add(row.id)
+        elif not row.known:
+            unknown.append(row)
+        elif row.id not in condemned:
+            usable.add(row.no)
+    known = read_directories(store, keyring, index, unknown)
+    usable.update(row.no for row in unknown if row.no in known and row.id not in condemned)
+    lost.update(row.id for row in unknown if row.no not in known and row.id not in condemned)
+    orphans = tuple(entry for pack, entry in listed.items() if pack not in condemned)
+    return View(usable=usable, condemned=condemned, lost=frozenset(lost), orphans=orphans, plans=plans)
+
+
+def sync_segments(store: ObjectStore, keyring: KeyRing, index: Index) -> list[str]:
+    """Merge segments this machine has not seen; the keys of segments that could not be read.
+
+    A damaged segment is not fatal: its packs show up as orphans and their directories are read instead.
+    """
+    known = index.segments()
+    damaged: list[str] = []
+    for info in layout.list_complete(store, layout.INDEX):
+        segment = layout.parse_segment_key(info.key)
+        if segment in known:
+            continue
+        try:
+            facts = [complete(store, keyring, fact) for fact in decode_segment(keyring, info.key, store.get(info.key))]
+        except CorruptObject:
+            # Not learned, so tried again next time: a wrong reading must not become this machine's lasting view.
+            damaged.append(info.key)
+            continue
+        index.apply(segment, facts)
+    return damaged
+
+
+def complete(store: ObjectStore, keyring: KeyRing, fact: PackFacts) -> PackFacts:
+    """The facts with the directory that the segment does not repeat.
+
+    A pack that is gone or damaged keeps none: the index then knows that it should be there and not what it holds.
+    """
+    if fact.directory:
+        return fact
+    header = PackHeader(kind=fact.kind, epoch=fact.epoch, repository=keyring.repository, salt=fact.salt)
+    try:
+        whole = replace(fact, directory=read_trailer(store, fact.name, fact.size, header, keyring))
+        whole.blocks()
+    except (ObjectNotFound, IntegrityError):
+        return fact
+    return whole
+
+
+def read_directories(store: ObjectStore, keyring: KeyRing, index: Index, rows: Sequence[PackRow]) -> set[int]:
+    """Ask once more for the directories of packs that are there: what was unreadable once may be back.
+
+    Returns the numbers of those that the index knows now.
+    """
+    found: dict[int, PackFacts] = {}
+    for row in rows:
+        fact = PackFacts(
+            id=row.id,
+            size=row.size,
+            kind=row.kind,
+            units=row.units,
+            epoch=row.epoch,
+            salt=row.salt,
+            directory=b"",
+            repeated=False,
+        )
+        whole = complete(store, keyring, fact)
+        if whole.directory:
+            found[row.no] = whole
+    if found:
+        index.learn(list(found.values()))
+    return set(found)

@@ -1,0 +1,93 @@
+"""One repository and the way in: where it is, what opens it, where this machine keeps its cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dedupstore.clock import Clock
+from dedupstore.errors import UsageError
+from dedupstore.events import Finding
+from dedupstore.repo.opening import OpenKeys, identify, open_keys
+from dedupstore.repo.recovery import parse_kit, parse_recovery_key
+from dedupstore.repo.slots import Secret, weak_cost_allowed
+from dedupstore.service.dirs import cache_dir
+from dedupstore.storage.registry import open_store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """What opens a repository. Exactly one field is set."""
+
+    passphrase: bytes | None = field(default=None, repr=False)
+    key_file: bytes | None = field(default=None, repr=False)
+    recovery_key: str | None = field(default=None, repr=False)
+
+    def secret(self) -> Secret:
+        if self.key_file is not None:
+            return Secret.key_file(self.key_file)
+        if self.recovery_key is not None:
+            return recovery_secret(self.recovery_key)
+        if self.passphrase is None:
+            raise UsageError("no passphrase was given", code="usage.no_passphrase")
+        try:
+            return Secret.passphrase(self.passphrase.decode("utf-8"))
+        except UnicodeDecodeError:
+            raise UsageError("the passphrase is not valid UTF-8", code="usage.passphrase_encoding") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """One repository and the way in. `note` is told what is worth knowing and stops nothing."""
+
+    url: str
+    credential: Credential
+    clock: Clock
+    environ: Mapping[str, str]
+    note: Callable[[Finding], None] = field(default=lambda finding: None)
+
+    @property
+    def cache_path(self) -> Path:
+        return cache_dir(self.environ)
+
+    @property
+    def allow_weak(self) -> bool:
+        return weak_cost_allowed(self.environ)
+
+    def open_keys(self) -> OpenKeys:
+        """Its keys and its list of snapshots. Raises RepositoryNotFound, WrongPassphrase, RepositoryTooNew ..."""
+        return open_keys(open_store(self.url), self.credential.secret(), allow_weak=self.allow_weak)
+
+
+def require_repository(url: str) -> str:
+    """The repository's id in hex, without any secret. Raises RepositoryNotFound: ask before asking for a passphrase."""
+    store = open_store(url)
+    try:
+        return identify(store).hex()
+    finally:
+        store.close()
+
+
+def nowhere(url: str, clock: Clock, environ: Mapping[str, str]) -> Access:
+    """The access to a repository that is yet to be made: nothing opens it."""
+    return Access(url=url, credential=Credential(), clock=clock, environ=environ)
+
+
+def weak_keys_allowed(environ: Mapping[str, str]) -> bool:
+    """Whether this is a run of the tests, which may make keys at no cost."""
+    return weak_cost_allowed(environ)
+
+
+def recovery_secret(text: str) -> Secret:
+    """From a recovery key as printed, or from a whole recovery kit that contains one."""
+    if "-----BEGIN" in text:
+        secret = parse_kit(text).secret
+        if secret is None:
+            raise UsageError(
+                "this kit holds no recovery key",
+                why="its key slot is opened by a passphrase",
+                hints=["use the passphrase, or print a kit with a key: dedup key kit --recovery"],
+            )
+        return secret
+    return Secret.recovery(parse_recovery_key(text))

@@ -1,0 +1,125 @@
+"""Prove that what is stored can be restored, or say exactly what cannot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dedupstore.cancel import CancelToken
+from dedupstore.engine.check import check_repository
+from dedupstore.engine.check_options import CheckOptions, CheckReport, Counts, Coverage, DataShare, Level
+from dedupstore.events import Finding, Listener
+from dedupstore.repo.repository import Repository
+from dedupstore.service.access import Access
+from dedupstore.service.opened import with_repository
+from dedupstore.service.selection import Selection, choose
+from dedupstore.types import SnapshotId
+from dedupstore.units import format_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """How deep to look. Without anything: the structure of all snapshots."""
+
+    quick: bool = False
+    read_data: str | None = None
+    """`all`, `5%` or `2G`; None reads no data."""
+
+    max_seconds: float | None = None
+    restore: bool = False
+    restore_sources: tuple[str, ...] = ()
+    snapshots: tuple[Selection, ...] = ()
+    """Walk only these; empty means all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DamagedPath:
+    """A file, or a directory whose listing is lost, and the snapshots from which it cannot be restored."""
+
+    path: bytes
+    source: str
+    host: str
+    directory: bool
+    snapshots: tuple[str, ...]
+    newest_intact: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What was looked at and found. `counts` and `coverage` are those of engine/check_options.py; sizes in bytes."""
+
+    counts: Counts
+    coverage: Coverage | None
+    findings: tuple[Finding, ...]
+    errors: int
+    warnings: int
+    damaged_chunks: int
+    damaged_paths: tuple[DamagedPath, ...]
+    damaged_total: int
+    damaged_snapshots: tuple[str, ...]
+    complete: bool
+    seconds: float
+    exit_code: int
+
+
+def check_request(request: Request) -> CheckOptions:
+    """The options of a request, but for its snapshots. Raises UsageError for a share that is none."""
+    return CheckOptions(
+        level=Level.QUICK if request.quick else Level.STRUCTURE,
+        read_data=DataShare.parse(request.read_data) if request.read_data is not None else None,
+        restore=request.restore,
+        restore_sources=request.restore_sources,
+        max_seconds=request.max_seconds,
+    )
+
+
+def run(request: Request, access: Access, listener: Listener, cancel: CancelToken) -> Outcome:
+    """Damage is in the outcome; what raises is trouble that says nothing about the data."""
+    options = check_request(request)
+
+    def work(repository: Repository) -> CheckReport:
+        chosen: tuple[SnapshotId, ...] = tuple(
+            choose(repository.catalog, selection).id for selection in request.snapshots
+        )
+        return check_repository(
+            repository,
+            CheckOptions(
+                level=options.level,
+                read_data=options.read_data,
+                restore=options.restore,
+                restore_sources=options.restore_sources,
+                snapshots=chosen,
+                max_seconds=options.max_seconds,
+            ),
+            listener=listener,
+            cancel=cancel,
+        )
+
+    return _outcome(with_repository(access, work))
+
+
+def _outcome(report: CheckReport) -> Outcome:
+    damage = report.damage
+    return Outcome(
+        counts=report.counts,
+        coverage=report.coverage,
+        findings=report.findings,
+        errors=report.errors,
+        warnings=report.warnings,
+        damaged_chunks=damage.chunks,
+        damaged_paths=tuple(
+            DamagedPath(
+                path=hit.path,
+                source=hit.source,
+                host=hit.host,
+                directory=hit.directory,
+                snapshots=tuple(format_id(identifier) for identifier in hit.snapshots),
+                newest_intact=hit.newest_intact,
+            )
+            for hit in damage.files
+        ),
+        damaged_total=damage.files_total,
+        damaged_snapshots=tuple(format_id(identifier) for identifier in damage.snapshots),
+        complete=report.complete,
+        seconds=sum(report.seconds.values()),
+        exit_code=report.exit_code,
+    )

@@ -1,0 +1,48 @@
+"""An open repository for one operation, with a cache that is never a reason to fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from dedupstore.errors import CacheError
+from dedupstore.events import Finding
+from dedupstore.repo.config import Operation
+from dedupstore.repo.repository import Repository
+from dedupstore.service.access import Access
+from dedupstore.storage.registry import open_store
+
+Answer = TypeVar("Answer")
+
+
+def open_repository(access: Access, operation: Operation = Operation.READ) -> Repository:
+    """The repository, its keys open. Raises RepositoryNotFound, WrongPassphrase, RepositoryTooNew ..."""
+    repository = Repository.open(
+        open_store(access.url),
+        access.credential.secret(),
+        clock=access.clock,
+        cache_path=access.cache_path,
+        operation=operation,
+        allow_weak=access.allow_weak,
+    )
+    repository.on_note = access.note
+    return repository
+
+
+def with_repository(
+    access: Access, work: Callable[[Repository], Answer], operation: Operation = Operation.READ
+) -> Answer:
+    """Open, work, close. When the local cache breaks on the way, the work is done once more with a temporary one."""
+    with open_repository(access, operation) as repository:
+        try:
+            return work(repository)
+        except CacheError as error:
+            access.note(
+                Finding(
+                    code="cache.dropped",
+                    message=f"the local cache failed and was set aside ({error.message}); starting over without it",
+                    severity="note",
+                )
+            )
+            repository.drop_index(to_temporary=True)
+            return work(repository)

@@ -1,0 +1,72 @@
+"""The list of snapshots, and which of them is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dedupstore.engine.select import Filter as Filter
+from dedupstore.engine.select import by_name, by_time, matching
+from dedupstore.errors import UsageError
+from dedupstore.events import Finding
+from dedupstore.model.snapshot import Snapshot
+from dedupstore.repo.catalog import Catalog
+from dedupstore.service.access import Access
+from dedupstore.service.records import SnapshotInfo, snapshot_info
+from dedupstore.units import format_id
+
+SAFETY = "safety"
+"""The trigger of snapshots taken before a restore in place. They are chosen by id, tag or source only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which snapshot is meant. `describe` prints an instant as the user writes times."""
+
+    snapshot: str = ""
+    at_ns: int | None = None
+    source: str = ""
+    host: str = ""
+    tags: tuple[str, ...] = ()
+    describe: Callable[[int], str] = str
+
+
+def choose(catalog: Catalog, selection: Selection) -> Snapshot:
+    """The one snapshot a selection means; the newest complete one when it says nothing."""
+    found = matching(
+        catalog.snapshots().snapshots,
+        Filter(source=selection.source, host=selection.host, tags=selection.tags),
+    )
+    if not (selection.source or selection.tags) and (not selection.snapshot or selection.snapshot.startswith("latest")):
+        found = [snapshot for snapshot in found if snapshot.trigger != SAFETY]
+    if selection.snapshot and selection.at_ns is not None:
+        raise UsageError("--at and --snapshot exclude one another")
+    if selection.at_ns is not None:
+        return by_time(found, selection.at_ns, selection.describe)
+    return by_name(found, selection.snapshot or "latest")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotList:
+    snapshots: tuple[SnapshotInfo, ...]
+    findings: tuple[Finding, ...]
+    """Snapshots that exist and cannot be read."""
+
+
+def snapshots(access: Access, wanted: Filter, *, limit: int | None = None) -> SnapshotList:
+    """Complete snapshots, oldest first; the newest `limit` of them."""
+    listing = access.open_keys().catalog.snapshots()
+    found = matching(listing.snapshots, wanted)
+    if limit is not None:
+        found = found[max(0, len(found) - limit) :]
+    return SnapshotList(
+        snapshots=tuple(snapshot_info(snapshot) for snapshot in found),
+        findings=tuple(
+            Finding(
+                code="snapshot.unreadable",
+                message=f"snapshot {format_id(identifier)} cannot be read: {reason}",
+                severity="error",
+            )
+            for identifier, reason in listing.damaged
+        ),
+    )

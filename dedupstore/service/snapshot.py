@@ -1,0 +1,177 @@
+"""Take one snapshot: of paths, of a command's output, or of a stream."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from dedupstore import __version__
+from dedupstore.cancel import CancelToken
+from dedupstore.engine.snapshot import SnapshotPlan, SnapshotResult, take_snapshot
+from dedupstore.errors import UsageError
+from dedupstore.events import Finding, Listener
+from dedupstore.repo.config import Operation
+from dedupstore.repo.repository import Repository
+from dedupstore.service.access import Access
+from dedupstore.service.opened import open_repository, with_repository
+from dedupstore.service.records import Counts, SnapshotInfo, counts_of, snapshot_info
+from dedupstore.sources.base import Stream
+from dedupstore.sources.command import CommandStream, StdinStream
+from dedupstore.sources.exclude import Excluder, ExcludeRules
+from dedupstore.sources.roots import resolve_roots
+from dedupstore.units import printable
+
+MAX_LEVEL = 19
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to snapshot. Exactly one of `paths`, `command` and `stdin_fd` says where the bytes come from."""
+
+    paths: tuple[bytes, ...] = ()
+    command: tuple[str, ...] = ()
+    stdin_fd: int | None = None
+    name: str = ""
+    """The file name under which a stream is kept."""
+
+    source: str = ""
+    host: str = ""
+    user: str = ""
+    tags: tuple[str, ...] = ()
+    note: str = ""
+    time_ns: int | None = None
+    exclude: tuple[str, ...] = ()
+    exclude_files: tuple[bytes, ...] = ()
+    exclude_if_present: tuple[bytes, ...] = ()
+    exclude_caches: bool = False
+    exclude_nodump: bool = False
+    exclude_larger_than: int | None = None
+    one_file_system: bool = False
+    dry_run: bool = False
+    skip_if_unchanged: bool = False
+    force: bool = False
+    level: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of it. `exit_code` is 3 when files are missing from the snapshot."""
+
+    snapshot: SnapshotInfo | None
+    source: str
+    counts: Counts
+    findings: tuple[Finding, ...]
+    unchanged: bool
+    dry_run: bool
+    first: bool
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        return 3 if any(finding.severity != "note" for finding in self.findings) else 0
+
+
+def run(request: Request, access: Access, listener: Listener, cancel: CancelToken) -> Outcome:
+    """Raises SourceFailed (no snapshot was made), RepositoryError (none either), Interrupted."""
+    check(request)
+    with ExitStack() as stack:
+        stream = _stream(request, access.environ, cancel, stack)
+        plan = _plan(request, stream)
+
+        def work(repository: Repository) -> SnapshotResult:
+            return take_snapshot(repository, plan, listener=listener, cancel=cancel)
+
+        if stream is None:
+            result = with_repository(access, work, Operation.WRITE)
+        else:
+            # A stream can be read once: no second try when the cache breaks.
+            with open_repository(access, Operation.WRITE) as repository:
+                result = work(repository)
+    return _outcome(plan, result)
+
+
+def default_source(paths: Sequence[bytes]) -> str:
+    """The name of a source that nobody named: its absolute paths."""
+    return " ".join(printable(path) for path in sorted(paths))
+
+
+def check(request: Request) -> None:
+    """Raise UsageError for a request that makes no sense; `run` asks the same before anything else."""
+    given = [bool(request.paths), bool(request.command), request.stdin_fd is not None]
+    if sum(given) != 1:
+        raise UsageError(
+            "nothing to take a snapshot of" if not any(given) else "paths, --command and --stdin exclude one another",
+            hints=["dedup snapshot /srv/site", "dedup snapshot --command dump.sql -- pg_dump blog"],
+        )
+    if not request.paths and (not request.name or "/" in request.name or request.name in (".", "..")):
+        raise UsageError("a stream needs a plain file name", hints=["dedup snapshot --stdin dump.sql < dump.sql"])
+    for text in (request.source, request.host, request.note, *request.tags):
+        # Half letters stand for bytes that are no UTF-8; a record holds text.
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise UsageError(
+                f"not UTF-8 text: {printable(os.fsencode(text))!r}", hints=["check the terminal's encoding"]
+            )
+    if not 1 <= request.level <= MAX_LEVEL:
+        raise UsageError(
+            f"there is no compression level {request.level}", hints=[f"1 to {MAX_LEVEL}; 3 is the default"]
+        )
+
+
+def _stream(request: Request, environ: Mapping[str, str], cancel: CancelToken, stack: ExitStack) -> Stream | None:
+    if request.command:
+        return stack.enter_context(CommandStream(request.command, environ, cancel))
+    if request.stdin_fd is not None:
+        return StdinStream(request.stdin_fd, cancel)
+    return None
+
+
+def _plan(request: Request, stream: Stream | None) -> SnapshotPlan:
+    roots = resolve_roots(request.paths, one_file_system=request.one_file_system) if request.paths else []
+    source = request.source or (
+        default_source([root.path for root in roots]) if roots else printable(os.fsencode(request.name))
+    )
+    return SnapshotPlan(
+        source=source,
+        kind="files" if stream is None else "command" if request.command else "stdin",
+        host=request.host or socket.gethostname(),
+        user=request.user or str(os.geteuid()),
+        tool=f"dedup {__version__}",
+        roots=roots,
+        stream=stream,
+        stream_name=os.fsencode(request.name),
+        excluder=Excluder(
+            ExcludeRules(
+                patterns=request.exclude,
+                pattern_files=request.exclude_files,
+                if_present=request.exclude_if_present,
+                caches=request.exclude_caches,
+                larger_than=request.exclude_larger_than,
+                one_file_system=request.one_file_system,
+                nodump=request.exclude_nodump,
+            )
+        ),
+        tags=request.tags,
+        note=request.note,
+        time_ns=request.time_ns,
+        dry_run=request.dry_run,
+        skip_if_unchanged=request.skip_if_unchanged,
+        force=request.force,
+        level=request.level,
+    )
+
+
+def _outcome(plan: SnapshotPlan, result: SnapshotResult) -> Outcome:
+    snapshot = snapshot_info(result.snapshot) if result.snapshot is not None else None
+    return Outcome(
+        snapshot=snapshot,
+        source=plan.source,
+        counts=counts_of(result.statistics),
+        findings=tuple(result.findings),
+        unchanged=result.unchanged,
+        dry_run=plan.dry_run,
+        first=result.parent is None,
+        seconds=result.seconds,
+    )

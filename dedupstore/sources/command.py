@@ -1,0 +1,200 @@
+"""Streams that come from a process: the output of a command, or standard input."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import select
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from dedupstore.cancel import CancelToken
+from dedupstore.errors import SourceFailed, UsageError
+from dedupstore.units import printable
+
+_POLL_MS = 200
+"""How long a cancelled run may go unnoticed while a stream is silent."""
+
+_TERMINATE_SECONDS = 5.0
+_STDERR_KEPT = 16 << 10
+_STDERR_LINES = 10
+_PIPE_BYTES = 1 << 20
+_SECRETS = ("DEDUP_PASSPHRASE", "DEDUP_NEW_PASSPHRASE")
+
+
+class CommandStream:
+    """The standard output of a command; its end can only be read when the command succeeded.
+
+    The command gets no standard input, no terminal, a process group of its own, and no passphrase of ours. Leaving
+    the context before the end kills the whole group. One thread reads; another drains standard error meanwhile.
+    """
+
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str], cancel: CancelToken | None = None) -> None:
+        if not argv:
+            raise UsageError("no command to run", hints=["dedup snapshot --command NAME -- pg_dump blog"])
+        self._argv = list(argv)
+        self._env = {name: value for name, value in env.items() if not name.startswith(_SECRETS)}
+        self._cancel = cancel or CancelToken()
+        self._name = printable(os.fsencode(os.path.basename(self._argv[0]) or self._argv[0]))
+        self._ended = False
+
+    def __enter__(self) -> Self:
+        try:
+            self._process = subprocess.Popen(
+                self._argv,
+                bufsize=0,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=self._env,
+                # A new session, not only a new group: without a terminal nothing can stop to ask for a password.
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            why = os.strerror(error.errno or 0).lower() if isinstance(error, OSError) else str(error)
+            raise SourceFailed(
+                f"{self._name} could not be started", why=why, code="source.command_not_started"
+            ) from error
+        assert self._process.stdout is not None and self._process.stderr is not None
+        self._stdout = self._process.stdout.fileno()
+        _widen(self._stdout)
+        self._complaints = _Tail(self._process.stderr.fileno())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        process = self._process
+        if process.returncode is None:
+            self._kill()
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        self._complaints.close()
+        process.stderr.close()
+
+    def readinto(self, view: memoryview, /) -> int:
+        """See Stream. Raises SourceFailed at the end of a command that failed, Interrupted when cancelled."""
+        if self._ended:
+            return 0
+        count = _read_when_ready(self._stdout, view, self._cancel, self._name)
+        if count == 0 and len(view):
+            self._settle()
+            self._ended = True
+        return count
+
+    def _settle(self) -> None:
+        """Wait for the command, whose output has ended, and judge it."""
+        while True:
+            try:
+                status = self._process.wait(timeout=_POLL_MS / 1000)
+                break
+            except subprocess.TimeoutExpired:
+                self._cancel.check()
+        if status == 0:
+            return
+        how = f"ended with exit status {status}" if status > 0 else f"was killed by {_signal_name(-status)}"
+        raise SourceFailed(
+            f"{self._name} {how}",
+            why=self._complaints.last_lines() or "it wrote nothing to standard error",
+            hints=["run the command by hand; nothing of its output was kept as a snapshot"],
+            code="source.command_failed",
+        )
+
+    def _kill(self) -> None:
+        process = self._process
+        # The leader is not waited for yet, so the number of its group cannot have become someone else's.
+        _signal_group(process.pid, signal.SIGTERM)
+        try:
+            process.wait(timeout=_TERMINATE_SECONDS)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            _signal_group(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+class StdinStream:
+    """Whatever another process writes into our standard input. Whether it succeeded nobody can know."""
+
+    def __init__(self, fd: int = 0, cancel: CancelToken | None = None) -> None:
+        self._fd = fd
+        self._cancel = cancel or CancelToken()
+
+    def readinto(self, view: memoryview, /) -> int:
+        return _read_when_ready(self._fd, view, self._cancel, "standard input")
+
+
+class _Tail:
+    """Drains a descriptor in a thread and keeps only its last bytes."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = os.dup(fd)
+        self._kept = b""
+        self._cut = False
+        # A daemon: a grandchild that outlives everything must not keep us from ending.
+        self._thread = threading.Thread(target=self._drain, name="stderr", daemon=True)
+        self._thread.start()
+
+    def _drain(self) -> None:
+        try:
+            while piece := os.read(self._fd, 1 << 16):
+                kept = self._kept + piece
+                self._cut = self._cut or len(kept) > _STDERR_KEPT
+                self._kept = kept[-_STDERR_KEPT:]
+        except OSError:
+            pass
+        finally:
+            os.close(self._fd)
+
+    def last_lines(self) -> str:
+        """The end of what was written, one safe line each. Waits a moment for the rest."""
+        self._thread.join(timeout=1.0)
+        lines = self._kept.replace(b"\r", b"\n").split(b"\n")
+        if self._cut:
+            del lines[0]
+        texts = [printable(line)[:500] for line in lines if line.strip()]
+        return "\n".join(texts[-_STDERR_LINES:])
+
+    def close(self) -> None:
+        self._thread.join(timeout=1.0)
+
+
+def _read_when_ready(fd: int, view: memoryview, cancel: CancelToken, name: str) -> int:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    try:
+        while not poll.poll(_POLL_MS):
+            cancel.check()
+        cancel.check()
+        return os.readv(fd, [view])
+    except OSError as error:
+        raise SourceFailed(f"{name} cannot be read", why=os.strerror(error.errno or 0).lower()) from error
+
+
+def _widen(fd: int) -> None:
+    """A pipe of 1 MiB, so that a fast command is not woken for every 64 KiB. Only where allowed."""
+    request = getattr(fcntl, "F_SETPIPE_SZ", None)
+    if request is not None:
+        with suppress(OSError):
+            fcntl.fcntl(fd, request, _PIPE_BYTES)
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(group, number)
+    except OSError as error:
+        if error.errno not in (errno.ESRCH, errno.EPERM):
+            raise
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,67 @@
+"""The contract of an object store, written for the person implementing one.
+
+Keys are lowercase ASCII paths (`packs/7f/…`). Objects are created once and never overwritten by this
+program. An implementation is safe to call from many threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from dedupstore.types import Data, Span
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One row of a listing: full key and size in bytes."""
+
+    key: str
+    size: int
+
+
+class ObjectStore(Protocol):
+    """Durable objects under opaque keys.
+
+    Errors: `ObjectNotFound` for a key that is not there, `StoreFull`, `StoreReadOnly`, and
+    `StoreError(transient=…)` for everything else. Nothing else may escape.
+    """
+
+    @property
+    def url(self) -> str:
+        """What a user would type to name this store; free of secrets."""
+        ...
+
+    def put(self, key: str, parts: Sequence[Data]) -> None:
+        """Create the object from the concatenation of `parts`: all of it or nothing, never a part of it.
+
+        Its bytes are durable when this returns; its *name* is durable after the next `barrier()`.
+        A second put of one key may replace it or keep the first (callers only ever repeat identical bytes).
+        """
+        ...
+
+    def get(self, key: str, span: Span | None = None) -> bytes:
+        """The whole object, or exactly the bytes of `span`; a span past the end is a `StoreError`."""
+        ...
+
+    def head(self, key: str) -> int:
+        """The object's size in bytes."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Every object whose key starts with `prefix`, sorted by key; complete or an error.
+
+        `prefix` ends in `/` or is empty. Temporary files of unfinished puts are not objects.
+        """
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove the object; removing what is not there is no error."""
+        ...
+
+    def barrier(self) -> None:
+        """Return once everything put before is durable and visible to `get` and `list` from any host."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,141 @@
+"""From what a user types after `-r` to an object store. A new backend is one line here."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from typing import Protocol
+from urllib.parse import unquote_to_bytes
+
+from dedupstore.errors import UsageError
+from dedupstore.storage.base import ObjectStore
+
+# Named as text and imported on first use: a backend's library may be slow to load or absent.
+_BACKENDS = {
+    "file": "dedupstore.storage.local:LocalStore",
+}
+_PLANNED = frozenset({"s3", "oss", "cos", "minio", "minio+http"})
+
+_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)", re.DOTALL)
+_SHORT = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):")
+# `user:secret@host:path`, as other tools write it, and `s3:key:secret@bucket`.
+_COLON_BEFORE_AT = re.compile(r"[^/@]*:[^@]*@")
+
+
+class Backend(Protocol):
+    """What the table names: a class whose `open` and `create` take the location a user typed."""
+
+    def open(self, location: str) -> ObjectStore:
+        """The store at `location`; creates nothing."""
+        ...
+
+    def create(self, location: str) -> ObjectStore:
+        """A new, empty store at `location`."""
+        ...
+
+
+def open_store(url: str) -> ObjectStore:
+    """The store that `url` names: a path, `~/…`, `file://…` or a URL of a known scheme. Creates nothing."""
+    backend, location = _resolve(url)
+    return backend.open(location)
+
+
+def create_store(url: str) -> ObjectStore:
+    """A new, empty store at `url`."""
+    backend, location = _resolve(url)
+    return backend.create(location)
+
+
+def known_schemes() -> tuple[str, ...]:
+    """The schemes this version can open."""
+    return tuple(sorted(_BACKENDS))
+
+
+def _resolve(url: str) -> tuple[Backend, str]:
+    if not url or "\0" in url:
+        raise UsageError("not a repository URL", why="it is empty" if not url else "it contains a NUL byte")
+    match = _URL.fullmatch(url)
+    if match is None:
+        return _backend("file"), _path(url)
+    scheme = match["scheme"].lower()
+    _refuse_secrets(scheme, match["rest"])
+    location = _file_path(match["rest"]) if scheme == "file" else url
+    return _backend(scheme), location
+
+
+def _backend(scheme: str) -> Backend:
+    name = _BACKENDS.get(scheme)
+    if name is None:
+        if scheme in _PLANNED:
+            raise UsageError(
+                f"{scheme}:// repositories are not supported yet by this version",
+                hints=["use a directory: /srv/backup or file:///srv/backup"],
+                code="config.unsupported_scheme",
+            )
+        known = ", ".join(f"{name}://" for name in known_schemes())
+        raise UsageError(
+            f"unknown repository scheme {scheme}://",
+            why=f"known are plain paths and {known}",
+            hints=["write a directory whose name looks like this as ./NAME"],
+            code="config.unknown_scheme",
+        )
+    module, _, attribute = name.partition(":")
+    backend: Backend = getattr(importlib.import_module(module), attribute)
+    return backend
+
+
+def _path(text: str) -> str:
+    if not text.startswith((".", "/", "~")):
+        if _COLON_BEFORE_AT.match(text):
+            raise _secret_in_url("")
+        short = _SHORT.match(text)
+        if short and short["scheme"].lower() in {*_BACKENDS, *_PLANNED}:
+            raise UsageError(
+                f"not a repository URL: {short['scheme']}: needs two slashes",
+                hints=[f"write {short['scheme']}://…, or ./NAME for a directory"],
+            )
+    path = os.path.expanduser(text)
+    if path.startswith("~"):
+        raise UsageError(f"no such home directory: {text.partition('/')[0]!r}", hints=["write the whole path"])
+    return path
+
+
+def _file_path(rest: str) -> str:
+    host, slash, path = rest.partition("/")
+    if host not in ("", "localhost") or not slash:
+        raise UsageError(
+            "a file:// URL names a path on this machine",
+            hints=["write three slashes and the whole path: file:///srv/backup"],
+        )
+    if "?" in path or "#" in path:
+        raise UsageError("a file:// URL takes no query", hints=["write ? as %3F and # as %23"])
+    decoded = unquote_to_bytes(slash + path)
+    if b"\0" in decoded:
+        raise UsageError("not a repository URL", why="it contains a NUL byte")
+    return os.fsdecode(decoded)
+
+
+def _refuse_secrets(scheme: str, rest: str) -> None:
+    """Refuse user names and passwords anywhere in the URL, without repeating them."""
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    _, colon, port = authority.rpartition(":")
+    # A secret with a slash in it ends the authority early: `s3://key:ab/cd@bucket`.
+    cut_short = bool(colon) and not port.isdigit() and "@" in rest
+    # The query may hold a URL of its own: `?endpoint=https://key:secret@host`.
+    query = unquote_to_bytes(rest.partition("?")[2]).decode("utf-8", "replace")
+    if "@" in authority or cut_short or re.search(r"://[^/?#&]*@", query):
+        raise _secret_in_url(scheme)
+
+
+def _secret_in_url(scheme: str) -> UsageError:
+    if scheme == "file":
+        hint = "write the path alone: /srv/backup"
+    else:
+        hint = "export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=...   or   s3://bucket/prefix?profile=NAME"
+    return UsageError(
+        "credentials do not belong in the repository URL",
+        why="a URL shows up in process lists, logs and shell history",
+        hints=[hint],
+        code="config.secret_in_url",
+    )

@@ -1,0 +1,130 @@
+"""Every call by which a local store touches the disk, in one object, and what its failures mean.
+
+Tests replace it to record the order of operations, to make one of them fail, and to build the
+states a crash could leave behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+
+from dedupstore.errors import StoreError, StoreFull, StoreReadOnly
+
+_fdatasync = getattr(os, "fdatasync", os.fsync)
+# POSIX promises 16; Linux takes 1024 buffers in one call.
+_MOST_PARTS = max(16, os.sysconf("SC_IOV_MAX"))
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+DENIED = frozenset({errno.EACCES, errno.EPERM})
+UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
+GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENOTCONN, errno.ENODEV, errno.ENXIO, errno.ESTALE})
+_TRANSIENT = frozenset(
+    {errno.EAGAIN, errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}
+)
+
+
+class System:
+    """The operating system's file calls; each raises OSError exactly as `os` does."""
+
+    def open(self, path: str, flags: int, mode: int = 0o600) -> int:
+        return os.open(path, flags, mode)
+
+    def close(self, descriptor: int) -> None:
+        os.close(descriptor)
+
+    def writev(self, descriptor: int, parts: Sequence[memoryview]) -> int:
+        """Write at the current position; may write less than it was given."""
+        return os.writev(descriptor, parts)
+
+    def pread(self, descriptor: int, length: int, offset: int) -> bytes:
+        return os.pread(descriptor, length, offset)
+
+    def fdatasync(self, descriptor: int) -> None:
+        _fdatasync(descriptor)
+
+    def fsync(self, descriptor: int) -> None:
+        os.fsync(descriptor)
+
+    def fstat(self, descriptor: int) -> os.stat_result:
+        return os.fstat(descriptor)
+
+    def stat(self, path: str) -> os.stat_result:
+        return os.stat(path)
+
+    def lstat(self, path: str) -> os.stat_result:
+        return os.lstat(path)
+
+    def statvfs(self, path: str) -> os.statvfs_result:
+        return os.statvfs(path)
+
+    def scandir(self, path: str) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:
+        return os.scandir(path)
+
+    def link(self, source: str, target: str) -> None:
+        os.link(source, target)
+
+    def rename(self, source: str, target: str) -> None:
+        os.rename(source, target)
+
+    def unlink(self, path: str) -> None:
+        os.unlink(path)
+
+    def mkdir(self, path: str, mode: int) -> None:
+        os.mkdir(path, mode)
+
+    def token(self) -> str:
+        """32 random hex digits: a name no other put on any host picks."""
+        return secrets.token_hex(16)
+
+
+def write_all(system: System, descriptor: int, views: Sequence[memoryview]) -> None:
+    """Write every byte of `views` (flat and not empty) at the current position."""
+    position, left = 0, [*views]
+    while position < len(left):
+        written = system.writev(descriptor, left[position : position + _MOST_PARTS])
+        if written <= 0:
+            raise OSError(errno.EIO, "nothing was written")
+        while position < len(left) and written >= left[position].nbytes:
+            written -= left[position].nbytes
+            position += 1
+        if written:
+            left[position] = left[position][written:]
+
+
+def read_all(system: System, descriptor: int, length: int, offset: int) -> bytes:
+    """`length` bytes from `offset`; fewer only where the file ends."""
+    data = system.pread(descriptor, length, offset)
+    if len(data) == length:
+        return data
+    pieces, have = [data], len(data)
+    while data and have < length:
+        data = system.pread(descriptor, length - have, offset + have)
+        pieces.append(data)
+        have += len(data)
+    return b"".join(pieces)
+
+
+def store_error(error: OSError, *, what: str, where: str, writing: bool) -> StoreError:
+    """The store's error for a failed system call. `what` completes "cannot …"; `where` is the store's URL."""
+    number = error.errno or errno.EIO
+    message = f"cannot {what}"
+    reason = os.strerror(number)
+    if number in FULL:
+        quota = "the quota is used up" if number == errno.EDQUOT else "no space left on the disk"
+        return StoreFull(message, why=quota, hints=[f"free space: dedup prune -r {where}"])
+    if number == errno.EROFS:
+        return StoreReadOnly(message, why="the disk is mounted read-only", hints=["mount it writable and try again"])
+    if number in DENIED:
+        hints = [f"see who owns it: ls -ld {where}"]
+        if writing:
+            return StoreReadOnly(message, why=f"permission denied ({reason})", hints=hints)
+        return StoreError(message, why=f"permission denied ({reason})", hints=hints, code="store.permission")
+    if number == errno.EXDEV:
+        return StoreError(message, why="the repository is spread over two file systems; it must be on one")
+    if number == errno.ELOOP:
+        return StoreError(message, why="there is a symbolic link where an object should be")
+    return StoreError(message, why=reason, transient=number in _TRANSIENT)

@@ -1,0 +1,35 @@
+"""Only what pyproject.toml cannot say: the kernels in C are optional.
+
+Without a compiler the installation goes on, and Python does the same: cuts slowly, reads and writes small files a
+little slower.
+"""
+
+import sys
+
+from setuptools import Extension, setup
+
+_OPTIMIZE = ["/O2"] if sys.platform == "win32" else ["-O3", "-Wall", "-Wextra"]
+
+setup(
+    ext_modules=[
+        Extension(
+            "dedupstore.chunking._gear",
+            ["dedupstore/chunking/_gear.c"],
+            depends=["dedupstore/chunking/_gear_avx512.h"],
+            extra_compile_args=_OPTIMIZE,
+            optional=True,
+        ),
+        Extension(
+            "dedupstore.sources._files",
+            ["dedupstore/sources/_files.c"],
+            extra_compile_args=_OPTIMIZE,
+            optional=True,
+        ),
+        Extension(
+            "dedupstore.engine._write",
+            ["dedupstore/engine/_write.c"],
+            extra_compile_args=_OPTIMIZE,
+            optional=True,
+        ),
+    ]
+)

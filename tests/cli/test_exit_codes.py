@@ -1,0 +1,69 @@
+"""Every exit code a user can meet, from the outside. Those of single commands stand with their tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.support.dedup import Dedup
+
+
+def test_no_repository_is_10(dedup: Dedup) -> None:
+    run = dedup("snapshots", "-r", "/nowhere/at/all")
+
+    assert (run.exit_code, run.code) == (10, "repo.not_found")
+    (dedup.home / "empty").mkdir()
+    assert dedup("snapshots", "-r", "empty").exit_code == 10
+    dedup.setenv("DEDUP_REPO", None)
+    assert (dedup("snapshots").exit_code, dedup("snapshots").code) == (2, "usage.no_repository")
+
+
+def test_a_wrong_passphrase_is_12_and_is_not_shown(dedup: Dedup) -> None:
+    dedup.setenv("DEDUP_PASSPHRASE", "hunter2-hunter2")
+
+    run = dedup("snapshots", "-vv")
+
+    assert (run.exit_code, run.code) == (12, "repo.wrong_passphrase")
+    assert "hunter2" not in run.out + run.err
+    dedup.setenv("DEDUP_PASSPHRASE", None)
+    assert (dedup("snapshots").exit_code, dedup("snapshots").code) == (2, "usage.no_passphrase")
+
+
+def test_a_newer_format_is_13(dedup: Dedup) -> None:
+    marker = dedup.repository / "FORMAT"
+    marker.chmod(0o600)
+    marker.write_bytes(marker.read_bytes().replace(b"1", b"9", 1))
+
+    assert dedup("snapshots").exit_code == 13
+
+
+def test_an_unmounted_part_of_storage_is_7(dedup: Dedup, site: Path) -> None:
+    dedup.snapshot(site)
+    (dedup.repository / "commits").rename(dedup.home / "elsewhere")
+
+    run = dedup("snapshots")
+
+    assert (run.exit_code, run.code) == (7, "store.incomplete_listing")
+
+
+def test_credentials_in_a_url_are_refused_and_not_repeated(dedup: Dedup) -> None:
+    run = dedup("snapshots", "-r", "s3://key:hunter2@bucket/prefix")
+
+    assert (run.exit_code, run.code) == (2, "config.secret_in_url")
+    assert "hunter2" not in run.err
+
+
+def test_a_damaged_record_is_4_and_hides_no_other(dedup: Dedup, site: Path) -> None:
+    dedup.snapshot(site)
+    dedup.snapshot(site, "--force")
+    record = sorted(
+        path for path in dedup.repository.glob("roots/*") if "begin" not in path.name and "zz" not in path.name
+    )[0]
+    record.chmod(0o600)
+    record.write_bytes(record.read_bytes()[:-1] + b"\0")
+
+    run = dedup("snapshots")
+
+    assert run.exit_code == 4
+    assert len(run.out.splitlines()) == 2
+    assert "cannot be read" in run.err
+    assert dedup("check").exit_code == 4

@@ -1,0 +1,61 @@
+"""Signals in the middle of a snapshot: the exit code tells, nothing half-made is shown, the next run goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.dedup import COMMAND, Dedup
+
+SIZE = 40 << 20
+"""Several times what is read at a time: only what was cut into chunks can be kept."""
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_snapshot_is_no_snapshot_and_the_next_run_goes_on(
+    dedup: Dedup, tmp_path: Path, number: signal.Signals, exit_code: int
+) -> None:
+    # The pipe at the end of the tree makes the run wait there for as long as the test wants.
+    (tmp_path / "data").write_bytes(random.Random(1).randbytes(SIZE))
+    feed, wait = tmp_path / "feed", "cat data; exec cat feed"
+    os.mkfifo(feed)
+    with subprocess.Popen(
+        [*COMMAND, "snapshot", "--json", "--command", "dump", "--", "sh", "-c", wait],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dedup.process_environment(), cwd=tmp_path,
+    ) as process:  # fmt: skip
+        # Opening succeeds once the command has read all of `data` and waits for more.
+        with open(feed, "wb"):
+            process.send_signal(number)
+            out, err = process.communicate(timeout=60)
+
+    assert process.returncode == exit_code, err
+    events = [json.loads(line) for line in out.splitlines()]
+    assert events[-1]["event"] == "summary"
+    assert events[-1]["status"] == "interrupted"
+    assert events[-1]["exit_code"] == exit_code
+    assert dedup.ok("snapshots", "--json").document["snapshots"] == []
+    again = dedup.ok("snapshot", "--json", "--command", "dump", "--", "cat", "data").summary
+    assert again["bytes"]["read"] == SIZE
+    assert again["bytes"]["stored"] < SIZE / 2
+    assert dedup.ok("cat", "latest:dump").raw == (tmp_path / "data").read_bytes()
+    dedup.ok("check", "--read-data")
+
+
+def test_the_real_command_runs_as_a_process(dedup: Dedup, site: Path) -> None:
+    def process(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*COMMAND, *arguments], env=dedup.process_environment(), cwd=dedup.home, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    assert process("snapshot", "site").returncode == 0
+    assert process("restore", "--to", "r").returncode == 0
+    assert (dedup.home / "r" / "site" / "index.html").exists()
+    assert process("snapshots", "-r", "nowhere").returncode == 10
+    assert process("snapshots", "--nonsense").returncode == 2

@@ -1,0 +1,383 @@
+"""A restore gives back everything as it was, each block decoded once, and nothing that is not verified."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dedupstore.cancel import CancelToken
+from dedupstore.engine.restore import drill, restore
+from dedupstore.engine.restore_options import Action, RestoreOptions, Verdict
+from dedupstore.errors import Interrupted, NothingMatches, Refused, StoreError, TargetFailed
+from dedupstore.events import Collector
+from dedupstore.model.entry import FIFO, SOCKET, Entry
+from tests.support.restoring import (
+    CHUNK,
+    MTIME,
+    DictReader,
+    Tree,
+    content_of,
+    file_entry,
+    folder_entry,
+    link_entry,
+    restore_tree,
+    run_restore,
+    save_tree,
+    snapshot_of,
+)
+
+
+@pytest.fixture
+def reader() -> DictReader:
+    return DictReader()
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> bytes:
+    return os.fsencode(tmp_path / "restored")
+
+
+def numbered(count: int) -> bytes:
+    return b"".join(b"%07d\n" % number for number in range(count))
+
+
+def test_a_tree_comes_back_with_content_links_modes_and_times(reader: DictReader, target: bytes) -> None:
+    tree: Tree = {
+        b"empty": b"",
+        b"small": b"one",
+        b"large": numbered(2000),
+        b"dir": {b"inner": numbered(300), b"deeper": {}},
+        b"link": link_entry(b"link", b"/absolute/../text"),
+        b"\xff\nname": b"odd",
+    }
+
+    done = restore_tree(reader, tree, target)
+
+    expected = {**tree, b"link": ("link", b"/absolute/../text")}
+    assert content_of(target) == expected
+    assert (done.result.exit_code, done.codes) == (0, [])
+    assert done.result.files == 5
+    for name in (b"small", b"large", b"dir", b"link", b"dir/inner", b"dir/deeper"):
+        assert os.lstat(os.path.join(target, name)).st_mtime_ns == MTIME
+    assert stat.S_IMODE(os.stat(os.path.join(target, b"large")).st_mode) == 0o644
+    assert stat.S_IMODE(os.stat(os.path.join(target, b"dir")).st_mode) == 0o755
+
+
+def test_each_block_is_decoded_once(reader: DictReader, target: bytes) -> None:
+    tree: Tree = {b"f%03d" % number: b"%d" % (number % 90) * 50 for number in range(300)}
+    tree[b"again"] = numbered(3000)
+    tree[b"twice"] = numbered(3000)
+
+    restore_tree(reader, tree, target)
+
+    assert content_of(target) == tree
+    assert set(reader.decoded.values()) == {1}
+
+
+def test_a_file_larger_than_a_window_continues_over_windows(
+    reader: DictReader, target: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dedupstore.engine.restore_plan.MAX_WINDOW_CHUNKS", 7)
+    tree: Tree = {b"a": b"x", b"big": numbered(20_000), b"dir": {b"z": b"last"}}
+
+    done = restore_tree(reader, tree, target)
+
+    assert content_of(target) == tree
+    assert done.result.exit_code == 0
+
+
+def test_more_directories_and_files_than_descriptors(
+    reader: DictReader, target: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dedupstore.engine.directory_sink.MAX_OPEN_FILES", 2)
+    monkeypatch.setattr("dedupstore.engine.directory_sink.MAX_OPEN_FOLDERS", 2)
+    tree: Tree = {b"d%02d" % number: {b"x": {b"f": numbered(200 + number)}} for number in range(60)}
+    before = len(os.listdir("/proc/self/fd"))
+
+    restore_tree(reader, tree, target)
+
+    assert content_of(target) == tree
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_holes_are_holes_again_and_sparse_finds_more(reader: DictReader, target: bytes) -> None:
+    data = numbered(600)
+    hole = 1 << 20
+    holes = (500, hole, len(data) + hole, 500)
+    holed = file_entry(reader, b"holed", data, size=len(data) + hole + 500, holes=holes)
+    zeros = b"begin" + bytes(1 << 20) + b"end"
+    tree: Tree = {b"holed": holed, b"only": file_entry(reader, b"only", b"", size=1 << 20, holes=(0, 1 << 20))}
+    tree[b"zeros"] = file_entry(reader, b"zeros", zeros, chunk=300_000)
+
+    done = restore_tree(reader, tree, target, sparse=True)
+
+    assert done.codes == []
+    found = content_of(target)
+    assert found[b"holed"] == data[:500] + bytes(1 << 20) + data[500:] + bytes(500)
+    assert found[b"only"] == bytes(1 << 20)
+    assert found[b"zeros"] == zeros
+    assert os.stat(os.path.join(target, b"holed")).st_blocks * 512 < 64 << 10
+    assert os.stat(os.path.join(target, b"zeros")).st_blocks * 512 < 300 << 10
+
+
+def test_hard_links_are_one_file_again_across_windows(
+    reader: DictReader, target: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dedupstore.engine.restore.FIRST_WINDOW_FILES", 1)
+    monkeypatch.setattr("dedupstore.engine.restore_plan.MAX_WINDOW_FILES", 1)
+    one = file_entry(reader, b"one", numbered(300), link_group=1)
+    tree: Tree = {b"a": {b"one": one}, b"b": {b"other": b"x", b"two": one}, b"three": one}
+
+    done = restore_tree(reader, tree, target)
+
+    inodes = {os.stat(os.path.join(target, name)).st_ino for name in (b"a/one", b"b/two", b"three")}
+    assert len(inodes) == 1
+    assert (done.result.files, done.result.links) == (2, 2)
+    assert os.stat(os.path.join(target, b"b")).st_mtime_ns == MTIME
+
+
+def test_a_damaged_chunk_costs_its_files_and_no_others(reader: DictReader, target: bytes) -> None:
+    tree: Tree = {b"good": b"good", b"bad": b"bad", b"long": numbered(2000), b"fine": numbered(300) + b"!"}
+    root = save_tree(reader, tree)
+    reader.damaged = {
+        chunk
+        for chunk, data in reader.chunks.items()
+        if data == b"bad" or data == numbered(2000)[5 * CHUNK : 6 * CHUNK]
+    }
+
+    done = run_restore(reader, snapshot_of(root), RestoreOptions(target=target))
+
+    assert set(os.listdir(target)) == {b"good", b"fine"}
+    assert done.result.exit_code == 4
+    assert set(done.codes) == {"restore.chunk_damaged"}
+    assert sorted(path for path in done.paths if path) == [b"bad", b"long"]
+
+
+def test_a_missing_chunk_and_a_damaged_directory_are_named(reader: DictReader, target: bytes) -> None:
+    inner = folder_entry(reader, b"broken", {b"lost": b"lost"})
+    root = save_tree(reader, {b"broken": inner, b"gone": b"gone", b"here": b"here"})
+    assert inner.tree is not None
+    reader.damaged.add(inner.tree)
+    gone = next(chunk for chunk, data in reader.chunks.items() if data == b"gone")
+    del reader.places[gone], reader.chunks[gone]
+
+    done = run_restore(reader, snapshot_of(root), RestoreOptions(target=target))
+
+    assert content_of(target) == {b"broken": {}, b"here": b"here"}
+    assert sorted(zip(done.codes, done.paths, strict=True)) == [
+        ("restore.chunk_damaged", b"gone"),
+        ("restore.directory_damaged", b"broken"),
+    ]
+
+
+def test_a_wrong_whole_file_hash_keeps_the_file_invisible(reader: DictReader, target: bytes) -> None:
+    tree: Tree = {b"wrong": file_entry(reader, b"wrong", numbered(500), hash=bytes(32))}
+
+    done = restore_tree(reader, tree, target)
+
+    assert os.listdir(target) == []
+    assert (done.codes, done.result.exit_code) == (["restore.chunk_damaged"], 4)
+
+
+def test_pieces_out_of_order_still_hash_right(reader: DictReader, target: bytes) -> None:
+    data = numbered(3000)
+    for start in reversed(range(0, len(data), CHUNK)):
+        file_entry(reader, b"warm", data[start : start + CHUNK])
+    tree: Tree = {b"mixed": data}
+
+    done = restore_tree(reader, tree, target, workers=4)
+
+    assert content_of(target) == tree
+    assert done.codes == []
+
+
+def test_a_drill_reads_everything_and_writes_nothing(reader: DictReader, tmp_path: Path) -> None:
+    data = numbered(3000)
+    for start in reversed(range(0, len(data), CHUNK)):
+        file_entry(reader, b"warm", data[start : start + CHUNK])
+    linked = file_entry(reader, b"l", b"linked", link_group=3)
+    tree: Tree = {b"data": data, b"wrong": file_entry(reader, b"wrong", numbered(500), hash=bytes(32)), b"l": linked}
+    tree[b"m"] = linked
+    snapshot = snapshot_of(save_tree(reader, tree))
+    collector = Collector()
+
+    result = drill(reader, snapshot, RestoreOptions(), listener=collector, cancel=CancelToken())
+
+    assert [finding.path for finding in collector.findings] == [b"wrong"]
+    assert (result.files, result.exit_code) == (2, 4)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_chosen_paths_come_back_with_the_directories_above(reader: DictReader, target: bytes) -> None:
+    tree: Tree = {b"a": {b"b": {b"x": b"1", b"y": b"2"}, b"c": b"3"}, b"d": {b"e": b"4"}, b"f": b"5"}
+
+    restore_tree(reader, tree, target, paths=(b"a/b", b"/f/"))
+
+    assert content_of(target) == {b"a": {b"b": {b"x": b"1", b"y": b"2"}}, b"f": b"5"}
+    assert os.stat(os.path.join(target, b"a")).st_mtime_ns == MTIME
+
+
+def test_a_path_that_is_not_there_is_refused_with_near_names(reader: DictReader, target: bytes) -> None:
+    tree: Tree = {b"uploads": {b"photo.jpg": b"1"}}
+
+    with pytest.raises(NothingMatches) as caught:
+        restore_tree(reader, tree, target, paths=(b"uploads/foto.jpg",))
+
+    assert caught.value.hints == ("did you mean uploads/photo.jpg",)
+    assert not os.path.exists(target)
+
+
+def test_a_filter_leaves_out_and_looks_below(reader: DictReader, target: bytes) -> None:
+    def only_python(path: bytes, is_directory: bool) -> Verdict:
+        if is_directory:
+            return Verdict.SKIP if path == b"cache" else Verdict.LOOK
+        return Verdict.TAKE if path.endswith(b".py") else Verdict.SKIP
+
+    tree: Tree = {b"src": {b"deep": {b"a.py": b"1", b"b.txt": b"2"}}, b"none": {b"x": b"3"}, b"cache": {b"c.py": b"4"}}
+
+    restore_tree(reader, tree, target, filter=only_python)
+
+    assert content_of(target) == {b"src": {b"deep": {b"a.py": b"1"}}}
+
+
+def test_pipes_come_back_and_sockets_are_counted(reader: DictReader, target: bytes) -> None:
+    pipe = Entry(name=b"p", kind=FIFO, mode=0o640, uid=os.geteuid(), mtime=MTIME)
+    socket = Entry(name=b"s", kind=SOCKET, mode=0o640, uid=os.geteuid(), mtime=MTIME)
+
+    done = restore_tree(reader, {b"p": pipe, b"s": socket}, target)
+
+    status = os.lstat(os.path.join(target, b"p"))
+    assert stat.S_ISFIFO(status.st_mode) and stat.S_IMODE(status.st_mode) == 0o640 and status.st_mtime_ns == MTIME
+    assert os.listdir(target) == [b"p"]
+    assert done.result.dropped == {"socket": 1}
+
+
+def test_extended_attributes_of_users_come_back(reader: DictReader, target: bytes, tmp_path: Path) -> None:
+    try:
+        os.setxattr(tmp_path, "user.probe", b"1")
+    except OSError:
+        pytest.skip("no extended attributes here")
+    entry = file_entry(reader, b"f", b"x", xattrs=((b"security.capability", b"evil"), (b"user.a", b"1")))
+
+    done = restore_tree(reader, {b"f": entry}, target)
+
+    assert os.getxattr(os.path.join(target, b"f"), "user.a") == b"1"
+    assert "security.capability" not in os.listxattr(os.path.join(target, b"f"))
+    assert done.result.dropped == {"attribute": 1}
+
+
+def test_an_interrupted_restore_leaves_no_partial_file_and_continues(reader: DictReader, target: bytes) -> None:
+    tree: Tree = {b"a%03d" % number: b"content %d" % number for number in range(40)}
+    tree[b"large"] = numbered(5000)
+    snapshot = snapshot_of(save_tree(reader, tree))
+    cancel = CancelToken()
+    reader.on_block.append(lambda: cancel.cancel() if len(reader.decoded) > 7 else None)
+
+    with pytest.raises(Interrupted):
+        restore(reader, snapshot, RestoreOptions(target=target), listener=Collector(), cancel=cancel)
+
+    left = os.listdir(target)
+    assert left and not any(name.startswith(b".dedup-") for name in left)
+    reader.on_block.clear()
+    done = run_restore(reader, snapshot, RestoreOptions(target=target))
+    assert content_of(target) == tree
+    assert done.result.actions[Action.KEEP] == len(left)
+
+
+def test_stale_temporaries_of_the_same_snapshot_go_and_others_stay(reader: DictReader, target: bytes) -> None:
+    root = save_tree(reader, {b"f": b"x"})
+    os.mkdir(target)
+    for name in (b".dedup-01010101-0123abcd-1f", b".dedup-02020202-0123abcd-1f", b".dedup-01010101-mine"):
+        with open(os.path.join(target, name), "wb"):
+            pass
+
+    run_restore(reader, snapshot_of(root), RestoreOptions(target=target))
+
+    assert set(os.listdir(target)) == {b"f", b".dedup-02020202-0123abcd-1f", b".dedup-01010101-mine"}
+
+
+def test_a_full_disk_ends_the_restore_without_temporaries(
+    reader: DictReader, target: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = 0
+    real = os.pwrite
+
+    def pwrite(fd: int, data: memoryview, offset: int) -> int:
+        nonlocal written
+        written += len(data)
+        if written > 3000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(fd, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+
+    with pytest.raises(TargetFailed, match="cannot write"):
+        restore_tree(reader, {b"a": b"small", b"big": numbered(4000), b"c": {b"d": b"x" * 900}}, target)
+
+    names = [name for _, _, files in os.walk(target) for name in files]
+    assert not any(name.startswith(b".dedup-") or name == b"big" for name in names)
+
+
+def test_trouble_of_the_store_ends_the_restore(reader: DictReader, target: bytes) -> None:
+    def fail() -> None:
+        raise StoreError("the store is unreachable")
+
+    reader.on_block.append(fail)
+
+    with pytest.raises(StoreError):
+        restore_tree(reader, {b"a": numbered(400)}, target)
+
+    assert os.listdir(target) == []
+
+
+def test_two_restores_never_write_into_one_target(reader: DictReader, target: bytes) -> None:
+    snapshot = snapshot_of(save_tree(reader, {b"f": b"x"}))
+    second: list[BaseException] = []
+
+    def try_another() -> None:
+        try:
+            run_restore(DictReader(reader.chunks, reader.places), snapshot, RestoreOptions(target=target))
+        except BaseException as exc:
+            second.append(exc)
+
+    def interfere() -> None:
+        thread = threading.Thread(target=try_another)
+        thread.start()
+        thread.join()
+
+    reader.on_block.append(interfere)
+
+    run_restore(reader, snapshot, RestoreOptions(target=target))
+
+    assert [type(exc) for exc in second] == [Refused]
+
+
+def test_a_chunk_of_another_length_than_its_manifest_says_is_refused(reader: DictReader, target: bytes) -> None:
+    pieces = file_entry(reader, b"pieces", numbered(300))
+    lying = b"".join(
+        pieces.content[start : start + 32] + length.to_bytes(3, "big")
+        for start, length in zip(range(0, 105, 35), (400, 1000, 1000), strict=True)
+    )
+    longer = file_entry(reader, b"longer", b"abc", size=9)
+
+    done = restore_tree(reader, {b"longer": longer, b"lying": replace(pieces, content=lying)}, target)
+
+    assert os.listdir(target) == []
+    assert done.result.exit_code == 4
+    assert sorted(path for path in done.paths if path) == [b"longer", b"lying"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_an_owner_that_cannot_exist_is_left_as_it_is_made(reader: DictReader, target: bytes) -> None:
+    odd = replace(file_entry(reader, b"odd", b"abc"), uid=2**32 - 1, gid=2**32 - 1)
+
+    done = restore_tree(reader, {b"odd": odd, b"plain": b"x"}, target, owners=True)
+
+    assert done.result.files == 2
+    assert os.stat(os.path.join(target, b"odd")).st_uid == 0

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dedupstore.errors import UsageError
+from dedupstore.sources.exclude import Excluder, ExcludeRules
+from dedupstore.sources.filesystem import list_names, open_directory, stat_entry
+
+STAT = os.lstat("/")
+SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
+
+
+@pytest.fixture
+def fd(tmp_path: Path) -> Iterator[int]:
+    fd = open_directory(os.fsencode(tmp_path))
+    yield fd
+    os.close(fd)
+
+
+def kept(patterns: tuple[str, ...], paths: list[bytes]) -> list[bytes]:
+    """What a walk that does not enter excluded directories keeps; directories end with a slash."""
+    excluder = Excluder(ExcludeRules(patterns=patterns))
+    shut: list[bytes] = []
+    result = []
+    for path in paths:
+        if any(path.startswith(directory) for directory in shut):
+            continue
+        if excluder.excludes(path.rstrip(b"/"), path.endswith(b"/"), STAT) is None:
+            result.append(path)
+        elif path.endswith(b"/"):
+            shut.append(path)
+    return result
+
+
+TREE = [
+    b"a.tmp",
+    b"cache/",
+    b"cache/keep/",
+    b"cache/keep/x.tmp",
+    b"cache/keep/y",
+    b"cache/other",
+    b"doc/",
+    b"doc/a.txt",
+    b"doc/cache",
+    b"doc/deep/",
+    b"doc/deep/a.txt",
+    b"doc/deep/cache/",
+    b"doc/deep/cache/z",
+    b"#draft#",
+    b"!important",
+]
+
+GOLDEN: list[tuple[tuple[str, ...], list[bytes]]] = [
+    ((), []),
+    (("*.tmp",), [b"a.tmp", b"cache/keep/x.tmp"]),
+    (("/*.tmp",), [b"a.tmp"]),
+    (("cache/",), [b"cache/", b"cache/keep/", b"cache/keep/x.tmp", b"cache/keep/y", b"cache/other",
+                   b"doc/deep/cache/", b"doc/deep/cache/z"]),
+    (("cache",), [b"cache/", b"cache/keep/", b"cache/keep/x.tmp", b"cache/keep/y", b"cache/other", b"doc/cache",
+                  b"doc/deep/cache/", b"doc/deep/cache/z"]),
+    (("/cache/",), [b"cache/", b"cache/keep/", b"cache/keep/x.tmp", b"cache/keep/y", b"cache/other"]),
+    (("doc/a.txt",), [b"doc/a.txt"]),
+    (("doc/**/a.txt",), [b"doc/a.txt", b"doc/deep/a.txt"]),
+    (("doc/*/a.txt",), [b"doc/deep/a.txt"]),
+    (("**/cache/z",), [b"doc/deep/cache/z"]),
+    (("*.txt", "!a.txt"), []),
+    (("*.txt", "!/doc/a.txt"), [b"doc/deep/a.txt"]),
+    (("cache/*", "!cache/keep"), [b"cache/other"]),
+    # The configuration file of the manual.
+    (("*.tmp", "cache/", "!cache/keep/"), [b"a.tmp", b"cache/keep/x.tmp", b"cache/other", b"doc/deep/cache/",
+                                           b"doc/deep/cache/z"]),
+    (("/cache/", "!cache/keep/"), [b"cache/other"]),
+    (("/cache/", "!cache/keep/", "!*.tmp"), [b"cache/other"]),
+    (("/cache/", "!/c*/keep/y"), [b"cache/keep/x.tmp", b"cache/other"]),
+    # As git has it: the way to what is kept must be spelled out from the root.
+    (("/cache/", "!keep"), [b"cache/", b"cache/keep/", b"cache/keep/x.tmp", b"cache/keep/y", b"cache/other"]),
+    (("#draft#",), [b"#draft#"]),
+    (("\\!important",), [b"!important"]),
+    (("DOC",), []),
+    (("do[a-c]",), [b"doc/", b"doc/a.txt", b"doc/cache", b"doc/deep/", b"doc/deep/a.txt", b"doc/deep/cache/",
+                    b"doc/deep/cache/z"]),
+    (("", "  "), []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("patterns", "excluded"), GOLDEN)
+def test_patterns_mean_what_gitignore_says(patterns: tuple[str, ...], excluded: list[bytes]) -> None:
+    assert sorted(set(TREE) - set(kept(patterns, TREE))) == sorted(excluded)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "excluded"),
+    [
+        ("*.tmp", b"caf\xe9/\xff.tmp", True),
+        (os.fsdecode(b"\xff*"), b"\xff.jpg", True),
+        ("*.tmp", b"a\nb/c.tmp", True),
+        ("*.tmp", b"c.tmp\n", False),
+        ("a?b", b"a\nb", True),
+        ("a\nb", b"a\nb", True),
+        ("\u202e*", "\u202egpj".encode(), True),
+        ("a\\*b", b"a*b", True),
+        ("a\\*b", b"axb", False),
+    ],
+)
+def test_any_name_can_be_matched(pattern: str, path: bytes, excluded: bool) -> None:
+    reason = Excluder(ExcludeRules(patterns=(pattern,))).excludes(path, False, STAT)
+
+    assert (reason is not None) is excluded
+
+
+def test_the_reason_names_the_pattern_safely() -> None:
+    excluder = Excluder(ExcludeRules(patterns=("*.log", "\x1b*")))
+
+    assert excluder.excludes(b"a.log", False, STAT) == "pattern *.log"
+    assert excluder.excludes(b"\x1bx", False, STAT) == "pattern \\x1b*"
+
+
+def test_without_rules_nothing_is_asked_and_the_library_is_not_loaded() -> None:
+    assert not Excluder(ExcludeRules()).active
+
+    program = (
+        "import sys; from dedupstore.sources.exclude import Excluder, ExcludeRules; Excluder(ExcludeRules());"
+        "sys.exit('pathspec' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_pattern_files_have_comments_and_windows_line_ends(tmp_path: Path) -> None:
+    file = tmp_path / "excludes"
+    file.write_bytes(b"\xef\xbb\xbf# caches\r\n\r\n*.tmp\r\n\xff*\n\\#x\n")
+    excluder = Excluder(ExcludeRules(patterns=("*.bak",), pattern_files=(os.fsencode(file),)))
+
+    excluded = [
+        path
+        for path in (b"a.tmp", b"\xffa", b"#x", b"b.bak", b"# caches", b"c")
+        if excluder.excludes(path, False, STAT)
+    ]
+
+    assert excluded == [b"a.tmp", b"\xffa", b"#x", b"b.bak"]
+
+
+def test_a_missing_pattern_file_is_a_mistake_in_the_call(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot read the exclude file"):
+        Excluder(ExcludeRules(pattern_files=(os.fsencode(tmp_path / "gone"),)))
+
+
+@pytest.mark.parametrize("pattern", ["!", "/", "a\\", "[z-a]"])
+def test_a_pattern_that_means_nothing_is_a_mistake_in_the_call(pattern: str) -> None:
+    with pytest.raises(UsageError, match="not an exclude pattern"):
+        Excluder(ExcludeRules(patterns=("*.ok", pattern)))
+
+
+def test_larger_files_are_left_out_directories_never(tmp_path: Path, fd: int) -> None:
+    (tmp_path / "just").write_bytes(b"x" * 1000)
+    (tmp_path / "over").write_bytes(b"x" * 1001)
+    excluder = Excluder(ExcludeRules(larger_than=1000))
+
+    assert excluder.excludes(b"just", False, stat_entry(b"just", fd)) is None
+    assert excluder.excludes(b"over", False, stat_entry(b"over", fd)) == "larger than 1.0 kB"
+    assert excluder.excludes(b"d", True, os.lstat("/")) is None
+
+
+def content(excluder: Excluder, fd: int, *, root_device: int | None = None) -> tuple[str, list[bytes]] | None:
+    stat = os.fstat(fd)
+    return excluder.excludes_content(fd, list_names(fd), stat, stat.st_dev if root_device is None else root_device)
+
+
+def test_a_marked_directory_stays_with_nothing_but_its_mark(tmp_path: Path, fd: int) -> None:
+    excluder = Excluder(ExcludeRules(if_present=(b".nobackup", b".skip")))
+    assert content(excluder, fd) is None
+
+    (tmp_path / ".skip").touch()
+
+    assert content(excluder, fd) == ("contains .skip", [b".skip"])
+
+
+def test_a_cache_directory_needs_the_signature(tmp_path: Path, fd: int) -> None:
+    excluder = Excluder(ExcludeRules(caches=True))
+    (tmp_path / "CACHEDIR.TAG").write_bytes(b"no signature")
+    assert content(excluder, fd) is None
+
+    (tmp_path / "CACHEDIR.TAG").write_bytes(SIGNATURE)
+
+    assert content(excluder, fd) == ("a cache directory", [b"CACHEDIR.TAG"])
+    assert content(Excluder(ExcludeRules()), fd) is None
+
+
+def test_a_mount_point_stays_empty_when_one_file_system_was_asked_for(fd: int) -> None:
+    excluder = Excluder(ExcludeRules(one_file_system=True))
+
+    assert content(excluder, fd) is None
+    assert content(excluder, fd, root_device=-1) == ("another file system", [])
+    assert content(Excluder(ExcludeRules()), fd, root_device=-1) is None
+
+
+def test_the_nodump_flag_is_respected_only_when_asked(tmp_path: Path, fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+
+    def flagged(name: bytes, dir_fd: int, stat: os.stat_result) -> bool:
+        asked.append(name)
+        return name == b"f"
+
+    monkeypatch.setattr("dedupstore.sources.exclude.nodump", flagged)
+
+    assert Excluder(ExcludeRules(nodump=True)).excludes(b"d/f", False, STAT, fd) == "marked nodump"
+    assert Excluder(ExcludeRules(nodump=True)).excludes(b"d/g", False, STAT, fd) is None
+    assert Excluder(ExcludeRules(larger_than=5)).excludes(b"d/f", False, STAT, fd) is None
+    assert asked == [b"f", b"g"]
