@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NewType
+from typing import NamedTuple, NewType
 
 ChunkId = NewType("ChunkId", bytes)
 """32 bytes: keyed BLAKE3 of a chunk's bytes, under the id key of its kind."""
@@ -47,3 +48,14 @@ class Span:
     @property
     def end(self) -> int:
         return self.start + self.length
+
+
+class BlockChunks(NamedTuple):
+    """Chunks of one block, decoded together and each compared with its id: `raw[slice(*spans[position])]`.
+
+    Chunks that lie side by side in `raw` can be handed on as one view. What no span covers is not verified.
+    """
+
+    raw: memoryview
+    spans: Mapping[int, tuple[int, int]]
+    """Start and end in `raw`, by the chunk's position in the block."""

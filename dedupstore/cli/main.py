@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import click
 
+from dedupstore.cli import collector
 from dedupstore.cli.command import Root
 from dedupstore.cli.errors import from_click, interrupted, json_asked
 from dedupstore.cli.output import ReaderGone, prepare_streams
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None, *, root: click.Group | None = N
         stdout=sys.stdout,
         stderr=sys.stderr,
     )
-    with signals.installed():
+    with collector.unhurried(), signals.installed():
         try:
             return _run(session, arguments, root or Root())
         except ReaderGone:

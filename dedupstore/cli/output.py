@@ -22,13 +22,13 @@ Long work replaces `document` by a stream of events, and shows progress:
 
 from __future__ import annotations
 
-import base64
-import json
+import binascii
 import os
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import TextIO
 
 from dedupstore.cli.errors import document as error_document
@@ -207,6 +207,8 @@ class Output:
         return moment if self._settings.utc else moment.astimezone()
 
     def _emit(self, record: Mapping[str, object]) -> None:
+        # Loaded only for those who ask for it: text is what most calls show.
+        json = import_module("json")
         self._write(self._stdout, f"{json.dumps(record, ensure_ascii=True, separators=(',', ':'))}\n")
 
     def _write(self, stream: TextIO, text: str) -> None:
@@ -232,7 +234,10 @@ def path_fields(path: bytes) -> dict[str, str]:
     try:
         return {"path": path.decode("utf-8")}
     except UnicodeDecodeError:
-        return {"path": path.decode("utf-8", "replace"), "path_b64": base64.b64encode(path).decode("ascii")}
+        return {
+            "path": path.decode("utf-8", "replace"),
+            "path_b64": binascii.b2a_base64(path, newline=False).decode("ascii"),
+        }
 
 
 def prepare_streams() -> None:

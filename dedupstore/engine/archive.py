@@ -17,7 +17,7 @@ from dedupstore.cancel import CancelToken
 from dedupstore.clock import Clock
 from dedupstore.engine.content import ContentStore
 from dedupstore.engine.directory_cache import DirectoryCache
-from dedupstore.engine.filestore import FileStore
+from dedupstore.engine.filestore import SMALL_BYTES, FileStore
 from dedupstore.engine.parent import DirectoryRow, PageHints
 from dedupstore.engine.previous import RACY_NS, PreviousEntries, is_same
 from dedupstore.engine.sink import ChunkSink
@@ -40,6 +40,11 @@ MANY_NAMES = 50_000
 
 _LOOKED_AT_ONCE = 2048
 """Names of a directory that is not held in memory; one call finds out what all of them are."""
+
+_TYPE_BITS = 0o170000
+_READ_AT_ONCE = 64
+_READ_BYTES_AT_ONCE = 4 << 20
+"""Small files whose contents are in memory at a time, by number and by bytes."""
 
 
 @dataclass(slots=True)
@@ -64,6 +69,9 @@ class Visited:
 
 
 Visit = Generator[Place, "Visited | None", ChunkId]
+
+_Seen = tuple[bytes, os.stat_result, Entry | None, bool, bytes | None]
+"""A name, what it is and was, whether it is the same, and its content if that is small and had to be read."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -227,19 +235,19 @@ class Archiver:
         children: list[ChunkId] = []
         inodes: list[int] = []
         newest = 0
-        for name, stat in items:
-            before, inode = previous.at(name)
+        for name, stat, before, same, content in self._read_ahead(
+            place, items, previous, base_read_at, checked=checked
+        ):
             entry: Entry | None
-            if modes.S_ISDIR(stat.st_mode):
+            if stat.st_mode & _TYPE_BITS == modes.S_IFDIR:
                 entry = yield from self._subdirectory(place, name, stat, before, done, entries)
             else:
                 newest = max(newest, stat.st_ctime_ns)
-                settled = before is not None and is_same(before, stat, inode, base_read_at) and not self.settings.force
-                if before is not None and settled and (not checked or self._usable(before)):
+                if same:
                     entry = before
                     self.tally.unchanged(stat)
                 else:
-                    entry = self._store(name, _join(place.path, name), place.fd, stat, before)
+                    entry = self._store(name, _join(place.path, name), place.fd, stat, before, content)
             if entry is None:
                 # Left out: the row must not say that this directory was read completely.
                 newest = read_at
@@ -265,6 +273,46 @@ class Archiver:
                 ),
             )
         return tree
+
+    def _read_ahead(
+        self, place: Place, items: _Items, previous: PreviousEntries, read_at: int, *, checked: bool
+    ) -> Iterator[_Seen]:
+        """The names of a directory with what is known of each, and the contents of small files that must be stored."""
+        force = self.settings.force
+        waiting: list[tuple[bytes, os.stat_result, Entry | None, bool]] = []
+        wanted: list[Item] = []
+        size = 0
+        for item in items:
+            name, stat = item
+            before, inode = previous.at(name)
+            if stat.st_mode & _TYPE_BITS == modes.S_IFDIR:
+                # It is entered next: nothing is to wait in memory meanwhile.
+                yield from self._contents(place, waiting, wanted)
+                waiting, wanted, size = [], [], 0
+                yield name, stat, before, False, None
+                continue
+            same = (
+                before is not None
+                and not force
+                and is_same(before, stat, inode, read_at)
+                and (not checked or self._usable(before))
+            )
+            waiting.append((name, stat, before, same))
+            if not same:
+                wanted.append(item)
+                if stat.st_size <= SMALL_BYTES:
+                    size += stat.st_size
+            if len(waiting) >= _READ_AT_ONCE or size >= _READ_BYTES_AT_ONCE:
+                yield from self._contents(place, waiting, wanted)
+                waiting, wanted, size = [], [], 0
+        yield from self._contents(place, waiting, wanted)
+
+    def _contents(
+        self, place: Place, waiting: list[tuple[bytes, os.stat_result, Entry | None, bool]], wanted: list[Item]
+    ) -> Iterator[_Seen]:
+        contents = iter(self.files.read_small(place.fd, wanted)) if wanted else iter(())
+        for name, stat, before, same in waiting:
+            yield name, stat, before, same, None if same else next(contents)
 
     def _subdirectory(
         self,
@@ -313,10 +361,18 @@ class Archiver:
         except (IntegrityError, ObjectNotFound):
             return False
 
-    def _store(self, name: bytes, path: bytes, dir_fd: int, stat: os.stat_result, before: Entry | None) -> Entry | None:
+    def _store(
+        self,
+        name: bytes,
+        path: bytes,
+        dir_fd: int,
+        stat: os.stat_result,
+        before: Entry | None,
+        content: bytes | None = None,
+    ) -> Entry | None:
         self.cancel.check()
         try:
-            return self.files.store(name, path, dir_fd, stat, before)
+            return self.files.store(name, path, dir_fd, stat, before, content)
         except SourceFileError as error:
             self.tally.failed(path, error)
             return None

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dedupstore.cancel import CancelToken
+from dedupstore.engine.allocator import keep_freed_memory
 from dedupstore.engine.check_options import CheckOptions, CheckReport
 from dedupstore.engine.check_session import Session
 from dedupstore.engine.checks import CHECKS
 from dedupstore.engine.checks.base import Check
 from dedupstore.events import Listener
 from dedupstore.repo.repository import Repository
+from dedupstore.threads import BriskSwitching
 
 
 def check_repository(
@@ -29,18 +31,20 @@ def check_repository(
     Raises StoreMissing for a store that is gone, StoreError for one that stops answering, Interrupted when asked to
     stop: what was verified by then is remembered.
     """
+    keep_freed_memory()
     clock = repository.clock
     began = clock.monotonic()
     session = Session(repository, options, listener, cancel)
     seconds = {"look": clock.monotonic() - began}
     try:
-        for check in checks:
-            if not options.includes(check.level):
-                continue
-            started = clock.monotonic()
-            for finding in check.run(session):
-                session.report(finding)
-            seconds[check.name] = clock.monotonic() - started
+        with BriskSwitching():
+            for check in checks:
+                if not options.includes(check.level):
+                    continue
+                started = clock.monotonic()
+                for finding in check.run(session):
+                    session.report(finding)
+                seconds[check.name] = clock.monotonic() - started
     finally:
         session.close()
     return CheckReport(

@@ -223,7 +223,7 @@ class DirectorySink:
         if self._options.sparse and len(data) >= _SPARSE_FROM:
             file = self.start(folder, entry)
             try:
-                file.write(0, memoryview(data))
+                file.write(0, (memoryview(data),))
                 return file.finish()
             except BaseException:
                 file.abandon()
@@ -234,7 +234,7 @@ class DirectorySink:
             fd = os.open(name, _PUT_FLAGS, created[0], dir_fd=parent_fd)
             try:
                 if data:
-                    write_at(fd, 0, memoryview(data))
+                    write_at(fd, 0, (memoryview(data),))
                 metadata.to_file(fd, entry, created)
                 os.rename(name, entry.name, src_dir_fd=parent_fd, dst_dir_fd=parent_fd)
                 return identity_of(os.fstat(fd)) if entry.link_group else None

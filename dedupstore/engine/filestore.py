@@ -16,13 +16,17 @@ from dedupstore.model.tree import Load
 from dedupstore.sources.attributes import HEAD_BYTES, Owners, make_entry, page_size_of, xattrs_at
 from dedupstore.sources.base import AttributesUnreadable, ChangedWhileRead
 from dedupstore.sources.filesystem import OpenFile, read_link, stat_entry
-from dedupstore.sources.small_files import read_small
+from dedupstore.sources.many_names import Item
+from dedupstore.sources.small_files import read_small_files
 
 ATTEMPTS = 3
 """How often a file that changes while it is read is read; the last version is kept and reported."""
 
 _PAGED_FROM = 1 << 20
 """Smaller databases are cut like any file: aligning pays when there are many chunks."""
+
+SMALL_BYTES = _PAGED_FROM - 1
+"""Files up to here are read many at once."""
 
 
 class FileStore:
@@ -36,9 +40,26 @@ class FileStore:
         self._tally = tally
         self._linked: dict[tuple[int, int], Entry] = {}
 
-    def store(self, name: bytes, path: bytes, dir_fd: int, stat: os.stat_result, before: Entry | None) -> Entry:
-        """The entry of a name, its content stored. Raises SourceFileError when it is not to be had."""
+    def read_small(self, dir_fd: int, items: list[Item]) -> list[bytes | None]:
+        """The contents of those that are ordinary small files, for `store` to take; see `sources.small_files`."""
+        return read_small_files(dir_fd, items, SMALL_BYTES)
+
+    def store(
+        self,
+        name: bytes,
+        path: bytes,
+        dir_fd: int,
+        stat: os.stat_result,
+        before: Entry | None,
+        content: bytes | None = None,
+    ) -> Entry:
+        """The entry of a name, its content stored: `content` if `read_small` has found it, else what is read now.
+
+        Raises SourceFileError when it is not to be had.
+        """
         if stat.st_mode & 0o170000 == modes.S_IFREG:
+            if content is not None and stat.st_nlink == 1:
+                return self._small(name, path, stat, content, before)
             return self._file(name, path, dir_fd, stat, before)
         entry = make_entry(name, stat, self._owners)
         if entry.kind == SYMLINK:
@@ -75,9 +96,6 @@ class FileStore:
         self, name: bytes, path: bytes, dir_fd: int, stat: os.stat_result, before: Entry | None
     ) -> tuple[Entry, bool]:
         """One attempt: the entry, and whether the file held still."""
-        data = read_small(dir_fd, name, stat, _PAGED_FROM - 1)
-        if data is not None:
-            return self._small(name, path, stat, data, before), True
         with OpenFile(name, dir_fd, stat) as file:
             entry = make_entry(name, file.stat, self._owners)
             previous = before if before is not None and before.kind == FILE else None

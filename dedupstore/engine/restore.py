@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from dedupstore.cancel import CancelToken
+from dedupstore.engine.allocator import keep_freed_memory
 from dedupstore.engine.directory_sink import DirectorySink
 from dedupstore.engine.restore_job import FileJob
 from dedupstore.engine.restore_links import LinkTable
@@ -25,7 +26,16 @@ from dedupstore.engine.restore_options import (
     Tally,
     Visit,
 )
-from dedupstore.engine.restore_plan import FIRST_WINDOW_FILES, MAX_WHOLE_BYTES, Link, Place, Reader, Use, Window
+from dedupstore.engine.restore_plan import (
+    FIRST_WINDOW_BYTES,
+    FIRST_WINDOW_FILES,
+    MAX_WHOLE_BYTES,
+    Link,
+    Place,
+    Reader,
+    Use,
+    Window,
+)
 from dedupstore.engine.restore_sink import NullSink, Sink
 from dedupstore.engine.restore_walk import Met, Step, TreeWalk, select
 from dedupstore.engine.restore_work import Work
@@ -103,7 +113,7 @@ class _Restore:
             reader.load_manifest, snapshot.root, sink.place, selection=selection, filter=options.filter,
             on_damage=lambda path, reason: self._work.damaged(path, reason, code="restore.directory_damaged"),
         )  # fmt: skip
-        self._window = Window(FIRST_WINDOW_FILES)
+        self._window = Window(FIRST_WINDOW_FILES, FIRST_WINDOW_BYTES)
         self._running: Started | None = None
         self._workers = options.workers or max(2, os.cpu_count() or 2)
         self._progress = Progress(phase="restore")
@@ -112,6 +122,7 @@ class _Restore:
             self._progress.bytes_total = snapshot.statistics.bytes_total
 
     def run(self, dropped: Mapping[str, int]) -> RestoreResult:
+        keep_freed_memory()
         try:
             with BriskSwitching(), ThreadPoolExecutor(self._workers, thread_name_prefix="restore") as self._pool:
                 try:
@@ -266,7 +277,7 @@ class _Restore:
         return True
 
     def _pieces(self, folder: Folder, entry: Entry) -> None:
-        job = FileJob(self._sink, folder, entry, verify=self._options.verify)
+        job = FileJob(self._sink, folder, entry, self._work.early, verify=self._options.verify)
         self._work.open.add(job)
         position = 0
         try:

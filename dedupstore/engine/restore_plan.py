@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 from dedupstore.engine.restore_walk import Met
 from dedupstore.engine.target import Folder
 from dedupstore.model.entry import Entry
-from dedupstore.types import ChunkId, Kind
+from dedupstore.types import BlockChunks, ChunkId, Kind
 
 MAX_WHOLE_BYTES = 1 << 20
 """Files of several chunks up to this size are put together in memory if all of them lie in one block."""
@@ -21,6 +21,7 @@ MAX_WINDOW_FILES = 16_384
 MAX_WINDOW_CHUNKS = 32_768
 MAX_WINDOW_BYTES = 512 << 20
 FIRST_WINDOW_FILES = 512
+FIRST_WINDOW_BYTES = 16 << 20
 """The first windows are small so that writing starts at once; each is twice the one before."""
 
 
@@ -48,10 +49,8 @@ class Reader(Protocol):
 
     def load_manifest(self, chunk: ChunkId) -> bytes: ...
 
-    def read_block(
-        self, kind: Kind, pack_no: int, block_no: int, wanted: Mapping[int, ChunkId]
-    ) -> dict[int, memoryview]:
-        """The verified chunks at some positions of one block, decoded once."""
+    def read_block(self, kind: Kind, pack_no: int, block_no: int, wanted: Mapping[int, ChunkId]) -> BlockChunks:
+        """The verified chunks at the wanted positions of one block, all of them, decoded once."""
         ...
 
 
@@ -79,9 +78,9 @@ class Link(NamedTuple):
 class Window:
     """Work gathered until it is worth starting. Blocks keep the order in which they are first needed."""
 
-    __slots__ = ("blocks", "links", "left", "files", "chunks", "bytes", "max_files")
+    __slots__ = ("blocks", "links", "left", "files", "chunks", "bytes", "max_files", "max_bytes")
 
-    def __init__(self, max_files: int) -> None:
+    def __init__(self, max_files: int, max_bytes: int) -> None:
         self.blocks: dict[tuple[int, int], list[Use]] = {}
         self.links: list[Link] = []
         self.left: list[Met] = []
@@ -90,6 +89,7 @@ class Window:
         self.chunks = 0
         self.bytes = 0
         self.max_files = max_files
+        self.max_bytes = max_bytes
 
     def add(self, place: Place, use: Use) -> None:
         key = (place.pack_no, place.block_no)
@@ -106,9 +106,9 @@ class Window:
         return (
             self.files >= self.max_files
             or self.chunks >= MAX_WINDOW_CHUNKS
-            or self.bytes >= MAX_WINDOW_BYTES
+            or self.bytes >= self.max_bytes
             or len(self.left) >= MAX_WINDOW_FILES
         )
 
     def next(self) -> Window:
-        return Window(min(2 * self.max_files, MAX_WINDOW_FILES))
+        return Window(min(2 * self.max_files, MAX_WINDOW_FILES), min(2 * self.max_bytes, MAX_WINDOW_BYTES))

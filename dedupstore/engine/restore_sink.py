@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from dedupstore.engine.restore_links import First
@@ -12,8 +12,6 @@ from dedupstore.engine.restore_walk import Met
 from dedupstore.engine.target import Folder, Identity
 from dedupstore.model.entry import Entry
 from dedupstore.types import ChunkId, Data, Kind
-
-MAX_EARLY_BYTES = 64 << 20
 
 
 class Whole(NamedTuple):
@@ -30,13 +28,15 @@ Failures = list[tuple[Whole, OSError]]
 class SinkFile(Protocol):
     """A file that arrives in pieces, in any order, from many threads. Positions count the stream without holes."""
 
-    def write(self, position: int, data: memoryview) -> None: ...
-
-    def keep(self, chunk: ChunkId, data: memoryview) -> object:
-        """Something by which `recall` finds this written piece again."""
+    def write(self, position: int, parts: Sequence[memoryview]) -> None:
+        """Adjacent pieces, the first at `position`."""
         ...
 
-    def recall(self, position: int, kept: object) -> bytes: ...
+    def keep(self, chunks: Sequence[ChunkId], parts: Sequence[memoryview]) -> object:
+        """Something by which `recall` finds these written pieces again; it keeps none of their bytes in memory."""
+        ...
+
+    def recall(self, position: int, kept: object) -> Iterator[Data]: ...
 
     def finish(self) -> Identity | None:
         """All pieces are there and right: make the file visible."""
@@ -113,7 +113,6 @@ class NullSink:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._root = Folder(None, b"")
-        self.early_bytes = 0
 
     def place(self, path: bytes) -> tuple[Folder, bytes] | None:
         return self._root, path
@@ -155,33 +154,24 @@ class NullSink:
         return []
 
     def start(self, folder: Folder, entry: Entry) -> SinkFile:
-        return _NullFile(self, lambda chunk: self._reader.read(Kind.DATA, chunk))
+        return _NullFile(self._reader)
 
 
 class _NullFile:
-    """Holds pieces that came early, up to a limit shared by all files; beyond it they are read a second time."""
+    """Pieces that come early are read a second time when their turn comes."""
 
-    def __init__(self, sink: NullSink, read: Callable[[ChunkId], bytes]) -> None:
-        self._sink = sink
-        self._read = read
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
 
-    def write(self, position: int, data: memoryview) -> None:
+    def write(self, position: int, parts: Sequence[memoryview]) -> None:
         pass
 
-    def keep(self, chunk: ChunkId, data: memoryview) -> object:
-        if self._sink.early_bytes + len(data) > MAX_EARLY_BYTES:
-            return chunk
-        # A copy: the view would hold its whole block. The sum may be off by a race; it is a limit, not an account.
-        self._sink.early_bytes += len(data)
-        return (bytes(data),)
+    def keep(self, chunks: Sequence[ChunkId], parts: Sequence[memoryview]) -> object:
+        return tuple(chunks)
 
-    def recall(self, position: int, kept: object) -> bytes:
-        if isinstance(kept, tuple):
-            data: bytes = kept[0]
-            self._sink.early_bytes -= len(data)
-            return data
-        assert isinstance(kept, bytes)
-        return self._read(ChunkId(kept))
+    def recall(self, position: int, kept: object) -> Iterator[Data]:
+        assert isinstance(kept, tuple)
+        return (self._reader.read(Kind.DATA, chunk) for chunk in kept)
 
     def finish(self) -> Identity | None:
         return (0, 0)

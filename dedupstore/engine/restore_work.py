@@ -9,10 +9,11 @@ from __future__ import annotations
 import errno
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 from dedupstore.codec.hashing import digest
+from dedupstore.engine.restore_early import EarlyPieces
 from dedupstore.engine.restore_job import WRONG_HASH, FileJob
 from dedupstore.engine.restore_links import LinkTable
 from dedupstore.engine.restore_plan import Reader, Use
@@ -21,7 +22,7 @@ from dedupstore.engine.target import Folder
 from dedupstore.errors import DedupError, IntegrityError, ObjectNotFound, TargetFailed
 from dedupstore.events import Finding
 from dedupstore.model.entry import Entry
-from dedupstore.types import Data, Kind
+from dedupstore.types import BlockChunks, Data, Kind
 from dedupstore.units import printable
 
 MAX_HELD_BYTES = 8 << 20
@@ -31,10 +32,44 @@ MAX_HELD_FILES = 1024
 A chunk may be written to any number of files, so a block says nothing about the bytes it becomes.
 """
 
+MAX_RUN_BYTES = 4 << 20
+"""Adjacent pieces of a large file written by one call; chunks may repeat, so a run may be longer than its block."""
+
 # After these no other file will fare better.
 _FATAL = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENODEV, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 )
+
+
+class _Run:
+    """Pieces of one file that follow each other there; `parts` are as few views of the block as they can be."""
+
+    __slots__ = ("job", "start", "end", "chunks", "parts", "_raw", "_first", "_last")
+
+    def __init__(self, use: Use, raw: memoryview, span: tuple[int, int]) -> None:
+        self.job = cast(FileJob, use.job)
+        self.start = use.offset
+        self.end = use.offset + use.length
+        self.chunks = [use.chunk]
+        self.parts: list[memoryview] = []
+        self._raw = raw
+        self._first, self._last = span
+
+    def takes(self, use: Use) -> bool:
+        return self.job is use.job and self.end == use.offset and self.end - self.start < MAX_RUN_BYTES
+
+    def add(self, use: Use, span: tuple[int, int]) -> None:
+        if span[0] == self._last:
+            self._last = span[1]
+        else:
+            self.close()
+            self._first, self._last = span
+        self.chunks.append(use.chunk)
+        self.end += use.length
+
+    def close(self) -> None:
+        """No more pieces will come."""
+        self.parts.append(self._raw[self._first : self._last])
 
 
 class Work:
@@ -46,6 +81,7 @@ class Work:
         self.open: set[FileJob] = set()
         """Files of several chunks that are not finished yet."""
 
+        self.early = EarlyPieces()
         self.files = 0
         self.bytes_done = 0
         self._reader = reader
@@ -59,26 +95,9 @@ class Work:
         if self.stop.is_set():
             return
         try:
-            chunks, lost = self._decode(pack_no, block_no, uses)
-            done = held = 0
-            small: list[Whole] = []
-            for use in uses:
-                if use.job is None:
-                    whole = self._whole(use, chunks, lost)
-                    if whole is not None:
-                        small.append(whole)
-                        held += len(whole.data)
-                        if held >= MAX_HELD_BYTES or len(small) >= MAX_HELD_FILES:
-                            self._put_many(small)
-                            small, held = [], 0
-                    continue
-                if self.stop.is_set():
-                    return
-                if use.position in lost:
-                    self.fail(cast(FileJob, use.job), lost[use.position])
-                done += self._write(cast(FileJob, use.job), use, chunks.get(use.position))
-            self.count(0, done)
-            self._put_many(small)
+            block, lost = self._decode(pack_no, block_no, uses)
+            self._write_large([use for use in uses if use.job is not None], block, lost)
+            self._write_small([use for use in uses if use.job is None], block, lost)
         except BaseException:
             self.stop.set()
             raise
@@ -127,31 +146,70 @@ class Work:
             raise TargetFailed(f"cannot write {printable(path)}", why=reason, hints=hints) from exc
         self.told.append(Finding(code="restore.not_written", message=f"not restored: {reason}", path=path))
 
-    def _decode(self, pack_no: int, block_no: int, uses: Sequence[Use]) -> tuple[Mapping[int, Data], Mapping[int, str]]:
-        """The chunks by position, and of those that cannot be had the reason."""
+    def _decode(self, pack_no: int, block_no: int, uses: Sequence[Use]) -> tuple[BlockChunks, Mapping[int, str]]:
+        """The chunks that can be had, and of the others, by position, the reason."""
         wanted = {use.position: use.chunk for use in uses}
         wanted.update((position, chunk) for use in uses if use.rest for position, chunk, _ in use.rest)
         try:
             return self._reader.read_block(Kind.DATA, pack_no, block_no, wanted), {}
         except (IntegrityError, ObjectNotFound):
             # One bad chunk spoils a block, not its neighbours; and another pack may hold a good copy.
-            chunks: dict[int, Data] = {}
+            chunks: list[bytes] = []
+            spans: dict[int, tuple[int, int]] = {}
             lost: dict[int, str] = {}
+            end = 0
             for position, chunk in wanted.items():
                 try:
-                    chunks[position] = self._reader.read(Kind.DATA, chunk)
+                    chunks.append(self._reader.read(Kind.DATA, chunk))
                 except (IntegrityError, ObjectNotFound) as exc:
                     lost[position] = exc.message
-            return chunks, lost
+                    continue
+                spans[position] = (end, end + len(chunks[-1]))
+                end += len(chunks[-1])
+            return BlockChunks(memoryview(b"".join(chunks)), spans), lost
 
-    def _whole(self, use: Use, chunks: Mapping[int, Data], lost: Mapping[int, str]) -> Whole | None:
+    def _write_large(self, uses: Iterable[Use], block: BlockChunks, lost: Mapping[int, str]) -> None:
+        """Pieces of files that are larger than one block, or lie in several."""
+        done = 0
+        run: _Run | None = None
+        for use in uses:
+            span = self._find(use, block, lost)
+            if span is None:
+                continue
+            if run is not None and run.takes(use):
+                run.add(use, span)
+                continue
+            if run is not None:
+                done += self._write(run)
+            run = _Run(use, block.raw, span)
+        if run is not None:
+            done += self._write(run)
+        self.count(0, done)
+
+    def _write_small(self, uses: Iterable[Use], block: BlockChunks, lost: Mapping[int, str]) -> None:
+        held = 0
+        small: list[Whole] = []
+        for use in uses:
+            whole = self._whole(use, block, lost)
+            if whole is not None:
+                small.append(whole)
+                held += len(whole.data)
+                if held >= MAX_HELD_BYTES or len(small) >= MAX_HELD_FILES:
+                    self._put_many(small)
+                    small, held = [], 0
+        self._put_many(small)
+
+    def _whole(self, use: Use, block: BlockChunks, lost: Mapping[int, str]) -> Whole | None:
         """A small file put together and compared with its manifest; None, and told, when it is not to be had."""
         entry = use.entry
+        raw, spans = block
+        data: Data
         try:
-            data = chunks[use.position]
+            start, end = spans[use.position]
+            data = raw[start:end]
             right = len(data) == use.length
             if use.rest:
-                parts = [data, *(chunks[position] for position, _, _ in use.rest)]
+                parts = [data, *(raw[slice(*spans[position])] for position, _, _ in use.rest)]
                 right = right and all(len(part) == rest[2] for part, rest in zip(parts[1:], use.rest, strict=True))
                 data = b"".join(parts)
         except KeyError as exc:
@@ -190,16 +248,27 @@ class Work:
             self._links.settle(entry.link_group, identity)
         return True
 
-    def _write(self, job: FileJob, use: Use, data: Data | None) -> int:
-        """Write one piece; the last one finishes the file."""
+    def _find(self, use: Use, block: BlockChunks, lost: Mapping[int, str]) -> tuple[int, int] | None:
+        """Where a piece lies in the decoded block; None, and its file given up, when it is not to be had."""
+        span = block.spans.get(use.position)
+        if span is not None and span[1] - span[0] == use.length:
+            return span
+        job = cast(FileJob, use.job)
+        self.fail(job, lost.get(use.position, "a chunk is not as long as its manifest says"))
+        self._arrived(job, 1)
+        return None
+
+    def _write(self, run: _Run) -> int:
+        """Write adjacent pieces; the last ones finish the file. How many bytes were written."""
+        job = run.job
+        run.close()
         written = 0
+        if self.stop.is_set():
+            return 0
         try:
-            if data is not None and not job.failed:
-                if len(data) != use.length:
-                    self.fail(job, "a chunk is not as long as its manifest says")
-                else:
-                    job.write(use.offset, use.chunk, memoryview(data))
-                    written = len(data)
+            if not job.failed:
+                job.write(run.start, run.chunks, run.parts)
+                written = run.end - run.start
         except OSError as exc:
             if not job.failed:
                 job.abandon()
@@ -208,6 +277,9 @@ class Work:
             if not isinstance(exc, IntegrityError | ObjectNotFound):
                 raise
             self.fail(job, exc.message)
-        if job.arrived():
-            self.finish(job)
+        self._arrived(job, len(run.chunks))
         return written
+
+    def _arrived(self, job: FileJob, pieces: int) -> None:
+        if job.arrived(pieces):
+            self.finish(job)

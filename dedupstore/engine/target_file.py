@@ -5,14 +5,18 @@ from __future__ import annotations
 import errno
 import os
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from dedupstore.engine.descriptors import DescriptorCache, Held
 from dedupstore.engine.target import CREATE_FLAGS, Folder, Identity, Target, identity_of
 from dedupstore.engine.target_metadata import Metadata
 from dedupstore.model.entry import Entry
-from dedupstore.types import ChunkId
+from dedupstore.types import ChunkId, Data
 
+MAX_PARTS = 512
+"""How many pieces one system call is given; Linux takes 1 024."""
+
+_READ_BYTES = 1 << 20
 _ZERO_RUN = 64 << 10
 _ZEROS = bytes(_ZERO_RUN)
 
@@ -63,25 +67,28 @@ class TargetFile(Held):
             raise OSError(errno.ESTALE, "the temporary file was replaced while it was written")
         return fd
 
-    def write(self, position: int, data: memoryview) -> None:
+    def write(self, position: int, parts: Sequence[memoryview]) -> None:
         with self._files.use(self) as fd:
-            if self._map is None:
-                self._write_at(fd, position, data)
+            if self._map is None and not self._sparse:
+                write_at(fd, position, parts)
                 return
-            for offset, start, length in self._map.pieces(position, len(data)):
-                self._write_at(fd, offset, data[start : start + length])
+            for part in parts:
+                self._write_part(fd, position, part)
+                position += len(part)
 
-    def keep(self, chunk: ChunkId, data: memoryview) -> object:
-        """Nothing to remember of a piece that came early: it can be read back."""
-        return len(data)
+    def keep(self, chunks: Sequence[ChunkId], parts: Sequence[memoryview]) -> object:
+        """The length: all that is needed to read it back."""
+        return sum(map(len, parts))
 
-    def recall(self, position: int, kept: object) -> bytes:
-        """A piece as the file holds it."""
+    def recall(self, position: int, kept: object) -> Iterator[Data]:
+        """Pieces as the file holds them."""
         assert isinstance(kept, int)
         with self._files.use(self) as fd:
             if self._map is None:
-                return _read_at(fd, position, kept)
-            return b"".join(_read_at(fd, offset, length) for offset, _, length in self._map.pieces(position, kept))
+                yield from _read_at(fd, position, kept)
+                return
+            for offset, _, length in self._map.pieces(position, kept):
+                yield from _read_at(fd, offset, length)
 
     def finish(self) -> Identity | None:
         """Give it size, metadata and its final name."""
@@ -104,15 +111,22 @@ class TargetFile(Held):
         except OSError:
             return
 
+    def _write_part(self, fd: int, position: int, part: memoryview) -> None:
+        if self._map is None:
+            self._write_at(fd, position, part)
+            return
+        for offset, start, length in self._map.pieces(position, len(part)):
+            self._write_at(fd, offset, part[start : start + length])
+
     def _write_at(self, fd: int, offset: int, data: memoryview) -> None:
         if not self._sparse:
-            write_at(fd, offset, data)
+            write_at(fd, offset, (data,))
             return
         for start in range(0, len(data), _ZERO_RUN):
             piece = data[start : start + _ZERO_RUN]
             # Both ends first: most data is told from zeros by them, without a copy.
             if piece[0] or piece[-1] or bytes(piece) != _ZEROS[: len(piece)]:
-                write_at(fd, offset + start, piece)
+                write_at(fd, offset + start, (piece,))
 
 
 class StreamMap:
@@ -143,20 +157,32 @@ class StreamMap:
             number += 1
 
 
-def write_at(fd: int, offset: int, data: memoryview) -> None:
-    """All of `data`; a short write is continued."""
-    written = os.pwrite(fd, data, offset)
-    while written < len(data):
-        written += os.pwrite(fd, data[written:], offset + written)
+def write_at(fd: int, offset: int, parts: Sequence[memoryview]) -> None:
+    """All of `parts`, one after the other, in one system call if it will take them; a short write is continued.
+
+    One call for many small pieces because the kernel takes the file's lock and finds room in its cache for each call:
+    for chunks of 64 KiB that is as much work as copying them.
+    """
+    rest = list(parts)
+    while rest:
+        written = os.pwritev(fd, rest[:MAX_PARTS], offset)
+        offset += written
+        done = 0
+        while done < len(rest) and written >= len(rest[done]):
+            written -= len(rest[done])
+            done += 1
+        if not (written or done):
+            raise OSError(errno.EIO, "nothing could be written")
+        del rest[:done]
+        if written:
+            rest[0] = rest[0][written:]
 
 
-def _read_at(fd: int, offset: int, length: int) -> bytes:
-    parts: list[bytes] = []
+def _read_at(fd: int, offset: int, length: int) -> Iterator[bytes]:
     while length > 0:
-        part = os.pread(fd, min(length, 1 << 20), offset)
+        part = os.pread(fd, min(length, _READ_BYTES), offset)
         if not part:
             raise OSError(errno.EIO, "the temporary file became shorter while it was written")
-        parts.append(part)
+        yield part
         offset += len(part)
         length -= len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -53,6 +53,7 @@ __all__ = [
     "parse_directory",
     "read_directory",
     "read_pack_directory",
+    "read_part",
     "verify_pack_bytes",
 ]
 
@@ -273,23 +274,23 @@ class PackBuilder:
         )
 
 
-def _part(store: ObjectStore, name: PackName, span: Span) -> bytes:
+def read_part(store: ObjectStore, name: PackName, span: Span) -> bytes:
     """A part of a pack. A pack that is too short for it is damage of this one pack, not trouble with the store."""
     try:
         return store.get(name.key, span)
     except StoreError as exc:
         if exc.code != "store.short_object":
             raise
-        raise CorruptObject("it is cut short", why=exc.message) from exc
+        raise _damaged(name, CorruptObject("it is cut short", why=exc.why)) from exc
 
 
 def read_directory(store: ObjectStore, name: PackName, size: int, keyring: KeyRing) -> tuple[PackHeader, bytes]:
     """The header and the directory's bytes, authenticated, not yet parsed. Two ranged reads."""
     _check_size(name, size)
     try:
-        head = _part(store, name, Span(0, HEADER_BYTES))
+        head = read_part(store, name, Span(0, HEADER_BYTES))
         header = _check_header(head, name, keyring)
-        trailer = _part(store, name, Span(size - name.trailer_bytes, name.trailer_bytes))
+        trailer = read_part(store, name, Span(size - name.trailer_bytes, name.trailer_bytes))
         return header, _open_trailer(head, header, trailer, name, keyring)
     except CorruptObject as exc:
         raise _damaged(name, exc) from exc
@@ -298,7 +299,7 @@ def read_directory(store: ObjectStore, name: PackName, size: int, keyring: KeyRi
 def read_trailer(store: ObjectStore, name: PackName, size: int, header: PackHeader, keyring: KeyRing) -> bytes:
     """As `read_directory` for a caller who knows what the header must be: one ranged read. The directory's bytes."""
     _check_size(name, size)
-    trailer = _part(store, name, Span(size - name.trailer_bytes, name.trailer_bytes))
+    trailer = read_part(store, name, Span(size - name.trailer_bytes, name.trailer_bytes))
     try:
         return _open_trailer(header.encode(), header, trailer, name, keyring)
     except CorruptObject as exc:

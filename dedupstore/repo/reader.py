@@ -16,8 +16,9 @@ from dedupstore.codec.block import BlockSealer, Codec
 from dedupstore.errors import CorruptChunk, DedupError, IntegrityError, MissingChunk, ObjectNotFound
 from dedupstore.repo.index import BlockInfo, Index, Location
 from dedupstore.repo.keys import KeyRing
+from dedupstore.repo.pack import PackName, read_part
 from dedupstore.storage.base import ObjectStore
-from dedupstore.types import ChunkId, Kind, Span
+from dedupstore.types import BlockChunks, ChunkId, Kind, Span
 
 CACHE_BYTES = 32 << 20
 """Decoded blocks kept: about 30 full ones, enough for a directory walk and for delta bases in order."""
@@ -44,7 +45,7 @@ class ChunkReader:
         self._cache_bytes = cache_bytes
         self._cached = 0
         self._cache: OrderedDict[tuple[int, int], _Decoded] = OrderedDict()
-        self._packs: dict[int, tuple[str, BlockSealer]] = {}
+        self._packs: dict[int, tuple[PackName, BlockSealer]] = {}
         self._lock = threading.Lock()
 
     def use_packs(self, usable: Container[int] | None) -> None:
@@ -68,10 +69,8 @@ class ChunkReader:
         """The bytes of a manifest chunk."""
         return self.read(Kind.MANIFEST, chunk)
 
-    def read_block(
-        self, kind: Kind, pack_no: int, block_no: int, wanted: Mapping[int, ChunkId]
-    ) -> dict[int, memoryview]:
-        """Decode one block once; the verified chunks at the wanted positions, as views of the decoded block.
+    def read_block(self, kind: Kind, pack_no: int, block_no: int, wanted: Mapping[int, ChunkId]) -> BlockChunks:
+        """Decode one block once; the verified chunks at the wanted positions.
 
         Not cached: meant for callers that visit every block once. Raises CorruptObject or CorruptChunk for
         damage, ObjectNotFound for a lost pack.
@@ -79,20 +78,19 @@ class ChunkReader:
         info = self._index.block(pack_no, block_no)
         raw = memoryview(self._decode(kind, pack_no, block_no, info))
         digest = self._keyring.id_key(kind).digest
-        lengths = info.lengths
-        chunks: dict[int, memoryview] = {}
+        spans: dict[int, tuple[int, int]] = {}
         start = 0
-        for position, length in enumerate(lengths):
+        for position, length in enumerate(info.lengths):
+            end = start + length
             chunk = wanted.get(position)
             if chunk is not None:
-                piece = raw[start : start + length]
-                if digest(piece) != chunk:
+                if digest(raw[start:end]) != chunk:
                     raise _mismatch(chunk)
-                chunks[position] = piece
-            start += length
-        if len(chunks) != len(wanted):
+                spans[position] = (start, end)
+            start = end
+        if len(spans) != len(wanted):
             raise CorruptChunk("the index names a chunk that its block does not have")
-        return chunks
+        return BlockChunks(raw, spans)
 
     def read_bases(self, kind: Kind, bases: Sequence[ChunkId]) -> bytes:
         """The concatenated bytes of delta bases, each from a full copy."""
@@ -152,24 +150,23 @@ class ChunkReader:
                 self._cached -= len(dropped.raw)
 
     def _decode(self, kind: Kind, pack_no: int, block_no: int, info: BlockInfo) -> bytes:
-        key, sealer = self._pack(kind, pack_no)
-        sealed = self._store.get(key, Span(info.offset, info.stored))
+        name, sealer = self._pack(kind, pack_no)
+        sealed = read_part(self._store, name, Span(info.offset, info.stored))
         bases = self.read_bases(kind, info.bases) if info.codec == Codec.DELTA else None
         return sealer.open(
             sealed, ordinal=block_no, codec=Codec(info.codec), raw_length=info.raw, chunks=len(info.lengths),
             bases=bases,
         )  # fmt: skip
 
-    def _pack(self, kind: Kind, pack_no: int) -> tuple[str, BlockSealer]:
+    def _pack(self, kind: Kind, pack_no: int) -> tuple[PackName, BlockSealer]:
         known = self._packs.get(pack_no)
         if known is None:
             row = self._index.pack(pack_no)
             if row.kind is not kind:
                 # A manifest served from a data pack (or the reverse) is an attack, not a mix-up: ids differ by kind.
                 raise CorruptChunk(f"a {kind.name.lower()} chunk is indexed in a pack of another kind")
-            key = row.name.key
             pack_key = self._keyring.pack_key(row.epoch, row.salt, row.kind)
-            known = (key, BlockSealer(pack_key, self._keyring.repository, row.salt, row.kind))
+            known = (row.name, BlockSealer(pack_key, self._keyring.repository, row.salt, row.kind))
             self._packs[pack_no] = known
         return known
 

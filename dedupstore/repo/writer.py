@@ -126,6 +126,8 @@ class ChunkWriter:
         """Whether the chunk need not be stored: written by this run, or in a usable pack."""
         if chunk in self._pending:
             return True
+        if not self._usable:
+            return False
         location = self._index.find(chunk)
         if location is None:
             return False
@@ -151,8 +153,6 @@ class ChunkWriter:
         """As `save` for a caller that has computed the id; whether the chunk was new."""
         if self._failure is not None:
             self._raise_failure()
-        if chunk in self._pending:
-            return False
         if self.has(chunk):
             return False
         self.store_again(kind, chunk, data, like)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 from dedupstore.clock import Clock
 from dedupstore.errors import UsageError
 from dedupstore.events import Finding
 from dedupstore.repo.opening import OpenKeys, identify, open_keys
-from dedupstore.repo.recovery import parse_kit, parse_recovery_key
 from dedupstore.repo.slots import Secret, weak_cost_allowed
 from dedupstore.service.dirs import cache_dir
 from dedupstore.storage.registry import open_store
@@ -81,8 +81,10 @@ def weak_keys_allowed(environ: Mapping[str, str]) -> bool:
 
 def recovery_secret(text: str) -> Secret:
     """From a recovery key as printed, or from a whole recovery kit that contains one."""
+    # Loaded only now: passphrases and key files are what opens a repository every day.
+    recovery = import_module("dedupstore.repo.recovery")
     if "-----BEGIN" in text:
-        secret = parse_kit(text).secret
+        secret: Secret | None = recovery.parse_kit(text).secret
         if secret is None:
             raise UsageError(
                 "this kit holds no recovery key",
@@ -90,4 +92,4 @@ def recovery_secret(text: str) -> Secret:
                 hints=["use the passphrase, or print a kit with a key: dedup key kit --recovery"],
             )
         return secret
-    return Secret.recovery(parse_recovery_key(text))
+    return Secret.recovery(recovery.parse_recovery_key(text))

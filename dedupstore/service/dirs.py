@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
-
-import platformdirs
 
 from dedupstore.errors import Refused
 
@@ -16,12 +15,12 @@ _APP = "dedup"
 
 def cache_dir(environ: Mapping[str, str]) -> Path:
     """What can be rebuilt at any time: `DEDUP_CACHE_DIR`, systemd's `CACHE_DIRECTORY`, else the user's."""
-    return _chosen(environ, "DEDUP_CACHE_DIR", "CACHE_DIRECTORY") or platformdirs.user_cache_path(_APP)
+    return _chosen(environ, "DEDUP_CACHE_DIR", "CACHE_DIRECTORY") or _of_user("user_cache_path")
 
 
 def state_dir(environ: Mapping[str, str]) -> Path:
     """What must survive: marks against rollback, reports. `DEDUP_STATE_DIR`, `STATE_DIRECTORY`, else the user's."""
-    return _chosen(environ, "DEDUP_STATE_DIR", "STATE_DIRECTORY") or platformdirs.user_state_path(_APP)
+    return _chosen(environ, "DEDUP_STATE_DIR", "STATE_DIRECTORY") or _of_user("user_state_path")
 
 
 def private_directory(path: Path) -> Path:
@@ -43,6 +42,12 @@ def private_directory(path: Path) -> Path:
     if found.st_mode & 0o022:
         raise Refused(f"others may write to {path}", hints=[f"chmod 700 {path}"], code="local.unsafe_directory")
     return path
+
+
+def _of_user(kind: str) -> Path:
+    """The platform's own directory of this kind, by the name of the function that tells it."""
+    # Loaded only when no variable says where: it takes as long as reading a list of snapshots.
+    return Path(getattr(import_module("platformdirs"), kind)(_APP))
 
 
 def _chosen(environ: Mapping[str, str], own: str, systemd: str) -> Path | None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from dedupstore.model.entry import Entry
-from dedupstore.model.snapshot import Snapshot, Statistics
 from dedupstore.units import format_id, short_id
+
+if TYPE_CHECKING:
+    # Not loaded for the types alone: a list of snapshots shows no entries.
+    from dedupstore.model.entry import Entry
+    from dedupstore.model.snapshot import Snapshot, Statistics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

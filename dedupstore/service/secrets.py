@@ -11,14 +11,12 @@ of which the first that is set wins. Asking a person is the door's work, not don
 from __future__ import annotations
 
 import os
-import selectors
 import shlex
 import stat
-import subprocess
-import time
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 
 from dedupstore.errors import Refused, UsageError
 from dedupstore.events import Finding
@@ -221,57 +219,11 @@ def _from_descriptor(text: str, origin: str) -> Secret:
 
 
 def _from_command(command: str, environ: Mapping[str, str], origin: str, timeout_seconds: float) -> Secret:
-    """What the command prints. It is not given to a shell, reads nothing, and its messages go to our stderr."""
-    try:
-        arguments = shlex.split(command)
-        if not arguments:
-            raise ValueError("the command is empty")
-        process = subprocess.Popen(
-            arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=child_environment(environ)
-        )
-    except (ValueError, OSError) as exc:
-        raise UsageError(f"cannot run the command of {origin}", why=str(exc), code="secret.command_failed") from exc
-    with process:
-        try:
-            raw = _read_bounded(process, timeout_seconds, origin)
-        finally:
-            # Nothing is left behind, whatever happened; a command that has ended does not mind.
-            process.kill()
-    return _secret(raw, origin)
-
-
-def _read_bounded(process: subprocess.Popen[bytes], timeout_seconds: float, origin: str) -> bytes:
-    assert process.stdout is not None
-    deadline = time.monotonic() + timeout_seconds
-    collected = bytearray()
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ)
-        while selector.select(max(0.0, deadline - time.monotonic())):
-            block = os.read(process.stdout.fileno(), 1 << 16)
-            collected += block
-            if len(collected) > MAX_SECRET_BYTES + 2:
-                raise UsageError(f"the command of {origin} prints too much for a secret", code="secret.too_long")
-            if not block:
-                return _checked_exit(process, deadline - time.monotonic(), bytes(collected), timeout_seconds, origin)
-    raise _hangs(origin, timeout_seconds)
-
-
-def _checked_exit(
-    process: subprocess.Popen[bytes], left_seconds: float, collected: bytes, timeout_seconds: float, origin: str
-) -> bytes:
-    try:
-        code = process.wait(max(0.1, left_seconds))
-    except subprocess.TimeoutExpired as exc:
-        raise _hangs(origin, timeout_seconds) from exc
-    if code:
-        ending = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        raise UsageError(f"the command of {origin} {ending}", code="secret.command_failed")
-    return collected
-
-
-def _hangs(origin: str, timeout_seconds: float) -> UsageError:
-    return UsageError(
-        f"the command of {origin} did not finish within {timeout_seconds:g} s",
-        why="it may be waiting for input; it is given none",
-        code="secret.command_failed",
+    # Loaded only now: most secrets come from a variable or a file.
+    running = import_module("dedupstore.service.secret_command")
+    # A little more than a secret may have, so that one that is too long is told from one that is cut.
+    most = MAX_SECRET_BYTES + len(b"\r\n")
+    raw: bytes = running.output(
+        command, child_environment(environ), origin, timeout_seconds=timeout_seconds, at_most_bytes=most
     )
+    return _secret(raw, origin)

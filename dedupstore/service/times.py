@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC
+from importlib import import_module
 
 from dedupstore.clock import Clock
-from dedupstore.policy.timespec import local_zone, parse_duration, parse_time
+
+# Loaded only when there is a time to be read: its grammar and the time zones are slow to load, most calls name no time.
+_GRAMMAR = "dedupstore.policy.timespec"
 
 
 def instant(text: str, clock: Clock, environ: Mapping[str, str], *, utc: bool = False) -> int:
     """Nanoseconds since the epoch, read on the clocks of this machine unless `utc`. Raises UsageError."""
-    return parse_time(text, now_ns=clock.now_ns(), zone=UTC if utc else local_zone(environ))
+    grammar = import_module(_GRAMMAR)
+    moment: int = grammar.parse_time(text, now_ns=clock.now_ns(), zone=UTC if utc else grammar.local_zone(environ))
+    return moment
 
 
 def duration(text: str) -> int:
     """Nanoseconds from `1h`, `90m`, `1h30m`. Raises UsageError."""
-    return parse_duration(text)
+    length: int = import_module(_GRAMMAR).parse_duration(text)
+    return length

@@ -24,6 +24,7 @@
 #define NS_PER_SECOND 1000000000
 #define STAT_BLOCK 512              /* the unit of st_blocks, whatever the file system's blocks are */
 #define NAMES_AT_ONCE 128           /* names looked at before signals are asked for; 20 KiB of stack */
+#define FILES_AT_ONCE 64            /* files held open at a time */
 
 #define PACKED_NUMBERS 7            /* of an item: mode uid gid size mtime ctime inode */
 #define MAX_FIELDS 64               /* of os.stat_result; Linux has 19 */
@@ -104,23 +105,55 @@ open_file(int dir_fd, const char *name)
     return openat(dir_fd, name, OPEN_FLAGS);
 }
 
-/* Fills `data` with all of the file; 0 if anything about it is out of the ordinary. An interrupted call counts
- * as such: the caller then takes the path on which Python's own signal handlers run. */
+/* One file of a batch. `name` and `data` belong to objects that the caller holds. */
+typedef struct {
+    identity expected;
+    const char *name;
+    char *data;                     /* NULL: not for this function */
+    int fd;
+} small_file;
+
+/* Opens what `expected` describes; -1 if anything about it is out of the ordinary. An interrupted call counts as
+ * such, here and below: the caller then takes the path on which Python's own signal handlers run. */
 static int
-read_whole(int dir_fd, const char *name, const identity *expected, char *data)
+open_expected(int dir_fd, const char *name, const identity *expected)
 {
     struct stat found;
     int fd = open_file(dir_fd, name);
     if (fd < 0)
-        return 0;
-    int good = fstat(fd, &found) == 0 && is_still(&found, expected)
-               && (uint64_t)found.st_blocks >= expected->size / STAT_BLOCK + (expected->size % STAT_BLOCK != 0)
-               && !has_attributes(fd)
-               && pread(fd, data, (size_t)expected->size, 0) == (ssize_t)expected->size
-               && fstat(fd, &found) == 0 && is_still(&found, expected);
+        return -1;
+    if (fstat(fd, &found) == 0 && is_still(&found, expected)
+        && (uint64_t)found.st_blocks >= expected->size / STAT_BLOCK + (expected->size % STAT_BLOCK != 0)
+        && !has_attributes(fd))
+        return fd;
     /* Never again on EINTR: the descriptor is gone, and its number may be another thread's. */
     close(fd);
-    return good;
+    return -1;
+}
+
+/* Reads a batch without the GIL: first all are opened and asked for, so that a disk sees many requests at once, then
+ * read in turn. The `fd` of a file that was not read to the end, or did not hold still, is -1 afterwards. */
+static void
+read_batch(int dir_fd, small_file *files, Py_ssize_t count)
+{
+    struct stat found;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        files[i].fd = files[i].data == NULL ? -1 : open_expected(dir_fd, files[i].name, &files[i].expected);
+#ifdef POSIX_FADV_WILLNEED
+        if (files[i].fd >= 0 && count > 1)
+            posix_fadvise(files[i].fd, 0, 0, POSIX_FADV_WILLNEED);
+#endif
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        const identity *expected = &files[i].expected;
+        if (files[i].fd < 0)
+            continue;
+        int good = pread(files[i].fd, files[i].data, (size_t)expected->size, 0) == (ssize_t)expected->size
+                   && fstat(files[i].fd, &found) == 0 && is_still(&found, expected);
+        close(files[i].fd);
+        if (!good)
+            files[i].fd = -1;
+    }
 }
 
 /* Modulo 2**64; 0 and an exception for what is no int. No code of the object's own runs. */
@@ -174,36 +207,6 @@ get_descriptor(PyObject *number, int *fd)
     }
     *fd = (int)value;
     return 0;
-}
-
-static PyObject *
-read_small(PyObject *module, PyObject *const *args, Py_ssize_t count)
-{
-    int dir_fd, good;
-    char *name;
-    identity expected;
-    if (wants(count, 4, "read_small") < 0 || get_descriptor(args[0], &dir_fd) < 0)
-        return NULL;
-    if (PyBytes_AsStringAndSize(args[1], &name, NULL) < 0)
-        return NULL;
-    if (get_identity(PyModule_GetState(module), args[2], &expected) < 0)
-        return NULL;
-    Py_ssize_t limit = PyLong_AsSsize_t(args[3]);
-    if (limit == -1 && PyErr_Occurred())
-        return NULL;
-    if (!S_ISREG((mode_t)expected.mode) || limit <= 0 || expected.size == 0 || expected.size > (uint64_t)limit)
-        Py_RETURN_NONE;
-    /* As large as the caller believes the file is, which is_still holds it to: read in place, not copied. */
-    PyObject *data = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)expected.size);
-    if (data == NULL)
-        return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    good = read_whole(dir_fd, name, &expected, PyBytes_AS_STRING(data));
-    Py_END_ALLOW_THREADS
-    if (good)
-        return data;
-    Py_DECREF(data);
-    Py_RETURN_NONE;
 }
 
 static PyObject *
@@ -423,6 +426,77 @@ split_item(PyObject *item, char **name, Py_ssize_t *length, PyObject **status)
     return PyBytes_AsStringAndSize(PyTuple_GET_ITEM(item, 0), name, length);
 }
 
+/* Appends the bytes of `count` files from `first` on, or None for each that read_batch refused. */
+static int
+append_files(files_state *state, int dir_fd, PyObject *items, Py_ssize_t first, Py_ssize_t count, Py_ssize_t limit,
+             PyObject *result)
+{
+    small_file files[FILES_AT_ONCE];
+    PyObject *held[FILES_AT_ONCE], *contents[FILES_AT_ONCE];
+    Py_ssize_t ready = 0;
+    int failed = 0;
+    for (; ready < count && !failed; ready++) {
+        small_file *file = &files[ready];
+        PyObject *item = PyList_GET_ITEM(items, first + ready), *status;
+        char *name;
+        held[ready] = contents[ready] = NULL;
+        file->data = NULL;
+        failed = split_item(item, &name, NULL, &status) < 0 || get_identity(state, status, &file->expected) < 0;
+        if (failed)
+            continue;
+        held[ready] = Py_NewRef(item);
+        file->name = name;
+        if (!S_ISREG((mode_t)file->expected.mode) || limit <= 0 || file->expected.size == 0
+            || file->expected.size > (uint64_t)limit)
+            continue;
+        /* As large as the caller believes the file is, which is_still holds it to: read in place, not copied. */
+        contents[ready] = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)file->expected.size);
+        failed = contents[ready] == NULL;
+        if (!failed)
+            file->data = PyBytes_AS_STRING(contents[ready]);
+    }
+    if (!failed) {
+        Py_BEGIN_ALLOW_THREADS
+        read_batch(dir_fd, files, count);
+        Py_END_ALLOW_THREADS
+    }
+    for (Py_ssize_t i = 0; i < ready; i++) {
+        if (!failed)
+            failed = PyList_Append(result, files[i].fd >= 0 ? contents[i] : Py_None) < 0;
+        Py_XDECREF(contents[i]);
+        Py_XDECREF(held[i]);
+    }
+    return failed ? -1 : 0;
+}
+
+static PyObject *
+read_small_files(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    int dir_fd;
+    if (wants(count, 3, "read_small_files") < 0 || get_descriptor(args[0], &dir_fd) < 0)
+        return NULL;
+    PyObject *items = args[1], *result;
+    if (!PyList_Check(items)) {
+        PyErr_Format(PyExc_TypeError, "expected a list of items, not %.100s", Py_TYPE(items)->tp_name);
+        return NULL;
+    }
+    Py_ssize_t limit = PyLong_AsSsize_t(args[2]);
+    if ((limit == -1 && PyErr_Occurred()) || (result = PyList_New(0)) == NULL)
+        return NULL;
+    /* The list is asked for its length every time: without the GIL it may have become shorter. */
+    for (Py_ssize_t first = 0; first < PyList_GET_SIZE(items); first += FILES_AT_ONCE) {
+        Py_ssize_t batch = PyList_GET_SIZE(items) - first;
+        if (batch > FILES_AT_ONCE)
+            batch = FILES_AT_ONCE;
+        if (append_files(PyModule_GetState(module), dir_fd, items, first, batch, limit, result) < 0
+            || PyErr_CheckSignals() < 0) {
+            Py_DECREF(result);
+            return NULL;
+        }
+    }
+    return result;
+}
+
 static PyObject *
 pack_items(PyObject *module, PyObject *items)
 {
@@ -523,8 +597,8 @@ clear(PyObject *module)
 
 static PyMethodDef methods[] = {
     {"pack_items", pack_items, METH_O, PyDoc_STR("pack_items(items, /)\n--\n\nmany_names.py says what.")},
-    {"read_small", (PyCFunction)(void (*)(void))read_small, METH_FASTCALL,
-     PyDoc_STR("read_small(dir_fd, name, expected, limit, /)\n--\n\nsmall_files.py says what.")},
+    {"read_small_files", (PyCFunction)(void (*)(void))read_small_files, METH_FASTCALL,
+     PyDoc_STR("read_small_files(dir_fd, items, limit, /)\n--\n\nsmall_files.py says what.")},
     {"stat_names", (PyCFunction)(void (*)(void))stat_names, METH_FASTCALL,
      PyDoc_STR("stat_names(dir_fd, names, /)\n--\n\nmany_names.py says what.")},
     {NULL},

@@ -86,7 +86,7 @@ def test_other_contents_of_the_same_length_are_found_when_contents_are_compared(
     shutil.copytree(saved, tmp_path / "copy", symlinks=True)
     times = (saved / "sub" / "file").stat()
     (tmp_path / "copy" / "sub" / "file").write_bytes(b"CONTENT")
-    os.utime(tmp_path / "copy" / "sub" / "file", (times.st_atime, times.st_mtime))
+    os.utime(tmp_path / "copy" / "sub" / "file", ns=(times.st_atime_ns, times.st_mtime_ns))
 
     with pytest.raises(CommandFailed, match="other contents"):
         assert_same(saved, tmp_path / "copy", contents=True)

@@ -13,6 +13,7 @@ import pytest
 from dedupstore.cli.command import Root, load
 from dedupstore.cli.commands import COMMANDS, SECTIONS, Entry
 from dedupstore.cli.main import main
+from tests.support.dedup import PATIENCE_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("rich", "boto3", "botocore", "cryptography", "lmdb", "zstandard", "blake3", "msgpack", "pathspec", "croniter",
@@ -75,7 +76,7 @@ def test_the_help_loads_no_command_and_no_heavy_library() -> None:
     )
 
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True
     )
 
     loaded = set(json.loads(done.stderr))
@@ -113,10 +114,10 @@ def test_completion_prints_a_script_for_each_shell(shell: str, capsys: pytest.Ca
 def test_the_bash_script_is_valid() -> None:
     code = "from dedupstore.cli.main import main; raise SystemExit(main(['completion', 'bash']))"
     script = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True
     ).stdout
 
-    subprocess.run(["bash", "-n"], input=script, text=True, timeout=60, check=True)
+    subprocess.run(["bash", "-n"], input=script, text=True, timeout=PATIENCE_SECONDS, check=True)
 
 
 def test_version_tells_what_is_at_work(capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,7 +59,8 @@ def test_a_damaged_record_is_4_and_hides_no_other(dedup: Dedup, site: Path) -> N
         path for path in dedup.repository.glob("roots/*") if "begin" not in path.name and "zz" not in path.name
     )[0]
     record.chmod(0o600)
-    record.write_bytes(record.read_bytes()[:-1] + b"\0")
+    data = record.read_bytes()
+    record.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
 
     run = dedup("snapshots")
 

@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import run
+from tests.support.dedup import PATIENCE_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def process(code: str, *, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def process(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
     )
 
 
@@ -280,7 +281,9 @@ def piped(arguments: tuple[str, ...], reader: str) -> tuple[str, str]:
     """Standard output and error of `dedup … | reader; echo its exit code`."""
     code = f"from tests.support.commands import run; raise SystemExit(run(*{arguments!r}))"
     line = f"{shlex.join([sys.executable, '-c', code])} | {reader}; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True
+    )
     return done.stdout, done.stderr
 
 
@@ -361,7 +364,12 @@ def test_a_name_that_is_not_utf_8_passes_through_a_pipe() -> None:
     environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
 
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, env=environment, timeout=60, check=True
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        env=environment,
+        timeout=PATIENCE_SECONDS,
+        check=True,
     )
 
     assert done.stdout == b"a\xff\x1b\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import socket
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -154,9 +155,13 @@ def test_a_json_stream_gets_at_most_one_progress_event_a_second() -> None:
     }  # fmt: skip
 
 
-def test_systemd_is_told_a_status(tmp_path: Path) -> None:
-    address = str(tmp_path / "notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+def test_systemd_is_told_a_status() -> None:
+    # Not below `tmp_path`: the path of a socket may have 107 bytes at most.
+    with (
+        tempfile.TemporaryDirectory(prefix="notify-", dir="/tmp") as folder,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver,
+    ):
+        address = f"{folder}/socket"
         receiver.bind(address)
         made, _ = session(environ={"NOTIFY_SOCKET": address}, quiet=True)
 

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from dedupstore.cli.commands import COMMANDS
-from tests.support.dedup import COMMAND, ROOT
+from tests.support.dedup import COMMAND, PATIENCE_SECONDS, ROOT
 
 README = ROOT / "README.md"
 
@@ -30,7 +30,7 @@ def test_every_line_of_the_tour_works(tmp_path: Path) -> None:
 
     done = subprocess.run(
         ["bash", "-euxo", "pipefail", "-c", tour()], cwd=home, env=environment, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr

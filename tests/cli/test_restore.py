@@ -19,7 +19,7 @@ def test_the_newest_snapshot_goes_to_a_new_directory(dedup: Dedup, site: Path) -
     (target,) = dedup.home.glob("restored-*")
     assert read_tree(target / "site") == read_tree(site)
     assert "source   site, snapshot " in run.out
-    assert "s ago)" in run.out
+    assert " ago)" in run.out
     assert "verified: all hashes match" in run.out
     dedup.ok("restore")
     assert len(list(dedup.home.glob("restored-*"))) == 2
@@ -75,7 +75,7 @@ def test_parts_and_patterns_are_restored_alone(dedup: Dedup, site: Path) -> None
 
 
 def test_what_is_not_there_is_named_with_what_is_near(dedup: Dedup, site: Path) -> None:
-    dedup.snapshot(site)
+    identifier = dedup.snapshot(site)
 
     run = dedup("restore", "site/upload", "--to", "r")
 
@@ -83,7 +83,8 @@ def test_what_is_not_there_is_named_with_what_is_near(dedup: Dedup, site: Path) 
     assert "did you mean site/uploads" in run.err
     assert not (dedup.home / "r").exists()
     assert dedup("restore", "--source", "other").exit_code == 5
-    assert dedup("restore", "--snapshot", "9999").exit_code == 5
+    other = "8888" if identifier.startswith("9999") else "9999"
+    assert dedup("restore", "--snapshot", other).exit_code == 5
     assert dedup("restore", "--snapshot", "99").exit_code == 2
 
 
@@ -171,13 +172,14 @@ def test_targets_that_contradict_each_other_are_refused(dedup: Dedup, site: Path
 
 
 def test_the_stream_tells_what_was_chosen(dedup: Dedup, site: Path) -> None:
+    began = time.time()
     identifier = dedup.snapshot(site)
 
     run = dedup.ok("restore", "--json", "--at", "now", "--to", "r")
 
     (chosen,) = [event for event in run.events if event["event"] == "chosen"]
     assert chosen["snapshot"]["id"] == identifier
-    assert 0 <= chosen["distance_s"] < 60
+    assert 0 <= chosen["distance_s"] <= time.time() - began + 1
     assert run.summary["files"] == 4
     assert run.summary["verified"] is True
     assert run.summary["target"] == {"path": "r"}

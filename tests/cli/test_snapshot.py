@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.dedup import COMMAND, Dedup, Run, write_tree
+from tests.support.dedup import COMMAND, PATIENCE_SECONDS, Dedup, Run, write_tree
 from tests.support.unprivileged import NOBODY, as_nobody
 
 
@@ -220,7 +220,7 @@ def test_a_closed_pipe_does_not_stop_a_backup(dedup: Dedup, site: Path) -> None:
     with open(writer, "wb") as stream:
         done = subprocess.run(
             [*COMMAND, "snapshot", str(site)], stdout=stream, stderr=subprocess.PIPE,
-            env=dedup.process_environment(), cwd=dedup.home, timeout=60, check=False,
+            env=dedup.process_environment(), cwd=dedup.home, timeout=PATIENCE_SECONDS, check=False,
         )  # fmt: skip
 
     assert done.returncode == 0, done.stderr
@@ -241,8 +241,9 @@ def test_the_repository_is_private(dedup: Dedup, site: Path) -> None:
     kits = list(dedup.home.glob("dedup-recovery-*.txt"))
     assert [stat.S_IMODE(kit.stat().st_mode) for kit in kits] == [0o600]
     stored = b"".join(path.read_bytes() for path in dedup.repository.rglob("*") if path.is_file())
+    # Needles of eight bytes and more: short ones turn up in random bytes by themselves now and then.
     assert b"index.html" not in stored
-    assert b"hello" not in stored
+    assert b"<h1>hello" not in stored
 
 
 @pytest.mark.parametrize("option", ["--source", "--tag", "--note", "--host"])

@@ -41,6 +41,12 @@ def segments(store: MemoryStore) -> list[str]:
     return sorted(key for key in store.objects if key.startswith(layout.INDEX) and key not in layout.SENTINELS)
 
 
+def bend(store: MemoryStore, key: str) -> None:
+    """Change the last byte, whatever it is."""
+    data = store.objects[key]
+    store.objects[key] = data[:-1] + bytes([data[-1] ^ 1])
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     return make_tree(tmp_path / "tree")
@@ -112,7 +118,7 @@ def test_a_dry_run_says_the_same_and_writes_nothing(repository: Repository, stor
 def test_only_what_no_readable_segment_says_is_said_again(repository: Repository, store: MemoryStore) -> None:
     before = chunk_locations(repository)
     damaged = segments(store)[0]
-    store.objects[damaged] = store.objects[damaged][:-1] + b"?"
+    bend(store, damaged)
 
     report = repair(repository)
 
@@ -125,7 +131,7 @@ def test_only_what_no_readable_segment_says_is_said_again(repository: Repository
 
 def test_after_the_repair_a_damaged_segment_is_only_a_note(repository: Repository, store: MemoryStore) -> None:
     damaged = segments(store)[0]
-    store.objects[damaged] = store.objects[damaged][:-1] + b"?"
+    bend(store, damaged)
 
     repair(repository)
 
@@ -140,8 +146,7 @@ def test_a_pack_with_a_broken_trailer_is_told_and_the_others_are_indexed(
     for key in segments(store):
         del store.objects[key]
     packs = sorted(key for key in store.objects if key.startswith(layout.PACKS) and key not in layout.SENTINELS)
-    data = store.objects[packs[0]]
-    store.objects[packs[0]] = data[:-1] + bytes([data[-1] ^ 1])
+    bend(store, packs[0])
 
     report = repair(repository)
 

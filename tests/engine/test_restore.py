@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -306,16 +307,16 @@ def test_a_full_disk_ends_the_restore_without_temporaries(
     reader: DictReader, target: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = 0
-    real = os.pwrite
+    real = os.pwritev
 
-    def pwrite(fd: int, data: memoryview, offset: int) -> int:
+    def pwritev(fd: int, parts: Sequence[memoryview], offset: int) -> int:
         nonlocal written
-        written += len(data)
+        written += sum(map(len, parts))
         if written > 3000:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return real(fd, data, offset)
+        return real(fd, parts, offset)
 
-    monkeypatch.setattr(os, "pwrite", pwrite)
+    monkeypatch.setattr(os, "pwritev", pwritev)
 
     with pytest.raises(TargetFailed, match="cannot write"):
         restore_tree(reader, {b"a": b"small", b"big": numbered(4000), b"c": {b"d": b"x" * 900}}, target)

@@ -9,20 +9,20 @@ import pytest
 
 from dedupstore.engine import archive, filestore
 from dedupstore.sources import filesystem
-from dedupstore.sources.many_names import pack_items, pack_items_in_python, stat_names, stat_names_in_python
-from dedupstore.sources.small_files import read_small, read_small_in_python
+from dedupstore.sources.many_names import Item, pack_items, pack_items_in_python, stat_names, stat_names_in_python
+from dedupstore.sources.small_files import read_small_files, read_small_files_in_python
 from dedupstore.storage.memory import MemoryStore
-from tests.support.repositories import make_tree, new_repository, take
+from tests.support.repositories import make_tree, new_repository, random_bytes, take
 
 
-def refuse(*_: object) -> None:
-    return None
+def refuse(_dir_fd: int, items: list[Item], _limit: int, /) -> list[bytes | None]:
+    return [None] * len(items)
 
 
 WAYS = {
     "general": (refuse, stat_names_in_python, pack_items_in_python),
-    "python": (read_small_in_python, stat_names_in_python, pack_items_in_python),
-    "best": (read_small, stat_names, pack_items),
+    "python": (read_small_files_in_python, stat_names_in_python, pack_items_in_python),
+    "best": (read_small_files, stat_names, pack_items),
 }
 
 
@@ -32,8 +32,8 @@ def odd_tree(path: Path) -> Path:
     odd = path / "odd"
     odd.mkdir()
     (odd / "empty").touch()
-    (odd / "large").write_bytes(os.urandom(1 << 20))
-    (odd / "less").write_bytes(os.urandom((1 << 20) - 1))
+    (odd / "large").write_bytes(random_bytes("large", 1 << 20))
+    (odd / "less").write_bytes(random_bytes("less", (1 << 20) - 1))
     (odd / "linked").hardlink_to(odd / "large")
     (odd / "link").symlink_to("large")
     (odd / "database").write_bytes(b"SQLite format 3\0" + (4096).to_bytes(2, "big") + bytes(100_000))
@@ -57,7 +57,7 @@ def test_every_way_makes_the_same_manifest(tmp_path: Path, monkeypatch: pytest.M
     seen = {}
 
     for way, (read, look, pack) in WAYS.items():
-        monkeypatch.setattr(filestore, "read_small", read)
+        monkeypatch.setattr(filestore, "read_small_files", read)
         monkeypatch.setattr(filesystem, "stat_names", look)
         monkeypatch.setattr(archive, "pack_items", pack)
         result = take(repository, tree, force=True)

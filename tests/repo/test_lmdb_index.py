@@ -22,6 +22,7 @@ from dedupstore.repo.lmdb_index import LmdbIndex, drop_index, open_index, tempor
 from dedupstore.repo.segment import PackFacts
 from dedupstore.types import ChunkId, RepositoryId, SegmentId
 from tests.support import index_process
+from tests.support.dedup import PATIENCE_SECONDS
 from tests.support.index_process import KEY, facts_of, fill, ids_of, read_everything, segment_of
 from tests.support.packs import REPOSITORY, chunk_id, synthetic_facts
 
@@ -49,7 +50,7 @@ def locations(index: Index, seeds: list[int]) -> set[tuple[bytes, bytes, int, in
 
 def in_process(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.support.index_process", str(folder), *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
 
 
 def in_child(folder: Path) -> str:
@@ -249,7 +250,7 @@ def test_two_processes_learn_into_one_cache(tmp_path: Path) -> None:
         other = subprocess.Popen(command, cwd=ROOT)
         for seed in (0, 2):
             index.apply(segment_of(seed), facts_of(seed))
-        assert other.wait(60) == 0
+        assert other.wait(PATIENCE_SECONDS) == 0
         index.refresh()
 
         assert [read_everything(index, seed) for seed in (0, 1, 2)] == [ALL] * 3
@@ -512,7 +513,11 @@ def test_a_full_disk_is_a_cache_error_and_the_old_facts_stay(tmp_path: Path) -> 
     )
 
     done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
     )
 
     assert done.stdout.split() == ["CacheError", str(ALL)], done.stderr

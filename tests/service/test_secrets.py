@@ -24,7 +24,7 @@ def python(code: str) -> str:
     return f"{sys.executable} -c {code!r}" if "'" not in code else f'{sys.executable} -c "{code}"'
 
 
-def value(environ: dict[str, str], timeout_seconds: float = 20) -> bytes:
+def value(environ: dict[str, str], timeout_seconds: float = 600) -> bytes:
     found = passphrase(environ, timeout_seconds=timeout_seconds)
     assert found is not None
     return found.value

@@ -1,10 +1,11 @@
-"""`read_small` in C and in Python: one contract. Whatever is unusual must be refused, never guessed."""
+"""`read_small_files` in C and in Python: one contract. Whatever is unusual must be refused, never guessed."""
 
 from __future__ import annotations
 
 import gc
 import os
 import random
+import resource
 import socket
 import subprocess
 import sys
@@ -14,23 +15,39 @@ from pathlib import Path
 
 import pytest
 
-from dedupstore.sources import small_files
 from dedupstore.sources.base import SourceFileError
 from dedupstore.sources.filesystem import open_directory, stat_entry
-from dedupstore.sources.small_files import read_small, read_small_in_python
+from dedupstore.sources.many_names import Item
+from dedupstore.sources.small_files import read_small_files, read_small_files_in_python
 from tests.support.unprivileged import as_nobody
 
 LIMIT = 1 << 20
+ReadMany = Callable[[int, "list[Item]", int], "list[bytes | None]"]
 Read = Callable[[int, bytes, os.stat_result, int], "bytes | None"]
 
 
 @pytest.fixture(params=["c", "python"])
-def read(request: pytest.FixtureRequest) -> Read:
+def read_many(request: pytest.FixtureRequest) -> ReadMany:
     if request.param == "python":
-        return read_small_in_python
-    if read_small is read_small_in_python:
+        return read_small_files_in_python
+    if read_small_files is read_small_files_in_python:
         pytest.skip("built without a compiler")
-    return read_small
+    return read_small_files
+
+
+@pytest.fixture
+def read(read_many: ReadMany) -> Read:
+    return alone(read_many)
+
+
+def alone(read_many: ReadMany) -> Read:
+    """Reads one file as a batch of one."""
+
+    def read(dir_fd: int, name: bytes, expected: os.stat_result, limit: int) -> bytes | None:
+        (content,) = read_many(dir_fd, [(name, expected)], limit)
+        return content
+
+    return read
 
 
 @pytest.fixture
@@ -194,7 +211,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
 
     monkeypatch.setattr(os, "pread", pread_and_change)
 
-    assert read_small_in_python(fd, b"f", stat, LIMIT) is None
+    assert alone(read_small_files_in_python)(fd, b"f", stat, LIMIT) is None
 
 
 @pytest.mark.skipif(not hasattr(os, "setxattr"), reason="no extended attributes")
@@ -299,28 +316,67 @@ def test_a_racer_that_swaps_file_link_and_pipe_never_makes_us_read_outside(tmp_p
     os.close(fd)
 
 
-def test_no_path_loses_a_descriptor_or_memory(tmp_path: Path, fd: int, read: Read) -> None:
+def test_no_path_loses_a_descriptor_or_memory(tmp_path: Path, fd: int, read_many: ReadMany) -> None:
     names = {b"good": b"content", b"empty": b"", b"changed": b"before"}
     for name, content in names.items():
         (tmp_path / os.fsdecode(name)).write_bytes(content)
     (tmp_path / "link").symlink_to("good")
-    cases = [(name, stat_entry(name, fd)) for name in (*names, b"link")]
+    cases: list[Item] = [(name, stat_entry(name, fd)) for name in (*names, b"link")]
     cases += [(b"gone", cases[0][1]), (b"link", cases[0][1]), (b"changed", cases[0][1])]
     grow(tmp_path / "changed")
+    broken: list[Item] = [*cases, (b"a\0b", cases[0][1])]
     before = open_descriptors()
-    for name, stat in cases:
-        read(fd, name, stat, LIMIT)
+    read_many(fd, cases, LIMIT)
     gc.collect()
     blocks, nones = sys.getallocatedblocks(), sys.getrefcount(None)
 
-    for _ in range(100_000 // len(cases) if read is not read_small_in_python else 1000):
-        for name, stat in cases:
-            read(fd, name, stat, LIMIT)
+    for _ in range(1000 if read_many is read_small_files_in_python else 15_000):
+        assert read_many(fd, cases, LIMIT) == [b"content", *[None] * 6]
+        with pytest.raises(ValueError, match="null"):
+            read_many(fd, broken, LIMIT)
     gc.collect()
 
     assert open_descriptors() == before
     assert abs(sys.getallocatedblocks() - blocks) < 500
     assert abs(sys.getrefcount(None) - nones) < 500
+
+
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 200])
+def test_each_content_stands_where_its_name_stands(tmp_path: Path, fd: int, read_many: ReadMany, count: int) -> None:
+    contents = {b"%03d" % number: b"content of %d" % number for number in range(count)}
+    for name, content in contents.items():
+        (tmp_path / os.fsdecode(name)).write_bytes(content)
+    items = [(name, stat_entry(name, fd)) for name in contents]
+    gone = [name for number, name in enumerate(contents) if number % 7 == 3]
+    for name in gone:
+        os.unlink(name, dir_fd=fd)
+
+    found = read_many(fd, items, LIMIT)
+
+    assert found == [None if name in gone else content for name, content in contents.items()]
+
+
+def test_what_the_descriptors_do_not_suffice_for_is_refused(tmp_path: Path, fd: int, read_many: ReadMany) -> None:
+    for number in range(40):
+        write_settled(tmp_path / f"{number}", b"content")
+    items = [(name, stat_entry(name, fd)) for name in map(os.fsencode, sorted(os.listdir(tmp_path)))]
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (fd + 8, limits[1]))
+    try:
+        found = read_many(fd, items, LIMIT)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    assert found[0] == b"content"
+    assert set(found) <= {b"content", None}
+
+
+@pytest.mark.parametrize("items", [(), None, [1], [(b"a",)], [(b"a", 1)], [("a", os.stat("/"))]])
+def test_what_is_no_list_of_items_is_an_error_of_the_caller(fd: int, items: object) -> None:
+    if read_small_files is read_small_files_in_python:
+        pytest.skip("built without a compiler")
+    with pytest.raises(TypeError):
+        read_small_files(fd, items, LIMIT)  # type: ignore[arg-type]
 
 
 def test_many_threads_read_at_once(tmp_path: Path, fd: int, read: Read) -> None:
@@ -343,7 +399,7 @@ def test_many_threads_read_at_once(tmp_path: Path, fd: int, read: Read) -> None:
 
 
 def test_the_two_agree_on_whatever_this_machine_has() -> None:
-    if small_files.read_small is read_small_in_python:
+    if read_small_files is read_small_files_in_python:
         pytest.skip("built without a compiler")
     compared = 0
     for folder in (b"/etc", b"/proc/self", b"/dev", b"/sys/kernel", b"/usr/bin", b"/tmp"):
@@ -357,7 +413,9 @@ def test_the_two_agree_on_whatever_this_machine_has() -> None:
             except SourceFileError:
                 continue
             # Files of a machine at work may change between the two.
-            pairs = ((read_small(fd, name, stat, LIMIT), read_small_in_python(fd, name, stat, LIMIT)) for _ in "12")
+            items: list[Item] = [(name, stat)]
+            ways = (read_small_files, read_small_files_in_python)
+            pairs = ([read(fd, items, LIMIT) for read in ways] for _ in "12")
             assert any(first == second for first, second in pairs), (folder, name)
             compared += 1
         os.close(fd)
@@ -369,9 +427,9 @@ def test_without_the_compiled_part_python_does_the_work() -> None:
     script = (
         "import sys; sys.modules['dedupstore.sources._files'] = None\n"
         "from dedupstore.sources import many_names, small_files\n"
-        "print(small_files.read_small.__name__, many_names.stat_names.__name__, many_names.pack_items.__name__)"
+        "print(small_files.read_small_files.__name__, many_names.stat_names.__name__, many_names.pack_items.__name__)"
     )
 
     said = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
 
-    assert said.split() == ["read_small_in_python", "stat_names_in_python", "pack_items_in_python"]
+    assert said.split() == ["read_small_files_in_python", "stat_names_in_python", "pack_items_in_python"]

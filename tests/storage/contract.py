@@ -59,6 +59,7 @@ class StoreContract:
             store.get("roots/a", span)
 
         assert not isinstance(caught.value, ObjectNotFound)
+        assert caught.value.code == "store.short_object", "what tells damage of one object from trouble with the store"
 
     def test_what_was_never_put_is_not_found(self, store: ObjectStore) -> None:
         store.put("roots/a", [b"x"])

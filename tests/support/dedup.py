@@ -22,6 +22,9 @@ SENTINELS = ("-begin", "zz-end")
 
 COMMAND = [sys.executable, "-m", "dedupstore.cli.main"]
 
+PATIENCE_SECONDS = 600
+"""After this long a process hangs, however slow and busy the machine is."""
+
 _ERROR_CODE = re.compile(r"^  code: (\S+) \(exit (\d+)\)$", re.MULTILINE)
 
 

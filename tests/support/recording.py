@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dedupstore.storage.base import ObjectInfo, ObjectStore
 from dedupstore.types import Data, Span
@@ -17,6 +17,8 @@ class Call:
     verb: str
     key: str = ""
     size: int = 0
+    span: Span | None = field(default=None, compare=False)
+    """Of a get: which part was asked for."""
 
     @property
     def folder(self) -> str:
@@ -42,7 +44,7 @@ class RecordingStore:
 
     def get(self, key: str, span: Span | None = None) -> bytes:
         data = self.inner.get(key, span)
-        self._log("get", key, len(data))
+        self._log("get", key, len(data), span)
         return data
 
     def head(self, key: str) -> int:
@@ -66,9 +68,9 @@ class RecordingStore:
     def close(self) -> None:
         self.inner.close()
 
-    def _log(self, verb: str, key: str = "", size: int = 0) -> None:
+    def _log(self, verb: str, key: str = "", size: int = 0, span: Span | None = None) -> None:
         with self._lock:
-            self.calls.append(Call(verb, key, size))
+            self.calls.append(Call(verb, key, size, span))
 
 
 def outline(calls: Sequence[Call], *, verbs: Sequence[str] = ("put", "delete", "barrier")) -> list[str]:

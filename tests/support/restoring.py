@@ -18,7 +18,7 @@ from dedupstore.events import Collector
 from dedupstore.model.entry import DIRECTORY, FILE, SYMLINK, Entry
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.model.tree import ContentWriter, TreeWriter
-from dedupstore.types import ChunkId, Kind, SnapshotId
+from dedupstore.types import BlockChunks, ChunkId, Kind, SnapshotId
 
 MTIME = 1_700_000_000_123_456_789
 CHUNK = 1000
@@ -69,14 +69,20 @@ class DictReader:
     def load_manifest(self, chunk: ChunkId) -> bytes:
         return self.read(Kind.MANIFEST, chunk)
 
-    def read_block(
-        self, kind: Kind, pack_no: int, block_no: int, wanted: Mapping[int, ChunkId]
-    ) -> dict[int, memoryview]:
+    def read_block(self, kind: Kind, pack_no: int, block_no: int, wanted: Mapping[int, ChunkId]) -> BlockChunks:
+        """The block has the wanted chunks in it and, before, between and behind them, something else."""
         self.decoded[pack_no, block_no] += 1
         for hook in self.on_block:
             assert callable(hook)
             hook()
-        return {position: memoryview(self.read(kind, chunk)) for position, chunk in wanted.items()}
+        raw = b""
+        spans: dict[int, tuple[int, int]] = {}
+        for position in range(CHUNKS_IN_BLOCK):
+            data = self.read(kind, wanted[position]) if position in wanted else b"not asked for"
+            if position in wanted:
+                spans[position] = (len(raw), len(raw) + len(data))
+            raw += data
+        return BlockChunks(memoryview(raw), spans)
 
 
 def file_entry(reader: DictReader, name: bytes, content: bytes, *, chunk: int = CHUNK, **changes: object) -> Entry:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-DEADLINE_SECONDS = 30
+DEADLINE_SECONDS = 600
 
 
 class Terminal:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.dedup import PATIENCE_SECONDS
 from tools import demo
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,7 +18,11 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.slow
 def test_the_demonstration_ends_well() -> None:
     done = subprocess.run(
-        [sys.executable, ROOT / "tools" / "demo.py"], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, ROOT / "tools" / "demo.py"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
