@@ -1,32 +1,39 @@
-"""One stream into chunks: read, cut, name, store. The hot path of everything that is not a small file."""
+"""One stream into chunks: read, cut, name, store. The hot path of everything that is not a small file.
+
+A file that was stored before is not cut again where it has not changed: from a cut point on, the same bytes give the
+same chunk. So the next chunk of the previous version is compared by its id first, and only what differs is cut.
+"""
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dedupstore.cancel import CancelToken
 from dedupstore.chunking.chunker import Chunker
 from dedupstore.codec.hashing import StreamHash
 from dedupstore.engine.parent import Alignment
+from dedupstore.engine.read_ahead import ReadAhead
 from dedupstore.engine.sink import ChunkSink
 from dedupstore.model.entry import Entry
 from dedupstore.model.tree import ContentWriter
 from dedupstore.types import ChunkId, Data, Kind
 
 BUFFER_BYTES = 8 << 20
-READ_AHEAD = 2
-"""Buffers being filled and cut by the reading thread while the calling thread hashes another."""
+
+_CUT_AT_ONCE = 4
+"""How many chunks of the greatest length are cut at a time where the previous version may be found again."""
 
 
 @dataclass(slots=True)
-class _Piece:
-    """A filled buffer: `view[:end]` is cut at `cuts`; `buffer` goes back to the reader afterwards."""
+class _Region:
+    """Contiguous bytes of a stream that begin with a chunk: `view[at:end]`, `view[at]` being byte `offset`."""
 
-    buffer: bytearray
-    cuts: list[int]
+    view: memoryview
+    at: int
+    end: int
+    offset: int
+    final: bool
 
 
 class ContentStore:
@@ -38,7 +45,7 @@ class ContentStore:
         self._cancel = cancel
         self._advanced = advanced
         self._minimum = chunker.params.minimum
-        self._buffers: list[bytearray] = []
+        self._read_ahead: dict[int, ReadAhead] = {}
 
     def store_bytes(self, data: bytes, entry: Entry, alignment: Alignment | None, page_size: int = 0) -> int:
         """Store a file that fits in memory; fills `content` (or `pages`) and `hash`. How many bytes were new."""
@@ -53,7 +60,7 @@ class ContentStore:
             return len(data) if new else 0
         cuts = self._chunker.cuts(data, len(data), final=True, page_size=page_size)
         references = self._references(entry)
-        new_bytes = self._store_cuts(memoryview(data), cuts, 0, references, alignment)
+        new_bytes = self._store_cuts(memoryview(data), 0, cuts, 0, references, alignment)
         references.finish(entry)
         if len(cuts) > 1:
             whole = StreamHash()
@@ -64,25 +71,37 @@ class ContentStore:
     def store_stream(
         self, readinto: Callable[[memoryview], int], entry: Entry, alignment: Alignment | None, page_size: int = 0
     ) -> int:
-        """Store a stream of any length in bounded memory, reading ahead in a second thread; sets `entry.size` to
-        the bytes read. How many bytes were new.
+        """Store a stream of any length in bounded memory, read ahead by a second thread; sets `entry.size` to the
+        bytes read. How many bytes were new.
         """
         references = self._references(entry)
         whole = StreamHash()
+        longest = self._chunker.rule(page_size).maximum
+        tail = b""
         offset = new_bytes = 0
-        for piece in self._read_ahead(readinto, page_size):
+        for piece in self._reader(longest).pieces(readinto, whole):
             self._cancel.check()
-            end = piece.cuts[-1] if piece.cuts else 0
+            start = piece.room - len(tail)
             with memoryview(piece.buffer) as view:
-                whole.update(view[:end])
-                new_bytes += self._store_cuts(view, piece.cuts, offset, references, alignment)
-            offset += end
-            self._advanced(end)
+                view[start : piece.room] = tail
+                region = _Region(view, start, piece.end, offset, piece.final)
+                new_bytes += self._store_region(region, page_size, references, alignment)
+                tail = bytes(view[region.at : region.end])
+            self._advanced(region.offset - offset)
+            offset = region.offset
         references.finish(entry)
         entry.size = offset
         if references.chunks > 1:
             entry.hash = whole.digest()
         return new_bytes
+
+    def _reader(self, longest: int) -> ReadAhead:
+        """What is left uncut is shorter than the longest chunk: so much room is kept before each buffer."""
+        reader = self._read_ahead.get(longest)
+        if reader is None:
+            self._read_ahead.clear()
+            reader = self._read_ahead[longest] = ReadAhead(max(BUFFER_BYTES, 2 * longest), longest)
+        return reader
 
     def _references(self, entry: Entry) -> ContentWriter:
         def save(data: bytes, first: bytes) -> ChunkId:
@@ -90,11 +109,67 @@ class ContentStore:
 
         return ContentWriter(save)
 
-    def _store_cuts(
-        self, view: Data, cuts: list[int], offset: int, references: ContentWriter, alignment: Alignment | None
+    def _store_region(
+        self, region: _Region, page_size: int, references: ContentWriter, alignment: Alignment | None
     ) -> int:
+        """Store all chunks of a region that are complete; moves `at` and `offset` behind them."""
+        new_bytes = 0
+        followed = alignment if alignment is not None and alignment.page_size == page_size else None
+        while region.at < region.end:
+            if followed is not None:
+                new_bytes += self._follow(region, references, followed)
+            cuts = self._cut(region, page_size, ahead=followed is not None)
+            if not cuts:
+                break
+            new_bytes += self._store_cuts(region.view, region.at, cuts, region.offset, references, alignment)
+            region.offset += cuts[-1] - region.at
+            region.at = cuts[-1]
+        return new_bytes
+
+    def _follow(self, region: _Region, references: ContentWriter, alignment: Alignment) -> int:
+        """Take the chunks of the previous version for as long as the bytes are theirs; moves on behind them."""
+        has, digest = self._sink.has, self._sink.digest
+        view, at, offset = region.view, region.at, region.offset
+        new_bytes = 0
+        while (expected := alignment.expected(offset)) is not None:
+            chunk, length, last = expected
+            end = at + length
+            # A cut that the end of the previous version made is one here only if this version ends there too.
+            if end > region.end or (last and not (region.final and end == region.end)):
+                break
+            piece = view[at:end]
+            if digest(Kind.DATA, piece) != chunk:
+                break
+            if not has(chunk) and self._sink.save_as(Kind.DATA, chunk, piece):
+                new_bytes += length
+            references.add(chunk, length)
+            at, offset = end, offset + length
+        region.at, region.offset = at, offset
+        return new_bytes
+
+    def _cut(self, region: _Region, page_size: int, *, ahead: bool) -> list[int]:
+        """Where the next chunks end, as places of the view: of all that is left, or of `ahead` only a part of it."""
+        length = region.end - region.at
+        if ahead:
+            length = min(length, _CUT_AT_ONCE * self._chunker.rule(page_size).maximum)
+        final = region.final and region.at + length == region.end
+        with region.view[region.at :] as rest:
+            cuts = self._chunker.cuts(rest, length, final=final, page_size=page_size)
+        return [region.at + cut for cut in cuts]
+
+    def _store_cuts(
+        self,
+        view: Data,
+        start: int,
+        cuts: list[int],
+        offset: int,
+        references: ContentWriter,
+        alignment: Alignment | None,
+    ) -> int:
+        """Store the chunks that end at `cuts`, the first of which begins at `start`, byte `offset` of the stream."""
         digest, save_as, add = self._sink.digest, self._sink.save_as, references.add
-        new_bytes = start = 0
+        new_bytes = 0
+        moved = offset - start
         for end in cuts:
             piece = view[start:end]
             length = end - start
@@ -103,74 +178,10 @@ class ContentStore:
                 if save_as(Kind.DATA, chunk, piece):
                     new_bytes += length
             elif self._sink.has(chunk):
-                alignment.anchor(chunk, offset + start)
+                alignment.anchor(chunk, moved + start)
             else:
-                save_as(Kind.DATA, chunk, piece, alignment.like(offset + start, length))
+                save_as(Kind.DATA, chunk, piece, alignment.like(moved + start, length))
                 new_bytes += length
             add(chunk, length)
             start = end
         return new_bytes
-
-    def _read_ahead(self, readinto: Callable[[memoryview], int], page_size: int) -> Iterator[_Piece]:
-        """Buffers with their cuts, read and cut by another thread. A buffer is valid until the next is asked for."""
-        size = max(BUFFER_BYTES, 2 * self._chunker.rule(page_size).maximum)
-        free: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
-        filled: queue.SimpleQueue[_Piece | BaseException | None] = queue.SimpleQueue()
-        buffers = self._take_buffers(size)
-        for buffer in buffers:
-            free.put(buffer)
-        reader = threading.Thread(
-            target=_fill_and_cut,
-            args=(self._chunker, readinto, page_size, free, filled),
-            name="read-ahead",
-            daemon=True,
-        )
-        reader.start()
-        try:
-            while (piece := filled.get()) is not None:
-                if isinstance(piece, BaseException):
-                    raise piece
-                yield piece
-                free.put(piece.buffer)
-        finally:
-            free.put(None)
-            reader.join()
-
-    def _take_buffers(self, size: int) -> list[bytearray]:
-        if not self._buffers or len(self._buffers[0]) != size:
-            self._buffers = [bytearray(size) for _ in range(READ_AHEAD + 1)]
-        return self._buffers
-
-
-def _fill_and_cut(
-    chunker: Chunker,
-    readinto: Callable[[memoryview], int],
-    page_size: int,
-    free: queue.SimpleQueue[bytearray | None],
-    filled: queue.SimpleQueue[_Piece | BaseException | None],
-) -> None:
-    """The reading thread: fill a buffer, cut it, carry the uncut tail over into the next one."""
-    try:
-        tail = b""
-        final = False
-        while not final:
-            buffer = free.get()
-            if buffer is None:
-                return
-            buffer[: len(tail)] = tail
-            end = len(tail)
-            with memoryview(buffer) as view:
-                while end < len(view):
-                    with view[end:] as room:
-                        count = readinto(room)
-                    if count == 0:
-                        final = True
-                        break
-                    end += count
-                cuts = chunker.cuts(view, end, final=final, page_size=page_size)
-                last = cuts[-1] if cuts else 0
-                tail = bytes(view[last:end])
-            filled.put(_Piece(buffer, cuts))
-        filled.put(None)
-    except BaseException as error:
-        filled.put(error)

@@ -28,7 +28,9 @@ class Alignment:
     follows them. A new chunk resembles what stood at its own place, moved by that distance.
     """
 
-    def __init__(self, previous: Iterator[tuple[ChunkId, int]]) -> None:
+    def __init__(self, previous: Iterator[tuple[ChunkId, int]], page_size: int = 0) -> None:
+        self.page_size = page_size
+        """On what pages the previous version was cut."""
         self._previous = previous
         self._starts: list[int] = []
         self._chunks: list[ChunkId] = []
@@ -52,6 +54,17 @@ class Alignment:
         first = max(0, bisect_right(self._starts, begin) - 1)
         last = bisect_left(self._starts, end)
         return self._chunks[first:last]
+
+    def expected(self, offset: int) -> tuple[ChunkId, int, bool] | None:
+        """The previous version's chunk that begins exactly where `offset` lies, its length, and whether it is the last."""
+        self._advance(offset)
+        place = offset + self._shift
+        number = bisect_left(self._starts, place)
+        if number == len(self._starts) or self._starts[number] != place:
+            return None
+        last = number + 1 == len(self._starts)
+        end = self._end if last else self._starts[number + 1]
+        return self._chunks[number], end - place, last
 
     def _advance(self, offset: int) -> None:
         place = offset + self._shift
@@ -81,7 +94,7 @@ def align(load: Load, previous: Entry | None) -> Alignment | None:
     """The alignment with a file's previous version; None when there was none or it was empty."""
     if previous is None or not (previous.content or previous.pages):
         return None
-    return Alignment(read_content(load, previous))
+    return Alignment(read_content(load, previous), previous.page_size)
 
 
 class PageHints:
