@@ -20,8 +20,16 @@ setup(
             optional=True,
         ),
         Extension(
-            "dedupstore.sources._files",
-            ["dedupstore/sources/_files.c"],
+            "dedupstore.sources._many_names",
+            ["dedupstore/sources/_many_names.c"],
+            depends=["dedupstore/sources/_stat_result.h"],
+            extra_compile_args=_OPTIMIZE,
+            optional=True,
+        ),
+        Extension(
+            "dedupstore.sources._small_files",
+            ["dedupstore/sources/_small_files.c"],
+            depends=["dedupstore/sources/_stat_result.h"],
             extra_compile_args=_OPTIMIZE,
             optional=True,
         ),

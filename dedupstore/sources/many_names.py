@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable
 
 try:
-    from dedupstore.sources import _files
+    from dedupstore.sources import _many_names
 except ImportError:  # built without a compiler
     _HAVE_KERNEL = False
 else:
@@ -62,6 +62,6 @@ def pack_items_in_python(items: list[Item], /) -> bytes:
 stat_names: Callable[[int, list[bytes]], list[os.stat_result | int]]
 pack_items: Callable[[list[Item]], bytes]
 if _HAVE_KERNEL:
-    stat_names, pack_items = _files.stat_names, _files.pack_items
+    stat_names, pack_items = _many_names.stat_names, _many_names.pack_items
 else:
     stat_names, pack_items = stat_names_in_python, pack_items_in_python

@@ -15,7 +15,7 @@ from dedupstore.sources.base import SourceFileError
 from dedupstore.sources.many_names import Item
 
 try:
-    from dedupstore.sources import _files
+    from dedupstore.sources import _small_files
 except ImportError:  # built without a compiler
     _HAVE_KERNEL = False
 else:
@@ -78,4 +78,4 @@ def _is_still(found: os.stat_result, expected: os.stat_result) -> bool:
 
 
 read_small_files: Callable[[int, list[Item], int], list[bytes | None]]
-read_small_files = _files.read_small_files if _HAVE_KERNEL else read_small_files_in_python
+read_small_files = _small_files.read_small_files if _HAVE_KERNEL else read_small_files_in_python

@@ -425,7 +425,8 @@ def test_the_two_agree_on_whatever_this_machine_has() -> None:
 
 def test_without_the_compiled_part_python_does_the_work() -> None:
     script = (
-        "import sys; sys.modules['dedupstore.sources._files'] = None\n"
+        "import sys\n"
+        "sys.modules['dedupstore.sources._small_files'] = sys.modules['dedupstore.sources._many_names'] = None\n"
         "from dedupstore.sources import many_names, small_files\n"
         "print(small_files.read_small_files.__name__, many_names.stat_names.__name__, many_names.pack_items.__name__)"
     )

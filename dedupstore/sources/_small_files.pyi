@@ -1,0 +1,3 @@
+import os
+
+def read_small_files(dir_fd: int, items: list[tuple[bytes, os.stat_result]], limit: int, /) -> list[bytes | None]: ...
