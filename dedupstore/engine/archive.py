@@ -18,6 +18,7 @@ from dedupstore.clock import Clock
 from dedupstore.engine.content import ContentStore
 from dedupstore.engine.directory_cache import DirectoryCache
 from dedupstore.engine.filestore import SMALL_BYTES, FileStore
+from dedupstore.engine.items import MANY_NAMES, Items, Place, join
 from dedupstore.engine.parent import DirectoryRow, PageHints
 from dedupstore.engine.previous import RACY_NS, PreviousEntries, is_same
 from dedupstore.engine.sink import ChunkSink
@@ -28,36 +29,17 @@ from dedupstore.model.tree import Load, TreeWriter, read_content
 from dedupstore.sources.attributes import Owners, make_entry, read_xattrs
 from dedupstore.sources.base import SourceFileError
 from dedupstore.sources.exclude import Excluder
-from dedupstore.sources.filesystem import list_names, open_directory, stat_entries
+from dedupstore.sources.filesystem import list_names, open_directory
 from dedupstore.sources.many_names import Item, pack_items
 from dedupstore.types import ChunkId, Kind
 
 OPEN_LEVELS = 64
 """Directories held open at a time; those above are found again through `..`, which proves their identity."""
 
-MANY_NAMES = 50_000
-"""A directory of more names is looked at name by name instead of being held in memory as a whole."""
-
-_LOOKED_AT_ONCE = 2048
-"""Names of a directory that is not held in memory; one call finds out what all of them are."""
-
 _TYPE_BITS = 0o170000
 _READ_AT_ONCE = 64
 _READ_BYTES_AT_ONCE = 4 << 20
 """Small files whose contents are in memory at a time, by number and by bytes."""
-
-
-@dataclass(slots=True)
-class Place:
-    """One directory of the walk. `path` is where it lies in the snapshot, `below` the part of it under its root."""
-
-    name: bytes
-    path: bytes
-    below: bytes
-    fd: int
-    stat: os.stat_result
-    previous: ChunkId | None
-    device: int
 
 
 @dataclass(slots=True)
@@ -173,7 +155,7 @@ class Archiver:
         read_at = self.clock.now_ns()
         names = list_names(place.fd)
         reason = self.settings.excluder.excludes_content(place.fd, names, place.stat, place.device)
-        items = _Items(self, place, names if reason is None else sorted(reason[1]))
+        items = Items(place, names if reason is None else sorted(reason[1]), self.settings.excluder, self.tally)
         fingerprint = self._fingerprint(items)
         row = self.cache.get(place.path)
         trusted = place.previous is not None and self.sink.view.whole
@@ -197,7 +179,7 @@ class Archiver:
         return tree
 
     def _visit_children(
-        self, place: Place, items: _Items, row: DirectoryRow, done: dict[bytes, ChunkId], entries: dict[bytes, Entry]
+        self, place: Place, items: Items, row: DirectoryRow, done: dict[bytes, ChunkId], entries: dict[bytes, Entry]
     ) -> Generator[Place, Visited | None, bool]:
         """Walk only the subdirectories; whether all of them are what they were."""
         children = iter(row.children)
@@ -221,7 +203,7 @@ class Archiver:
     def _rebuild(
         self,
         place: Place,
-        items: _Items,
+        items: Items,
         row: DirectoryRow | None,
         read_at: int,
         fingerprint: bytes,
@@ -247,7 +229,7 @@ class Archiver:
                     entry = before
                     self.tally.unchanged(stat)
                 else:
-                    entry = self._store(name, _join(place.path, name), place.fd, stat, before, content)
+                    entry = self._store(name, join(place.path, name), place.fd, stat, before, content)
             if entry is None:
                 # Left out: the row must not say that this directory was read completely.
                 newest = read_at
@@ -275,7 +257,7 @@ class Archiver:
         return tree
 
     def _read_ahead(
-        self, place: Place, items: _Items, previous: PreviousEntries, read_at: int, *, checked: bool
+        self, place: Place, items: Items, previous: PreviousEntries, read_at: int, *, checked: bool
     ) -> Iterator[_Seen]:
         """The names of a directory with what is known of each, and the contents of small files that must be stored."""
         force = self.settings.force
@@ -333,13 +315,13 @@ class Archiver:
         return visited.entry if visited is not None else None
 
     def _enter(self, place: Place, name: bytes, stat: os.stat_result, previous: ChunkId | None) -> Place | None:
-        path = _join(place.path, name)
+        path = join(place.path, name)
         try:
             fd = open_directory(name, dir_fd=place.fd, expected=stat)
         except SourceFileError as error:
             self.tally.failed(path, error)
             return None
-        return Place(name, path, _join(place.below, name), fd, os.fstat(fd), previous, place.device)
+        return Place(name, path, join(place.below, name), fd, os.fstat(fd), previous, place.device)
 
     def _base(self, place: Place, row: DirectoryRow | None) -> tuple[ChunkId | None, bool, int]:
         """The manifest to compare with; whether its chunks must be looked up one by one; when its files were read.
@@ -377,40 +359,9 @@ class Archiver:
             self.tally.failed(path, error)
             return None
 
-    def _fingerprint(self, items: _Items) -> bytes:
+    def _fingerprint(self, items: Items) -> bytes:
         """A keyed hash of everything `stat` says about the names, in order."""
         return self.cache.fingerprint(pack_items(items.kept)) if items.kept is not None else b""
-
-
-class _Items:
-    """The names of a directory with their `stat`, in order, without what is excluded. Can be walked again."""
-
-    def __init__(self, archiver: Archiver, place: Place, names: list[bytes]) -> None:
-        self._archiver = archiver
-        self._place = place
-        self._names = names
-        self.kept: list[Item] | None = list(self._look()) if len(names) <= MANY_NAMES else None
-
-    def __iter__(self) -> Iterator[Item]:
-        return iter(self.kept) if self.kept is not None else self._look()
-
-    def _look(self) -> Iterator[Item]:
-        for first in range(0, len(self._names), _LOOKED_AT_ONCE):
-            # The descriptor is asked for again: since the last names the walk may have closed and reopened it.
-            found = stat_entries(self._names[first : first + _LOOKED_AT_ONCE], self._place.fd, self._failed)
-            yield from filter(self._wanted, found) if self._archiver.settings.excluder.active else found
-
-    def _failed(self, name: bytes, error: SourceFileError) -> None:
-        self._archiver.tally.failed(_join(self._place.path, name), error)
-
-    def _wanted(self, item: Item) -> bool:
-        name, stat = item
-        path, directory = _join(self._place.below, name), modes.S_ISDIR(stat.st_mode)
-        return self._archiver.settings.excluder.excludes(path, directory, stat, self._place.fd) is None
-
-
-def _join(path: bytes, name: bytes) -> bytes:
-    return path + b"/" + name if path else name
 
 
 def _close(place: Place) -> None:

@@ -58,9 +58,9 @@ class FileStore:
         Raises SourceFileError when it is not to be had.
         """
         if stat.st_mode & 0o170000 == modes.S_IFREG:
-            if content is not None and stat.st_nlink == 1:
-                return self._small(name, path, stat, content, before)
-            return self._file(name, path, dir_fd, stat, before)
+            if stat.st_nlink > 1:
+                return self._linked_file(name, path, dir_fd, stat, before, content)
+            return self._file(name, path, dir_fd, stat, before, content)[0]
         entry = make_entry(name, stat, self._owners)
         if entry.kind == SYMLINK:
             entry.target = read_link(name, dir_fd)
@@ -71,26 +71,46 @@ class FileStore:
         self._tally.other()
         return entry
 
-    def _file(self, name: bytes, path: bytes, dir_fd: int, stat: os.stat_result, before: Entry | None) -> Entry:
-        group = 0
-        if stat.st_nlink > 1:
-            group = link_group(stat)
-            known = self._linked.get((stat.st_dev, stat.st_ino))
-            if known is not None and known.ctime == stat.st_ctime_ns // SECOND and known.mtime == stat.st_mtime_ns:
-                self._tally.stored(path, known, before, 0)
-                return replace(known, name=name)
+    def _linked_file(
+        self,
+        name: bytes,
+        path: bytes,
+        dir_fd: int,
+        stat: os.stat_result,
+        before: Entry | None,
+        content: bytes | None,
+    ) -> Entry:
+        """A file of several names: stored by the first of them that is met."""
+        known = self._linked.get((stat.st_dev, stat.st_ino))
+        if known is not None and known.ctime == stat.st_ctime_ns // SECOND and known.mtime == stat.st_mtime_ns:
+            self._tally.stored(path, known, before, 0)
+            return replace(known, name=name)
+        entry, steady = self._file(name, path, dir_fd, stat, before, content)
+        entry.link_group = link_group(stat)
+        if steady:
+            self._linked[stat.st_dev, stat.st_ino] = entry
+        return entry
+
+    def _file(
+        self,
+        name: bytes,
+        path: bytes,
+        dir_fd: int,
+        stat: os.stat_result,
+        before: Entry | None,
+        content: bytes | None,
+    ) -> tuple[Entry, bool]:
+        """The entry, and whether the file held still in one of the attempts."""
+        if content is not None:
+            return self._small(name, path, stat, content, before), True
         for attempt in range(1, ATTEMPTS + 1):
             entry, steady = self._read(name, path, dir_fd, stat, before)
             if steady:
-                break
+                return entry, True
             if attempt < ATTEMPTS:
                 stat = stat_entry(name, dir_fd)
-        else:
-            self._tally.failed(path, ChangedWhileRead("changed while it was read; the last version read is stored"))
-        entry.link_group = group
-        if group and steady:
-            self._linked[stat.st_dev, stat.st_ino] = entry
-        return entry
+        self._tally.failed(path, ChangedWhileRead("changed while it was read; the last version read is stored"))
+        return entry, False
 
     def _read(
         self, name: bytes, path: bytes, dir_fd: int, stat: os.stat_result, before: Entry | None

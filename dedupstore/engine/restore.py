@@ -7,10 +7,9 @@ everything in them is done, deepest first. Run again after an interruption, it k
 
 from __future__ import annotations
 
-import concurrent.futures
 import os
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.allocator import keep_freed_memory
@@ -51,7 +50,7 @@ from dedupstore.types import ChunkId
 MAX_FINDINGS = 10_000
 """Findings kept with the result; all of them go to the listener."""
 
-_WAIT_SECONDS = 0.25
+_WAIT_SECONDS = 0.1
 
 Started = tuple[Window, list[Future[None]]]
 """A window with what the workers are doing for it."""
@@ -279,21 +278,25 @@ class _Restore:
     def _pieces(self, folder: Folder, entry: Entry) -> None:
         job = FileJob(self._sink, folder, entry, self._work.early, verify=self._options.verify)
         self._work.open.add(job)
-        position = 0
+        locate, size = self._reader.locate, entry.data_size
+        position = announced = 0
         try:
             for chunk, length in read_content(self._reader.load_manifest, entry):
-                if position + length > entry.data_size:
+                if position + length > size:
                     raise CorruptObject("a content list is longer than its file")
-                place = self._reader.locate(chunk)
-                job.expect()
+                place = locate(chunk)
                 self._window.add(place, Use(place.position, chunk, folder, entry, job, position, length))
                 position += length
+                announced += 1
                 if self._window.full:
+                    job.expect(announced)
+                    announced = 0
                     self._submit()
-                if job.failed:
-                    break
+                    if job.failed:
+                        break
         except (IntegrityError, ObjectNotFound) as exc:
             self._work.fail(job, exc.message)
+        job.expect(announced)
         if job.listed():
             self._work.finish(job)
 
@@ -309,13 +312,14 @@ class _Restore:
 
     def _settle(self, window: Window, started: list[Future[None]]) -> None:
         """Wait for a window's work, then do what had to come after it: links, extras, metadata of directories."""
-        for future in started:
-            while not future.done() and not concurrent.futures.wait((future,), _WAIT_SECONDS).done:
-                self._tell()
-                self._cancel.check()
-            future.result()
-            self._cancel.check()
+        left = set(started)
+        while left:
+            # Not woken for every block: the interpreter is busy with the next one.
+            done, left = wait(left, _WAIT_SECONDS, FIRST_EXCEPTION)
+            for future in done:
+                future.result()
             self._tell()
+            self._cancel.check()
         for folder, entry in window.links:
             self._link(folder, entry)
         for met in window.left:

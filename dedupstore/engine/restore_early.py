@@ -6,8 +6,6 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-MAX_EARLY_BYTES = 64 << 20
-
 Parts = tuple[memoryview, ...]
 
 
@@ -23,7 +21,7 @@ class EarlyPieces:
     What counts is what is kept alive: a view keeps its whole block, and many views of one block keep it once.
     """
 
-    def __init__(self, limit: int = MAX_EARLY_BYTES) -> None:
+    def __init__(self, limit: int) -> None:
         self.used = 0
         self._limit = limit
         self._users: dict[int, int] = {}

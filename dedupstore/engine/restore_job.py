@@ -45,10 +45,10 @@ class FileJob:
         self._waiting: dict[int, object] = {}
         """By position: a Held, or what the file's `keep` gave for it."""
 
-    def expect(self) -> None:
-        """One more piece will come."""
+    def expect(self, pieces: int) -> None:
+        """So many more will come; told before the first of them can."""
         with self._lock:
-            self._left += 1
+            self._left += pieces
 
     def listed(self) -> bool:
         """No more pieces will be announced; True when the caller has to finish the file."""

@@ -35,6 +35,9 @@ A chunk may be written to any number of files, so a block says nothing about the
 MAX_RUN_BYTES = 4 << 20
 """Adjacent pieces of a large file written by one call; chunks may repeat, so a run may be longer than its block."""
 
+MAX_EARLY_BYTES = 64 << 20
+"""Pieces of large files kept until the hash of their file gets to them; beyond it they are read a second time."""
+
 # After these no other file will fare better.
 _FATAL = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENODEV, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -68,7 +71,7 @@ class _Run:
         self.end += use.length
 
     def close(self) -> None:
-        """No more pieces will come."""
+        """What was added since the last view becomes one; to be called when all pieces are there."""
         self.parts.append(self._raw[self._first : self._last])
 
 
@@ -81,7 +84,7 @@ class Work:
         self.open: set[FileJob] = set()
         """Files of several chunks that are not finished yet."""
 
-        self.early = EarlyPieces()
+        self.early = EarlyPieces(MAX_EARLY_BYTES)
         self.files = 0
         self.bytes_done = 0
         self._reader = reader

@@ -6,7 +6,8 @@ import os
 import stat as modes
 from collections.abc import Sequence
 
-from dedupstore.engine.archive import Archiver, Place
+from dedupstore.engine.archive import Archiver
+from dedupstore.engine.items import Place
 from dedupstore.errors import IntegrityError, ObjectNotFound, SourceFailed
 from dedupstore.model.entry import DIRECTORY, Entry
 from dedupstore.model.tree import TreeWriter, read_tree

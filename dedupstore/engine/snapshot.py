@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from dedupstore.cancel import CancelToken
 from dedupstore.codec.crypto import random_bytes
+from dedupstore.engine.allocator import keep_freed_memory
 from dedupstore.engine.archive import Archiver, WalkSettings
 from dedupstore.engine.content import ContentStore
 from dedupstore.engine.directory_cache import DirectoryCache
@@ -89,6 +90,7 @@ def take_snapshot(
     store: then no snapshot exists, and what was stored already is used by the next run.
     """
     began = repository.clock.monotonic()
+    keep_freed_memory()
     try:
         result = _attempt(repository, plan, listener, cancel)
     except CacheError:

@@ -11,10 +11,8 @@ from dedupstore.engine.descriptors import DescriptorCache, Held
 from dedupstore.engine.target import CREATE_FLAGS, Folder, Identity, Target, identity_of
 from dedupstore.engine.target_metadata import Metadata
 from dedupstore.model.entry import Entry
+from dedupstore.storage.system import write_pieces
 from dedupstore.types import ChunkId, Data
-
-MAX_PARTS = 512
-"""How many pieces one system call is given; Linux takes 1 024."""
 
 _READ_BYTES = 1 << 20
 _ZERO_RUN = 64 << 10
@@ -158,24 +156,12 @@ class StreamMap:
 
 
 def write_at(fd: int, offset: int, parts: Sequence[memoryview]) -> None:
-    """All of `parts`, one after the other, in one system call if it will take them; a short write is continued.
+    """All of `parts`, one after the other.
 
-    One call for many small pieces because the kernel takes the file's lock and finds room in its cache for each call:
+    Many small pieces go by one call because the kernel takes the file's lock and finds room in its cache for each call:
     for chunks of 64 KiB that is as much work as copying them.
     """
-    rest = list(parts)
-    while rest:
-        written = os.pwritev(fd, rest[:MAX_PARTS], offset)
-        offset += written
-        done = 0
-        while done < len(rest) and written >= len(rest[done]):
-            written -= len(rest[done])
-            done += 1
-        if not (written or done):
-            raise OSError(errno.EIO, "nothing could be written")
-        del rest[:done]
-        if written:
-            rest[0] = rest[0][written:]
+    write_pieces(lambda pieces, done: os.pwritev(fd, pieces, offset + done), parts)
 
 
 def _read_at(fd: int, offset: int, length: int) -> Iterator[bytes]:

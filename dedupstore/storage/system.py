@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from dedupstore.errors import StoreError, StoreFull, StoreReadOnly
@@ -17,6 +17,10 @@ from dedupstore.errors import StoreError, StoreFull, StoreReadOnly
 _fdatasync = getattr(os, "fdatasync", os.fsync)
 # POSIX promises 16; Linux takes 1024 buffers in one call.
 _MOST_PARTS = max(16, os.sysconf("SC_IOV_MAX"))
+MOST_BYTES = 1 << 20
+"""One call writes so much at most. For 2 MiB at once Linux looks for a free huge page to cache them in, and in a virtual
+machine those are what was given back to the host: 1.5 GB took 4.3 s of CPU in calls of 2 MiB, 0.4 s in calls of 1 MiB.
+"""
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 DENIED = frozenset({errno.EACCES, errno.EPERM})
@@ -82,17 +86,38 @@ class System:
 
 
 def write_all(system: System, descriptor: int, views: Sequence[memoryview]) -> None:
-    """Write every byte of `views` (flat and not empty) at the current position."""
-    position, left = 0, [*views]
+    """Write every byte of `views` at the current position."""
+    write_pieces(lambda pieces, done: system.writev(descriptor, pieces), views)
+
+
+def write_pieces(write: Callable[[Sequence[memoryview], int], int], views: Sequence[memoryview]) -> None:
+    """Hand every byte of `views` (flat) to `write`, in order, in as few calls as are good for the system.
+
+    `write` is given pieces and how many bytes it took before; it returns how many it took. OSError when it takes none.
+    """
+    left = [view for view in views if view.nbytes]
+    position = done = 0
     while position < len(left):
-        written = system.writev(descriptor, left[position : position + _MOST_PARTS])
+        written = write(_next_pieces(left, position), done)
         if written <= 0:
             raise OSError(errno.EIO, "nothing was written")
+        done += written
         while position < len(left) and written >= left[position].nbytes:
             written -= left[position].nbytes
             position += 1
         if written:
             left[position] = left[position][written:]
+
+
+def _next_pieces(views: Sequence[memoryview], position: int) -> list[memoryview]:
+    pieces: list[memoryview] = []
+    room = MOST_BYTES
+    for view in views[position : position + _MOST_PARTS]:
+        pieces.append(view[:room])
+        room -= pieces[-1].nbytes
+        if not room:
+            break
+    return pieces
 
 
 def read_all(system: System, descriptor: int, length: int, offset: int) -> bytes:

@@ -14,12 +14,14 @@ import pytest
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.restore import drill, restore
+from dedupstore.engine.restore_early import EarlyPieces, Held
 from dedupstore.engine.restore_options import Action, RestoreOptions, Verdict
 from dedupstore.errors import Interrupted, NothingMatches, Refused, StoreError, TargetFailed
 from dedupstore.events import Collector
 from dedupstore.model.entry import FIFO, SOCKET, Entry
 from tests.support.restoring import (
     CHUNK,
+    CHUNKS_IN_BLOCK,
     MTIME,
     DictReader,
     Tree,
@@ -186,22 +188,119 @@ def test_a_wrong_whole_file_hash_keeps_the_file_invisible(reader: DictReader, ta
     assert (done.codes, done.result.exit_code) == (["restore.chunk_damaged"], 4)
 
 
-def test_pieces_out_of_order_still_hash_right(reader: DictReader, target: bytes) -> None:
-    data = numbered(3000)
+@pytest.fixture(params=[64 << 20, 0], ids=["early pieces in memory", "early pieces read again"])
+def early_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    limit: int = request.param
+    monkeypatch.setattr("dedupstore.engine.restore_work.MAX_EARLY_BYTES", limit)
+    return limit
+
+
+def save_backwards(reader: DictReader, data: bytes) -> None:
+    """Let the last chunk of `data` lie in the first block."""
     for start in reversed(range(0, len(data), CHUNK)):
         file_entry(reader, b"warm", data[start : start + CHUNK])
-    tree: Tree = {b"mixed": data}
 
-    done = restore_tree(reader, tree, target, workers=4)
 
-    assert content_of(target) == tree
+@pytest.mark.usefixtures("early_bytes")
+@pytest.mark.parametrize("sparse", [False, True])
+def test_pieces_out_of_order_still_hash_right(reader: DictReader, target: bytes, sparse: bool) -> None:
+    data = numbered(3000)
+    save_backwards(reader, data)
+    holed = file_entry(reader, b"holed", data, size=len(data) + 900, holes=(500, 400, 2400, 500))
+    tree: Tree = {b"mixed": data, b"holed": holed}
+
+    done = restore_tree(reader, tree, target, workers=4, sparse=sparse)
+
+    assert content_of(target) == {
+        b"mixed": data,
+        b"holed": data[:500] + bytes(400) + data[500:2000] + bytes(500) + data[2000:],
+    }
     assert done.codes == []
 
 
+@pytest.mark.usefixtures("early_bytes")
+def test_a_wrong_piece_that_came_early_is_found_by_the_hash(reader: DictReader, target: bytes) -> None:
+    data = numbered(3000)
+    save_backwards(reader, data)
+    entry = file_entry(reader, b"f", data)
+    last = next(chunk for chunk, piece in reader.chunks.items() if piece == data[-CHUNK:])
+    reader.chunks[last] = data[-CHUNK:-1] + b"!"
+
+    done = restore_tree(reader, {b"f": entry}, target)
+
+    assert os.listdir(target) == []
+    assert (done.codes, done.result.exit_code) == (["restore.chunk_damaged"], 4)
+
+
+def test_a_file_given_up_lets_go_of_its_early_pieces(
+    reader: DictReader, target: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[EarlyPieces] = []
+    held: list[int] = []
+
+    class Watched(EarlyPieces):
+        def __init__(self, limit: int) -> None:
+            super().__init__(limit)
+            made.append(self)
+
+        def hold(self, parts: Sequence[memoryview]) -> Held | None:
+            found = super().hold(parts)
+            held.append(self.used)
+            return found
+
+    monkeypatch.setattr("dedupstore.engine.restore_work.EarlyPieces", Watched)
+    data = numbered(3000)
+    # The first block has the first chunk and some from further on; what comes between them is damaged.
+    file_entry(reader, b"warm", data[:CHUNK] + data[-7 * CHUNK :])
+    entry = file_entry(reader, b"f", data)
+    reader.damaged.add(next(chunk for chunk, piece in reader.chunks.items() if piece == data[CHUNK : 2 * CHUNK]))
+
+    done = restore_tree(reader, {b"f": entry}, target, workers=1)
+
+    assert done.codes == ["restore.chunk_damaged"]
+    assert max(held) > 0
+    assert [early.used for early in made] == [0]
+
+
+def test_pieces_that_lie_together_are_written_together(
+    reader: DictReader, target: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[int, int]] = []
+    real = os.pwritev
+
+    def pwritev(fd: int, parts: Sequence[memoryview], offset: int) -> int:
+        calls.append((offset, sum(map(len, parts))))
+        return real(fd, parts, offset)
+
+    monkeypatch.setattr(os, "pwritev", pwritev)
+    monkeypatch.setattr("dedupstore.engine.restore.MAX_WHOLE_BYTES", 0)
+    zeros = bytes(20 * CHUNK)
+    data = numbered(2000)
+    # The one chunk of zeros is a block's first, `data` fills the rest of it and then one block after the other.
+    tree: Tree = {b"a": zeros, b"b": data}
+
+    restore_tree(reader, tree, target)
+
+    assert content_of(target) == tree
+    assert CHUNKS_IN_BLOCK == 8
+    assert sorted(calls) == [(0, 7 * CHUNK), (0, 20 * CHUNK), (7 * CHUNK, 8 * CHUNK), (15 * CHUNK, CHUNK)]
+
+
+def test_runs_end_after_some_bytes(reader: DictReader, target: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dedupstore.engine.restore_work.MAX_RUN_BYTES", 3 * CHUNK)
+    monkeypatch.setattr("dedupstore.engine.restore.MAX_WHOLE_BYTES", 0)
+    tree: Tree = {b"a": bytes(20 * CHUNK), b"b": numbered(2000)}
+
+    done = restore_tree(reader, tree, target)
+
+    assert content_of(target) == tree
+    assert done.result.bytes_written == 36_000
+
+
+@pytest.mark.usefixtures("early_bytes")
 def test_a_drill_reads_everything_and_writes_nothing(reader: DictReader, tmp_path: Path) -> None:
     data = numbered(3000)
-    for start in reversed(range(0, len(data), CHUNK)):
-        file_entry(reader, b"warm", data[start : start + CHUNK])
+    save_backwards(reader, data)
     linked = file_entry(reader, b"l", b"linked", link_group=3)
     tree: Tree = {b"data": data, b"wrong": file_entry(reader, b"wrong", numbered(500), hash=bytes(32)), b"l": linked}
     tree[b"m"] = linked
