@@ -128,23 +128,21 @@ class ContentStore:
 
     def _follow(self, region: _Region, references: ContentWriter, alignment: Alignment) -> int:
         """Take the chunks of the previous version for as long as the bytes are theirs; moves on behind them."""
-        has, digest = self._sink.has, self._sink.digest
-        view, at, offset = region.view, region.at, region.offset
         new_bytes = 0
-        while (expected := alignment.expected(offset)) is not None:
-            chunk, length, last = expected
-            end = at + length
-            # A cut that the end of the previous version made is one here only if this version ends there too.
-            if end > region.end or (last and not (region.final and end == region.end)):
-                break
-            piece = view[at:end]
-            if digest(Kind.DATA, piece) != chunk:
-                break
-            if not has(chunk) and self._sink.save_as(Kind.DATA, chunk, piece):
-                new_bytes += length
-            references.add(chunk, length)
-            at, offset = end, offset + length
-        region.at, region.offset = at, offset
+        while expected := alignment.expected(region.offset):
+            for chunk, length, last in expected:
+                end = region.at + length
+                # A cut that the end of the previous version made is one here only if this version ends there too.
+                if end > region.end or (last and not (region.final and end == region.end)):
+                    return new_bytes
+                piece = region.view[region.at : end]
+                if self._sink.digest(Kind.DATA, piece) != chunk:
+                    return new_bytes
+                if not self._sink.has(chunk) and self._sink.save_as(Kind.DATA, chunk, piece):
+                    new_bytes += length
+                references.add(chunk, length)
+                region.at = end
+                region.offset += length
         return new_bytes
 
     def _cut(self, region: _Region, page_size: int, *, ahead: bool) -> list[int]:

@@ -6,7 +6,7 @@ import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 
 from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound
 from dedupstore.model.entry import Entry
@@ -19,6 +19,9 @@ SLACK_BYTES = 4096
 AHEAD_BYTES = 64 << 20
 BEHIND_BYTES = 16 << 20
 """How far from the current position the parent's chunks are kept in mind; bounds memory for files of any size."""
+
+_EXPECTED = 128
+"""Chunks of the previous version handed out at a time."""
 
 
 class Alignment:
@@ -55,16 +58,27 @@ class Alignment:
         last = bisect_left(self._starts, end)
         return self._chunks[first:last]
 
-    def expected(self, offset: int) -> tuple[ChunkId, int, bool] | None:
-        """The previous version's chunk that begins exactly where `offset` lies, its length, and whether it is the last."""
+    def expected(self, offset: int) -> list[tuple[ChunkId, int, bool]]:
+        """The previous version's next chunks, the first of which begins exactly where `offset` lies: some of them.
+
+        With each its length, and whether it is the last. Empty where no chunk begins there.
+        """
         self._advance(offset)
         place = offset + self._shift
-        number = bisect_left(self._starts, place)
-        if number == len(self._starts) or self._starts[number] != place:
-            return None
-        last = number + 1 == len(self._starts)
-        end = self._end if last else self._starts[number + 1]
-        return self._chunks[number], end - place, last
+        first = bisect_left(self._starts, place)
+        if first == len(self._starts) or self._starts[first] != place:
+            return []
+        starts = self._starts[first : first + _EXPECTED + 1]
+        chunks = self._chunks[first : first + _EXPECTED]
+        # Whole batches are read ahead: only at the very end are there fewer chunks than asked for.
+        if len(starts) == len(chunks):
+            starts.append(self._end)
+        final = first + len(chunks) == len(self._starts)
+        lengths = [end - start for start, end in pairwise(starts)]
+        last = len(chunks) - 1 if final else len(chunks)
+        return [
+            (chunk, length, number == last) for number, (chunk, length) in enumerate(zip(chunks, lengths, strict=True))
+        ]
 
     def _advance(self, offset: int) -> None:
         place = offset + self._shift
