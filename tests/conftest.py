@@ -1,10 +1,14 @@
-"""What all tests share: property tests try the same examples every time, on any machine.
+"""Whoever runs the tests, and however often: they see the same examples and the same rights of new files.
 
-`pytest --hypothesis-profile=default` looks for new ones at random.
+`pytest --hypothesis-profile=default` looks for new examples at random.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 # No deadline and no complaint about slow examples: how fast a machine is says nothing about the code.
@@ -12,3 +16,10 @@ settings.register_profile(
     "repeatable", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def usual_umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)

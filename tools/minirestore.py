@@ -533,8 +533,12 @@ class Restore:
                 os.chown(name, entry["u"], entry["g"], dir_fd=fd, follow_symlinks=False)
             os.utime(name, ns=(entry["mt"], entry["mt"]), dir_fd=fd, follow_symlinks=False)
         elif kind == "p":
-            os.mkfifo(name, entry["m"] & 0o777, dir_fd=fd)
-            os.utime(name, ns=(entry["mt"], entry["mt"]), dir_fd=fd, follow_symlinks=False)
+            os.mkfifo(name, 0o600, dir_fd=fd)
+            own = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=fd)
+            try:
+                self.metadata(own, entry, path)
+            finally:
+                os.close(own)
         else:
             self.notes.append(f"{shown(b'/'.join(path))}: a socket or device, not made")
 

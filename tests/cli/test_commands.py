@@ -13,11 +13,13 @@ import pytest
 from dedupstore.cli.command import Root, load
 from dedupstore.cli.commands import COMMANDS, SECTIONS, Entry
 from dedupstore.cli.main import main
-from tests.support.dedup import PATIENCE_SECONDS
+from tests.support.dedup import PATIENCE_SECONDS, Dedup
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("rich", "boto3", "botocore", "cryptography", "lmdb", "zstandard", "blake3", "msgpack", "pathspec", "croniter",
-         "platformdirs", "subprocess", "hashlib", "logging", "asyncio", "socket")  # fmt: skip
+         "platformdirs", "subprocess", "hashlib", "logging", "asyncio", "socket", "json", "zoneinfo")  # fmt: skip
+OPENING = {"cryptography", "blake3", "msgpack", "hashlib"}
+"""What opening a repository takes."""
 
 
 def all_commands(command: click.Command, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], click.Command]]:
@@ -69,21 +71,41 @@ def test_the_help_lists_every_command_under_its_heading(capsys: pytest.CaptureFi
         assert entry.summary in text
 
 
-def test_the_help_loads_no_command_and_no_heavy_library() -> None:
+def loaded_by(*arguments: str, environ: dict[str, str] | None = None) -> set[str]:
+    """The modules of a process that has run `dedup` with these arguments."""
     code = (
-        "import sys, json\nfrom dedupstore.cli.main import main\nmain(['--help'])\n"
-        "print(json.dumps(sorted(sys.modules)), file=sys.stderr)\n"
+        f"import sys\nfrom dedupstore.cli.main import main\nassert main({list(arguments)!r}) == 0\n"
+        "print(*sys.modules, file=sys.stderr)\n"
     )
-
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=True,
     )
+    return set(done.stderr.split())
 
-    loaded = set(json.loads(done.stderr))
+
+def test_the_help_loads_no_command_and_no_heavy_library() -> None:
+    loaded = loaded_by("--help")
+
     assert not loaded & {entry.target.partition(":")[0] for entry in COMMANDS}
     assert not loaded & set(HEAVY)
     frame = {"cli", "errors", "types", "units", "clock", "events", "cancel"}
     assert {name.split(".")[1] for name in loaded if name.startswith("dedupstore.")} <= frame
+
+
+def test_a_list_of_snapshots_loads_only_what_opens_a_repository(dedup: Dedup, site: Path) -> None:
+    dedup.snapshot(site)
+
+    loaded = loaded_by("snapshots", environ=dedup.process_environment())
+
+    assert not loaded & (set(HEAVY) - OPENING)
+    # Neither the index nor what reads and writes packs, nor the grammar of times.
+    assert not loaded & {"dedupstore.repo.repository", "dedupstore.repo.reader", "dedupstore.policy.timespec"}
 
 
 def test_the_shell_is_told_the_commands_without_loading_them(

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import stat
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.dedup import COMMAND, PATIENCE_SECONDS, Dedup, Run, write_tree
-from tests.support.unprivileged import NOBODY, as_nobody
+from tests.support.unprivileged import as_nobody, folder_of_nobody
 
 
 def names(dedup: Dedup, where: str = "latest") -> list[str]:
@@ -169,12 +167,8 @@ def test_a_missing_path_is_a_failed_source(dedup: Dedup) -> None:
 
 @pytest.fixture
 def poor_home() -> Iterator[Path]:
-    """A home that a user without rights can reach; pytest's own directories are for their owner only."""
-    home = Path(tempfile.mkdtemp(prefix="dedup-test-"))
-    if os.geteuid() == 0:
-        os.chown(home, NOBODY, NOBODY)
-    yield home
-    shutil.rmtree(home)
+    with folder_of_nobody() as home:
+        yield home
 
 
 def test_a_file_that_cannot_be_read_is_a_warning(poor_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,7 @@ def test_a_sound_repository_has_no_findings_at_any_level(repository: Repository)
     assert report.exit_code == 0
     assert report.complete
     assert report.counts.packs == report.counts.packs_read
-    assert report.counts.bytes_read == report.counts.packs * 0 + sum(row.size for row in repository.index.packs())
+    assert report.counts.bytes_read == sum(row.size for row in repository.index.packs())
     assert report.counts.snapshots == 3
     assert report.counts.restored_snapshots == 1
     assert report.damage.files_total == 0
@@ -201,7 +201,7 @@ def test_a_cache_that_lies_is_found_out_and_dropped(repository: Repository, tmp_
 
     report = check(repository, CheckOptions())
 
-    assert codes(report) == {"check.cache_rebuilt"} or codes(report) == set()
+    assert codes(report) == {"check.cache_rebuilt"}
     assert report.errors == 0
     assert check(repository, CheckOptions()).findings == ()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from tests.support.restoring import (
     save_tree,
     snapshot_of,
 )
-from tests.support.unprivileged import as_nobody
+from tests.support.unprivileged import as_nobody, folder_of_nobody
 
 SITE: Tree = {b"site": {b"a": b"alpha", b"b": b"beta", b"large": b"0123456789" * 500, b"sub": {b"c": b"gamma"}}}
 
@@ -289,11 +290,14 @@ def test_in_place_without_an_origin_is_refused(reader: DictReader) -> None:
         run_restore(reader, snapshot_of(save_tree(reader, SITE)), RestoreOptions(in_place=True))
 
 
-def test_without_rights_read_only_directories_are_filled_again(reader: DictReader, tmp_path: Path) -> None:
-    os.chmod(tmp_path, 0o777)
-    for parent in list(tmp_path.parents)[:2]:
-        os.chmod(parent, 0o755)
-    target = os.fsencode(tmp_path / "mine")
+@pytest.fixture
+def poor_folder() -> Iterator[Path]:
+    with folder_of_nobody() as folder:
+        yield folder
+
+
+def test_without_rights_read_only_directories_are_filled_again(reader: DictReader, poor_folder: Path) -> None:
+    target = os.fsencode(poor_folder / "mine")
     locked = folder_entry(reader, b"locked", {b"f": b"x", b"g": b"y"}, mode=0o555)
     foreign = replace(file_entry(reader, b"foreign", b"z"), uid=1, gid=1)
     snapshot = snapshot_of(save_tree(reader, {b"locked": locked, b"foreign": foreign}))

@@ -1,8 +1,10 @@
-"""A process that takes real snapshots, each in a child it may kill: for crash and concurrency tests.
+"""A process that takes a snapshot each time it is asked to, in a child that may be killed at any moment.
 
 Usage: python -m tests.support.snapshot_process STORE CACHE TREE SOURCE, then lines on its standard input:
-`run SECONDS`: take one in a child and kill it after that time if it is still at it (0: let it finish). The answer is one
-line: `done ID`, `killed`, or `failed CODE`. Everything is imported once, so a run costs what its work costs.
+`run SECONDS` takes one and kills the child that does after SECONDS (0: never); `call NUMBER` has the child kill itself
+before that file call of the store (from 0), `put PREFIX NUMBER` before that object below PREFIX is put. Each line is
+answered by one: `done ID`, `failed CODE` or `killed`. Python and the program are imported once, so a run costs what its
+work costs.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from types import TracebackType
 from typing import Self
 
 from dedupstore.errors import DedupError
+from dedupstore.storage.base import ObjectStore
 from dedupstore.storage.local import LocalStore
+from tests.support.faults import FaultyStore, FaultySystem, Step
 from tests.support.repositories import open_repository, take
 
 ROOT = Path(__file__).parents[2]
@@ -37,24 +41,63 @@ class SnapshotProcess:
     ) -> None:
         self._process.communicate()
 
-    def start(self, seconds: float = 0.0) -> None:
+    def start(self, line: str = "run 0") -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(f"run {seconds}\n")
+        self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
 
     def answer(self) -> str:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
 
-    def run(self, seconds: float = 0.0) -> str:
-        self.start(seconds)
+    def run(self, line: str = "run 0") -> str:
+        self.start(line)
         return self.answer()
 
 
-def _child(arguments: list[str], out: int) -> None:
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class _DyingSystem(FaultySystem):
+    """Its process dies before the file call number `last`."""
+
+    def __init__(self, last: int) -> None:
+        super().__init__()
+        self._last = last
+
+    def _enter(self, name: str) -> None:
+        if self.calls.total() >= self._last:
+            _die()
+        super()._enter(name)
+
+
+def _dying_store(inner: ObjectStore, prefix: str, last: int) -> FaultyStore:
+    """Its process dies before the put number `last` below `prefix`."""
+    seen: list[Step] = []
+
+    def before(step: Step) -> None:
+        if not step.done and step.verb == "put" and step.key.startswith(prefix):
+            if len(seen) >= last:
+                _die()
+            seen.append(step)
+
+    return FaultyStore(inner, hook=before)
+
+
+def _store(path: str, order: list[str]) -> ObjectStore:
+    match order:
+        case ["call", number]:
+            return LocalStore(path, system=_DyingSystem(int(number)))
+        case ["put", prefix, number]:
+            return _dying_store(LocalStore(path), prefix, int(number))
+    return LocalStore(path)
+
+
+def _child(arguments: list[str], order: list[str], out: int) -> None:
     store, cache, tree, source = arguments
     try:
-        with open_repository(LocalStore(store), Path(cache)) as repository:
+        with open_repository(_store(store, order), Path(cache)) as repository:
             snapshot = take(repository, tree, source=source, host=source).snapshot
             assert snapshot is not None
             # Acknowledged: from here on it must survive everything.
@@ -63,13 +106,14 @@ def _child(arguments: list[str], out: int) -> None:
         os.write(out, f"failed {error.code}".encode())
 
 
-def _run(arguments: list[str], seconds: float) -> str:
+def _run(arguments: list[str], order: list[str]) -> str:
+    seconds = float(order[1]) if order[0] == "run" else 0.0
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            _child(arguments, write)
+            _child(arguments, order, write)
             status = 0
         finally:
             os._exit(status)
@@ -89,7 +133,7 @@ def _run(arguments: list[str], seconds: float) -> str:
 def main() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     for line in sys.stdin:
-        sys.stdout.write(_run(sys.argv[1:], float(line.split()[1])) + "\n")
+        sys.stdout.write(_run(sys.argv[1:], line.split()) + "\n")
         sys.stdout.flush()
 
 

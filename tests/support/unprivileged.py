@@ -4,12 +4,30 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
+import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar, cast
 
 T = TypeVar("T")
 NOBODY = 65534
+
+
+@contextmanager
+def folder_of_nobody() -> Iterator[Path]:
+    """A folder that a user without rights can reach; pytest keeps its own for their owner, again and again."""
+    folder = Path(tempfile.mkdtemp(prefix="dedup-test-"))
+    try:
+        if os.geteuid() == 0:
+            os.chown(folder, NOBODY, NOBODY)
+        yield folder
+    finally:
+        for path, _, _ in os.walk(folder):
+            os.chmod(path, 0o700)
+        shutil.rmtree(folder)
 
 
 def as_nobody(function: Callable[[], T]) -> T:

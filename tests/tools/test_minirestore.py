@@ -6,7 +6,9 @@ import ast
 import json
 import os
 import shutil
+import stat
 import struct
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -263,6 +265,23 @@ def test_times_are_relative_to_the_base_of_their_page() -> None:
     assert found == {b"a": 10**18, b"b": 10**18 - 7, b"c": 5 - (1 << 63)}
 
 
+def test_a_mode_is_restored_whatever_the_umask_is(tmp_path: Path) -> None:
+    manifests = Manifests()
+    inner = manifests.add({"e": [], "t": 0, "v": 1})
+    rows = [row(b"d", "d", d=inner, m=0o1777), row(b"f", m=0o666), row(b"p", "p", m=0o664)]
+    restoring = minirestore.Restore(manifests, tmp_path / "out", owners=False)  # type: ignore[arg-type]
+
+    before = os.umask(0o077)
+    try:
+        restoring.directory(manifests.add({"e": rows, "t": 0, "v": 1}), restoring.top, [])
+    finally:
+        os.umask(before)
+
+    assert restoring.failures == []
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").iterdir()}
+    assert modes == {"d": 0o1777, "f": 0o666, "p": 0o664}
+
+
 def test_a_link_cannot_lead_what_comes_after_it_out_of_the_target(tmp_path: Path) -> None:
     """Two entries of one name would be a link and then a directory behind it: names must ascend."""
     manifests = Manifests()
@@ -309,10 +328,14 @@ def test_directories_without_end_end(tmp_path: Path) -> None:
     tree = manifests.add({"e": [row(b"d", "d", d=bytes(32)), row(b"file")], "t": 0, "v": 1})
     restoring = minirestore.Restore(manifests, tmp_path / "out", owners=False)  # type: ignore[arg-type]
 
-    restoring.directory(tree, restoring.top, [])
+    try:
+        restoring.directory(tree, restoring.top, [])
 
-    assert (tmp_path / "out" / "file").exists()
-    assert restoring.failures
+        assert (tmp_path / "out" / "file").exists()
+        assert restoring.failures
+    finally:
+        # Too deep for Python, and so for pytest, which would fail to remove it in a later run.
+        subprocess.run(["rm", "-rf", tmp_path / "out"], check=True)
 
 
 def test_pages_that_repeat_are_refused() -> None:
