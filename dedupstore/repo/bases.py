@@ -13,6 +13,9 @@ from dedupstore.codec.block import Codec
 from dedupstore.repo.index import Index, Location
 from dedupstore.types import ChunkId
 
+_REMEMBERED = 4096
+"""Answers kept of each kind."""
+
 
 class BaseChooser:
     """Turns "looks like these chunks" into bases with full copies, within the limits of a block."""
@@ -25,6 +28,7 @@ class BaseChooser:
         self._index = index
         self._usable = usable
         self._known: dict[ChunkId, tuple[tuple[ChunkId, int], ...]] = {}
+        self._deltas: dict[tuple[int, int], bool] = {}
 
     def choose(self, like: Sequence[ChunkId], length: int) -> list[tuple[ChunkId, int]]:
         """Bases with their lengths, in the order of `like`; empty when none qualifies or they are out of proportion."""
@@ -39,14 +43,15 @@ class BaseChooser:
 
     def has_bases(self, pack_no: int, block_no: int) -> bool:
         """Whether a block can be read from usable packs alone."""
-        block = self._index.block(pack_no, block_no)
-        return block.codec != Codec.DELTA or all(self._full_copy(base) is not None for base in block.bases)
+        if not self._is_delta(pack_no, block_no):
+            return True
+        return all(self._full_copy(base) is not None for base in self._index.block(pack_no, block_no).bases)
 
     def _resolve(self, chunk: ChunkId) -> tuple[tuple[ChunkId, int], ...]:
         known = self._known.get(chunk)
         if known is None:
             known = self._look_up(chunk)
-            if len(self._known) > 4096:
+            if len(self._known) >= _REMEMBERED:
                 self._known.clear()
             self._known[chunk] = known
         return known
@@ -68,6 +73,16 @@ class BaseChooser:
     def _full_copy(self, chunk: ChunkId) -> Location | None:
         for location in self._index.find_all(chunk):
             if location.pack_no in self._usable:
-                if self._index.block(location.pack_no, location.block_no).codec != Codec.DELTA:
+                if not self._is_delta(location.pack_no, location.block_no):
                     return location
         return None
+
+    def _is_delta(self, pack_no: int, block_no: int) -> bool:
+        """Asked for every chunk of a block, and unpacking what is known of a block takes long."""
+        place = (pack_no, block_no)
+        known = self._deltas.get(place)
+        if known is None:
+            if len(self._deltas) >= _REMEMBERED:
+                self._deltas.clear()
+            known = self._deltas[place] = self._index.block(pack_no, block_no).codec == Codec.DELTA
+        return known
