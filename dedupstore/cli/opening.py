@@ -21,10 +21,11 @@ def with_access(session: Session, work: Callable[[Access], Answer]) -> Answer:
 
     Whether there is a repository is found out before anyone is asked for a passphrase. On a terminal a wrong
     passphrase may be typed again; `work` is started anew, so it opens the repository before it does anything else.
+    The key is already being derived when `work` is called: what it loads by then costs no time.
     """
     url = session.require_repository_url()
     service.require_repository(url)
-    return with_credential(session, lambda credential: work(access_to(session, url, credential)))
+    return with_credential(session, lambda credential: work(access_to(session, url, credential).started()))
 
 
 def with_credential(session: Session, work: Callable[[Credential], Answer]) -> Answer:

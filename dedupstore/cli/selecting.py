@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dedupstore.cli.instants import instant
 from dedupstore.cli.opening import path_argument
 from dedupstore.cli.session import Session
 from dedupstore.errors import UsageError
-from dedupstore.service import times
 from dedupstore.service.selection import Filter, Selection
 
 
@@ -54,10 +54,3 @@ def snapshot_filter(
         before_ns=instant(session, before),
         after_ns=instant(session, after),
     )
-
-
-def instant(session: Session, text: str | None) -> int | None:
-    """The time a user names, None for none."""
-    if text is None:
-        return None
-    return times.instant(text, session.clock, session.environ, utc=session.settings.utc)

@@ -53,11 +53,12 @@ class ContentStore:
             return 0
         self._advanced(len(data))
         if len(data) <= self._minimum:
+            chunk = entry.content = self._sink.digest(Kind.DATA, data)
+            if self._sink.has(chunk):
+                return 0
             like = alignment.like(0, len(data)) if alignment is not None else ()
-            chunk = self._sink.digest(Kind.DATA, data)
-            new = self._sink.save_as(Kind.DATA, chunk, data, like)
-            entry.content = chunk
-            return len(data) if new else 0
+            self._sink.save_as(Kind.DATA, chunk, data, like)
+            return len(data)
         cuts = self._chunker.cuts(data, len(data), final=True, page_size=page_size)
         references = self._references(entry)
         new_bytes = self._store_cuts(memoryview(data), 0, cuts, 0, references, alignment)

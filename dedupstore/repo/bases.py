@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
-from dedupstore.codec.block import Codec
+from dedupstore.repo.deltas import DeltaBlocks
 from dedupstore.repo.index import Index, Location
 from dedupstore.types import ChunkId
 
 _REMEMBERED = 4096
-"""Answers kept of each kind."""
 
 
 class BaseChooser:
@@ -28,7 +27,7 @@ class BaseChooser:
         self._index = index
         self._usable = usable
         self._known: dict[ChunkId, tuple[tuple[ChunkId, int], ...]] = {}
-        self._deltas: dict[tuple[int, int], bool] = {}
+        self._deltas = DeltaBlocks(index)
 
     def choose(self, like: Sequence[ChunkId], length: int) -> list[tuple[ChunkId, int]]:
         """Bases with their lengths, in the order of `like`; empty when none qualifies or they are out of proportion."""
@@ -43,7 +42,7 @@ class BaseChooser:
 
     def has_bases(self, pack_no: int, block_no: int) -> bool:
         """Whether a block can be read from usable packs alone."""
-        if not self._is_delta(pack_no, block_no):
+        if not self._deltas.has(pack_no, block_no):
             return True
         return all(self._full_copy(base) is not None for base in self._index.block(pack_no, block_no).bases)
 
@@ -73,16 +72,6 @@ class BaseChooser:
     def _full_copy(self, chunk: ChunkId) -> Location | None:
         for location in self._index.find_all(chunk):
             if location.pack_no in self._usable:
-                if not self._is_delta(location.pack_no, location.block_no):
+                if not self._deltas.has(location.pack_no, location.block_no):
                     return location
         return None
-
-    def _is_delta(self, pack_no: int, block_no: int) -> bool:
-        """Asked for every chunk of a block, and unpacking what is known of a block takes long."""
-        place = (pack_no, block_no)
-        known = self._deltas.get(place)
-        if known is None:
-            if len(self._deltas) >= _REMEMBERED:
-                self._deltas.clear()
-            known = self._deltas[place] = self._index.block(pack_no, block_no).codec == Codec.DELTA
-        return known

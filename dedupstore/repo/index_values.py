@@ -112,13 +112,15 @@ def decode_block(value: bytes) -> BlockInfo:
     if len(value) != bases_at + 32 * base_count:
         raise damaged("a block has a wrong length")
     packed = value[_BLOCK.size : bases_at]
-    columns = zip(packed[0::3], packed[1::3], packed[2::3], strict=True)
+    # Widened to four bytes each, column by column: a block has hundreds of chunks and is looked at often.
+    lengths = bytearray(4 * count)
+    lengths[1::4], lengths[2::4], lengths[3::4] = packed[0::3], packed[1::3], packed[2::3]
     return BlockInfo(
         offset=offset,
         stored=stored,
         raw=raw,
         codec=codec,
-        lengths=[(high << 16) | (middle << 8) | low for high, middle, low in columns],
+        lengths=list(struct.unpack(f">{count}I", lengths)),
         bases=[ChunkId(value[at : at + 32]) for at in range(bases_at, len(value), 32)],
     )
 

@@ -28,6 +28,7 @@ from dedupstore.repo.slots import (
     SlotLabel,
     SlotSecrets,
     check_repository,
+    derive_ahead,
     not_a_slot,
     open_label,
     open_slot_bytes,
@@ -229,6 +230,17 @@ def open_slot(
             failure = _old_key(secrets.epoch, at_least_epoch)
         attempts += 1
     raise _explain(store, slots, secret, failure, findings)
+
+
+def start_opening(store: ObjectStore, repository: RepositoryId, secret: Secret, *, allow_weak: bool = False) -> Secret:
+    """The same secret; the key for the slot that `open_slot` tries first is being derived from now on.
+
+    Raises what is wrong with the store or with that slot.
+    """
+    slots, _ = _readable_slots(store, None)
+    for slot in _in_order_of_trial(slots, secret.kind)[:1]:
+        return derive_ahead(slot, secret, repository=repository, allow_weak=allow_weak)
+    return secret
 
 
 def _in_order_of_trial(slots: Sequence[bytes], kind: SlotKind) -> list[bytes]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dedupstore.errors import ObjectNotFound, RepositoryNotFound
-from dedupstore.repo import layout
 from dedupstore.repo.catalog import Catalog
 from dedupstore.repo.config import Operation, RepositoryConfig, find_config, open_config, require_features
+from dedupstore.repo.identity import identify as identify
 from dedupstore.repo.keys import KeyRing, open_slot
 from dedupstore.repo.slots import Secret
 from dedupstore.storage.base import ObjectStore
-from dedupstore.types import RepositoryId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,17 +32,3 @@ def open_keys(
     config, keyring = open_config(stored, keyring)
     require_features(config, operation)
     return OpenKeys(store=store, keyring=keyring, config=config, catalog=Catalog(store, keyring))
-
-
-def identify(store: ObjectStore) -> RepositoryId:
-    """The id of the repository in a store. Raises RepositoryNotFound when there is none."""
-    try:
-        return layout.parse_format(store.get(layout.FORMAT_KEY))
-    except ObjectNotFound:
-        pass
-    empty = not any(True for _ in store.list(layout.CONFIG))
-    raise RepositoryNotFound(
-        f"no repository at {store.url}",
-        why="the place is empty; is the disk mounted?" if empty else "FORMAT is missing; was it created completely?",
-        hints=[f"mount it, or create one: dedup init -r {store.url}"],
-    )

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from dedupstore.codec.block import BlockSealer, Codec
 from dedupstore.errors import CorruptChunk, DedupError, IntegrityError, MissingChunk, ObjectNotFound
+from dedupstore.repo.deltas import DeltaBlocks
 from dedupstore.repo.index import BlockInfo, Index, Location
 from dedupstore.repo.keys import KeyRing
 from dedupstore.repo.pack import PackName, read_part
@@ -41,6 +42,7 @@ class ChunkReader:
         self._store = store
         self._keyring = keyring
         self._index = index
+        self._deltas = DeltaBlocks(index)
         self._usable = usable
         self._cache_bytes = cache_bytes
         self._cached = 0
@@ -97,8 +99,7 @@ class ChunkReader:
         return b"".join([self._read_full(kind, base) for base in bases])
 
     def _read_full(self, kind: Kind, chunk: ChunkId) -> bytes:
-        block = self._index.block
-        full = [copy for copy in self._copies(chunk) if block(copy.pack_no, copy.block_no).codec != Codec.DELTA]
+        full = [copy for copy in self._copies(chunk) if not self._deltas.has(copy.pack_no, copy.block_no)]
         return self._first_whole(kind, chunk, full, "is a delta base without a full copy in this repository")
 
     def _first_whole(self, kind: Kind, chunk: ChunkId, copies: Sequence[Location], absent: str) -> bytes:

@@ -31,11 +31,12 @@ import os
 import struct
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from dedupstore.codec import crypto
 from dedupstore.errors import CorruptObject, Refused, RepositoryError, RepositoryTooNew, UsageError, WrongPassphrase
+from dedupstore.repo.ahead import Ahead
 from dedupstore.types import RepositoryId
 from dedupstore.units import GIB, KIB, MIB
 
@@ -116,6 +117,8 @@ class Secret:
 
     kind: SlotKind
     material: bytes = field(repr=False)
+    ahead: tuple[bytes, Ahead[bytes]] | None = field(default=None, repr=False, compare=False)
+    """The header of one slot, and the key that this secret has for it; see `derive_ahead`."""
 
     @classmethod
     def passphrase(cls, text: str, *, allow_empty: bool = False) -> Secret:
@@ -226,14 +229,7 @@ def open_slot_bytes(slot: bytes, secret: Secret, *, repository: RepositoryId, al
     WrongPassphrase for a wrong secret and for an altered slot alike; CorruptObject for what is no slot of this
     repository; RepositoryError `repo.slot_cost` for a cost we refuse to pay.
     """
-    header = parse_header(slot)
-    check_repository(header, repository)
-    if header.kind is not secret.kind:
-        raise ValueError(f"a {secret.kind.noun} cannot open a slot for a {header.kind.noun}")
-    if header.needs_kdf:
-        check_cost(header.cost, allow_weak=allow_weak)
-    elif header.cost != _NO_COST:
-        raise _cost_error(f"a {header.kind.noun} has no cost", header.cost)
+    header = _triable(slot, secret, repository, allow_weak)
     material = _slot_material(secret, header)
     try:
         plain = crypto.open_once(material, memoryview(slot)[_SEALED_AT:_LABEL_AT], header.raw)
@@ -244,6 +240,30 @@ def open_slot_bytes(slot: bytes, secret: Secret, *, repository: RepositoryId, al
     if label is None or label.epoch != epoch:
         raise _wrong(secret.kind)
     return SlotSecrets(epoch=epoch, master=master, domain=domain)
+
+
+def derive_ahead(slot: bytes, secret: Secret, *, repository: RepositoryId, allow_weak: bool = False) -> Secret:
+    """The same secret; the key that opens this slot is being derived in another thread from now on.
+
+    Raises what `open_slot_bytes` raises before it derives anything. A key that needs no deriving is not derived ahead.
+    """
+    header = _triable(slot, secret, repository, allow_weak)
+    if not header.needs_kdf:
+        return secret
+    return replace(secret, ahead=(header.raw, Ahead(lambda: _stretched(secret.material, header))))
+
+
+def _triable(slot: bytes, secret: Secret, repository: RepositoryId, allow_weak: bool) -> SlotHeader:
+    """The header of a slot that may be tried: nothing is derived at a cost that storage could choose freely."""
+    header = parse_header(slot)
+    check_repository(header, repository)
+    if header.kind is not secret.kind:
+        raise ValueError(f"a {secret.kind.noun} cannot open a slot for a {header.kind.noun}")
+    if header.needs_kdf:
+        check_cost(header.cost, allow_weak=allow_weak)
+    elif header.cost != _NO_COST:
+        raise _cost_error(f"a {header.kind.noun} has no cost", header.cost)
+    return header
 
 
 def _wrong(kind: SlotKind) -> WrongPassphrase:
@@ -331,22 +351,28 @@ def _physical_memory() -> int:
 
 
 def _slot_material(secret: Secret, header: SlotHeader) -> bytes:
-    if header.needs_kdf:
-        cost = header.cost
-        try:
-            kek = crypto.argon2id(
-                secret.material,
-                salt=header.salt,
-                m_kib=cost.memory_kib,
-                t=cost.iterations,
-                p=cost.lanes,
-                length=crypto.KEY_LENGTH,
-            )
-        except MemoryError:
-            raise _cost_error("there is not that much memory free", cost) from None
-    else:
+    if not header.needs_kdf:
         kek = crypto.extract(secret.material, salt=header.salt)
+    elif secret.ahead is not None and secret.ahead[0] == header.raw:
+        kek = secret.ahead[1].result()
+    else:
+        kek = _stretched(secret.material, header)
     return crypto.derive(kek, "slot", header.repository, header.raw, crypto.MATERIAL_LENGTH)
+
+
+def _stretched(passphrase: bytes, header: SlotHeader) -> bytes:
+    cost = header.cost
+    try:
+        return crypto.argon2id(
+            passphrase,
+            salt=header.salt,
+            m_kib=cost.memory_kib,
+            t=cost.iterations,
+            p=cost.lanes,
+            length=crypto.KEY_LENGTH,
+        )
+    except MemoryError:
+        raise _cost_error("there is not that much memory free", cost) from None
 
 
 def _encode_label(label: str) -> bytes:

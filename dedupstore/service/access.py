@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dedupstore.clock import Clock
-from dedupstore.errors import UsageError
+from dedupstore.errors import DedupError, UsageError
 from dedupstore.events import Finding
-from dedupstore.repo.opening import OpenKeys, identify, open_keys
+from dedupstore.repo.identity import identify
+from dedupstore.repo.keys import start_opening
 from dedupstore.repo.slots import Secret, weak_cost_allowed
 from dedupstore.service.dirs import cache_dir
 from dedupstore.storage.registry import open_store
+
+if TYPE_CHECKING:
+    from dedupstore.repo.opening import OpenKeys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +51,12 @@ class Access:
     clock: Clock
     environ: Mapping[str, str]
     note: Callable[[Finding], None] = field(default=lambda finding: None)
+    _started: Secret | None = field(default=None, repr=False)
+
+    @property
+    def secret(self) -> Secret:
+        """What the credential comes to. Raises UsageError."""
+        return self._started or self.credential.secret()
 
     @property
     def cache_path(self) -> Path:
@@ -55,9 +66,27 @@ class Access:
     def allow_weak(self) -> bool:
         return weak_cost_allowed(self.environ)
 
+    def started(self) -> Access:
+        """The same access; from now on the key is being derived, while the caller loads what it needs afterwards.
+
+        Nothing is told of what goes wrong here: opening the repository meets it again, in its turn.
+        """
+        try:
+            store = open_store(self.url)
+            try:
+                secret = start_opening(store, identify(store), self.secret, allow_weak=self.allow_weak)
+            finally:
+                store.close()
+        except DedupError:
+            return self
+        return replace(self, _started=secret)
+
     def open_keys(self) -> OpenKeys:
         """Its keys and its list of snapshots. Raises RepositoryNotFound, WrongPassphrase, RepositoryTooNew ..."""
-        return open_keys(open_store(self.url), self.credential.secret(), allow_weak=self.allow_weak)
+        # Loaded while the key is being derived.
+        opening = import_module("dedupstore.repo.opening")
+        opened: OpenKeys = opening.open_keys(open_store(self.url), self.secret, allow_weak=self.allow_weak)
+        return opened
 
 
 def require_repository(url: str) -> str:

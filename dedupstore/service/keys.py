@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from dedupstore.errors import DedupError, IntegrityError, NothingMatches, UsageError, WrongPassphrase
 from dedupstore.repo.catalog import Catalog
 from dedupstore.repo.config import find_config, open_config
+from dedupstore.repo.identity import identify
 from dedupstore.repo.keys import SlotInfo, create_slot, import_slot, list_slots, open_slot, read_slot, remove_slot
-from dedupstore.repo.opening import identify
 from dedupstore.repo.recovery import (
     RecoveryKit,
     format_kit,
@@ -94,7 +94,7 @@ def remove_key(access: Access, prefix: str) -> KeyInfo:
 
 def kit(access: Access) -> str:
     """The recovery kit for the key that opened the repository. It holds no secret."""
-    secret = access.credential.secret()
+    secret = access.secret
     with open_repository(access) as repository:
         rows = list_slots(repository.store, repository.keyring)
         fitting = [row for row in rows if row.kind is secret.kind and _current(row, repository.keyring.epoch)]

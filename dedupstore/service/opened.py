@@ -19,7 +19,7 @@ def open_repository(access: Access, operation: Operation = Operation.READ) -> Re
     """The repository, its keys open. Raises RepositoryNotFound, WrongPassphrase, RepositoryTooNew ..."""
     repository = Repository.open(
         open_store(access.url),
-        access.credential.secret(),
+        access.secret,
         clock=access.clock,
         cache_path=access.cache_path,
         operation=operation,

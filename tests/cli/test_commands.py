@@ -73,12 +73,12 @@ def test_the_help_lists_every_command_under_its_heading(capsys: pytest.CaptureFi
 
 def loaded_by(*arguments: str, environ: dict[str, str] | None = None) -> set[str]:
     """The modules of a process that has run `dedup` with these arguments."""
-    code = (
-        f"import sys\nfrom dedupstore.cli.main import main\nassert main({list(arguments)!r}) == 0\n"
-        "print(*sys.modules, file=sys.stderr)\n"
-    )
+    return modules_after(f"from dedupstore.cli.main import main\nassert main({list(arguments)!r}) == 0", environ)
+
+
+def modules_after(code: str, environ: dict[str, str] | None = None) -> set[str]:
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules, file=sys.stderr)"],
         cwd=ROOT,
         env=environ,
         capture_output=True,
@@ -106,6 +106,14 @@ def test_a_list_of_snapshots_loads_only_what_opens_a_repository(dedup: Dedup, si
     assert not loaded & (set(HEAVY) - OPENING)
     # Neither the index nor what reads and writes packs, nor the grammar of times.
     assert not loaded & {"dedupstore.repo.repository", "dedupstore.repo.reader", "dedupstore.policy.timespec"}
+
+
+def test_what_shows_snapshots_is_not_loaded_before_the_key_is_being_derived() -> None:
+    loaded = modules_after("import dedupstore.cli.snapshots")
+
+    assert "dedupstore.repo.slots" in loaded
+    late = ("cli.listing", "service.selection", "repo.opening", "repo.config", "repo.catalog", "model.snapshot")
+    assert not loaded & {f"dedupstore.{name}" for name in late}
 
 
 def test_the_shell_is_told_the_commands_without_loading_them(

@@ -28,6 +28,21 @@ def test_a_wrong_passphrase_is_12_and_is_not_shown(dedup: Dedup) -> None:
     assert (dedup("snapshots").exit_code, dedup("snapshots").code) == (2, "usage.no_passphrase")
 
 
+def test_whatever_is_said_is_said_once(dedup: Dedup) -> None:
+    secret = dedup.home / "passphrase"
+    secret.write_text("hunter2-hunter2\n")
+    secret.chmod(0o640)
+    dedup.setenv("DEDUP_PASSPHRASE", None)
+    dedup.setenv("DEDUP_PASSPHRASE_FILE", str(secret))
+
+    run = dedup("snapshots")
+
+    assert run.exit_code == 12
+    assert run.out == ""
+    assert [line.split(":")[0] for line in run.err.splitlines() if not line.startswith("  ")] == ["note", "error"]
+    assert run.err.count("its group can read the secret file") == run.err.count("wrong passphrase") == 1
+
+
 def test_a_newer_format_is_13(dedup: Dedup) -> None:
     marker = dedup.repository / "FORMAT"
     marker.chmod(0o600)

@@ -17,7 +17,16 @@ from dedupstore.errors import (
     WrongPassphrase,
 )
 from dedupstore.repo import layout, slots
-from dedupstore.repo.keys import KeyRing, create_slot, import_slot, list_slots, open_slot, read_slot, remove_slot
+from dedupstore.repo.keys import (
+    KeyRing,
+    create_slot,
+    import_slot,
+    list_slots,
+    open_slot,
+    read_slot,
+    remove_slot,
+    start_opening,
+)
 from dedupstore.repo.slots import DEFAULT_COST, KdfCost, Secret, SlotKind
 from dedupstore.storage.base import ObjectInfo
 from dedupstore.storage.memory import MemoryStore
@@ -305,3 +314,38 @@ def test_a_slot_is_never_made_at_a_cost_out_of_range(store, ring):
 def test_a_ring_cannot_be_changed(ring):
     with pytest.raises(dataclasses.FrozenInstanceError):
         ring.epoch = 2
+
+
+def test_what_is_begun_is_the_slot_that_is_tried_first(store, ring, monkeypatch):
+    salts = []
+    real = slots.crypto.argon2id
+
+    def noted(*arguments, salt, **named):
+        salts.append(salt)
+        return real(*arguments, salt=salt, **named)
+
+    monkeypatch.setattr(slots.crypto, "argon2id", noted)
+    add(store, ring, at=1)
+    add(store, ring, WRONG, at=2)
+    salts.clear()
+    assert unlock(store).secrets() == ring.secrets()
+    late = list(salts)
+    salts.clear()
+
+    secret = start_opening(store, REPOSITORY, RIGHT, allow_weak=True)
+
+    assert unlock(store, secret).secrets() == ring.secrets()
+    # The newest slot is another passphrase's, the next one opens; neither is derived twice.
+    assert salts == late
+    assert len(set(salts)) == 2
+
+
+def test_nothing_is_begun_where_no_slot_takes_the_secret(store, ring):
+    add(store, ring)
+
+    assert start_opening(store, REPOSITORY, RECOVERY, allow_weak=True) is RECOVERY
+
+
+def test_a_store_that_cannot_be_listed_says_so_at_the_beginning(ring):
+    with pytest.raises(IncompleteListing):
+        start_opening(MemoryStore(), REPOSITORY, RIGHT, allow_weak=True)

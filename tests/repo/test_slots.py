@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 import traceback
 import unicodedata
 
@@ -26,6 +27,7 @@ from dedupstore.repo.slots import (
     Secret,
     SlotSecrets,
     check_cost,
+    derive_ahead,
     open_label,
     open_slot_bytes,
     parse_header,
@@ -128,6 +130,8 @@ def test_a_cost_outside_the_range_is_refused_before_it_is_paid(monkeypatch, memo
 
     slot = with_cost(memory_kib, iterations, lanes)
     monkeypatch.setattr(crypto, "argon2id", never)
+    with pytest.raises(RepositoryError, match="cost"):
+        derive_ahead(slot, RIGHT, repository=REPOSITORY)
 
     with pytest.raises(RepositoryError, match="outside the allowed range"):
         open_slot_bytes(slot, RIGHT, repository=REPOSITORY, allow_weak=True)
@@ -254,3 +258,90 @@ def test_the_commitment_comes_before_decryption(monkeypatch):
 
     with pytest.raises(WrongPassphrase):
         open_weak(SLOT, Secret.passphrase("battery staple"))
+
+
+@pytest.fixture
+def derivations(monkeypatch) -> list[threading.Thread]:
+    """Where each derivation of a key has run, in order."""
+    threads = []
+    real = crypto.argon2id
+
+    def noted(*arguments, **named):
+        threads.append(threading.current_thread())
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(crypto, "argon2id", noted)
+    return threads
+
+
+def ahead(slot: bytes, secret: Secret = RIGHT) -> Secret:
+    return derive_ahead(slot, secret, repository=REPOSITORY, allow_weak=True)
+
+
+def test_a_key_derived_ahead_is_derived_once_and_not_here(derivations):
+    secret = ahead(SLOT)
+
+    assert open_weak(SLOT, secret) == open_weak(SLOT, secret) == RING.secrets()
+    (thread,) = derivations
+    assert thread is not threading.current_thread()
+
+
+def test_a_key_derived_ahead_is_used_for_no_other_slot(derivations):
+    other, dearer = weak_slot(RING, seed="other"), with_cost(128, 1, 1, flags=1)
+    secret = ahead(SLOT)
+    assert open_weak(SLOT, secret) == RING.secrets()
+    derivations.clear()
+
+    assert open_weak(other, secret) == RING.secrets()
+    assert derivations == [threading.current_thread()]
+    with pytest.raises(RepositoryError, match="cost"):
+        open_weak(dearer, secret)
+    with pytest.raises(WrongPassphrase):
+        open_weak(other, ahead(SLOT, Secret.passphrase("wrong")))
+
+
+def test_a_wrong_passphrase_derived_ahead_says_what_it_always_says():
+    wrong = Secret.passphrase("wrong")
+    with pytest.raises(WrongPassphrase) as late:
+        open_weak(SLOT, wrong)
+    with pytest.raises(WrongPassphrase) as early:
+        open_weak(SLOT, ahead(SLOT, wrong))
+
+    assert str(early.value) == str(late.value)
+    assert (early.value.why, early.value.code) == (late.value.why, late.value.code)
+
+
+def test_what_goes_wrong_in_the_other_thread_is_raised_at_the_opening(monkeypatch):
+    def no_memory(*arguments, **named):
+        raise MemoryError
+
+    monkeypatch.setattr(crypto, "argon2id", no_memory)
+    secret = ahead(SLOT)
+
+    with pytest.raises(RepositoryError, match="cost") as caught:
+        open_weak(SLOT, secret)
+    assert caught.value.code == "repo.slot_cost"
+
+
+def test_a_slot_of_another_kind_or_repository_is_not_begun(derivations):
+    with pytest.raises(CorruptObject, match="another repository"):
+        derive_ahead(SLOT, RIGHT, repository=OTHER_REPOSITORY, allow_weak=True)
+    with pytest.raises(Refused, match="tests only"):
+        derive_ahead(SLOT, RIGHT, repository=REPOSITORY)
+
+    assert derivations == []
+
+
+def test_a_strong_secret_needs_nothing_ahead(derivations):
+    secret = Secret.key_file(b"k" * 100)
+    slot = seal(secret)
+
+    assert open_weak(slot, ahead(slot, secret)) == RING.secrets()
+    assert derivations == []
+
+
+def test_a_secret_with_a_key_ahead_shows_none_of_it():
+    secret = ahead(SLOT)
+
+    assert secret == RIGHT
+    assert repr(secret) == repr(RIGHT)

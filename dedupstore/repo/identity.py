@@ -1,0 +1,22 @@
+"""Which repository is in a store, found out without any secret."""
+
+from __future__ import annotations
+
+from dedupstore.errors import ObjectNotFound, RepositoryNotFound
+from dedupstore.repo import layout
+from dedupstore.storage.base import ObjectStore
+from dedupstore.types import RepositoryId
+
+
+def identify(store: ObjectStore) -> RepositoryId:
+    """The id of the repository in a store. Raises RepositoryNotFound when there is none."""
+    try:
+        return layout.parse_format(store.get(layout.FORMAT_KEY))
+    except ObjectNotFound:
+        pass
+    empty = not any(True for _ in store.list(layout.CONFIG))
+    raise RepositoryNotFound(
+        f"no repository at {store.url}",
+        why="the place is empty; is the disk mounted?" if empty else "FORMAT is missing; was it created completely?",
+        hints=[f"mount it, or create one: dedup init -r {store.url}"],
+    )
