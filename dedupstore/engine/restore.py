@@ -116,6 +116,7 @@ class _Restore:
         self._running: Started | None = None
         self._workers = options.workers or max(2, os.cpu_count() or 2)
         self._progress = Progress(phase="restore")
+        self._kept_files = self._kept_bytes = 0
         if not options.paths and options.filter is None:
             self._progress.files_total = snapshot.statistics.files
             self._progress.bytes_total = snapshot.statistics.bytes_total
@@ -232,6 +233,9 @@ class _Restore:
     def _stay(self, folder: Folder, entry: Entry, action: Action) -> None:
         if action is Action.METADATA:
             self._sink.refresh(folder, entry)
+        if entry.kind == FILE:
+            self._kept_files += 1
+            self._kept_bytes += entry.size
         if entry.link_group:
             identity = self._sink.identity(folder, entry)
             if identity is not None:
@@ -384,7 +388,7 @@ class _Restore:
                 self._findings.append(finding)
             self._listener.finding(finding)
         progress = self._progress
-        progress.files_done = self._work.files + self._tally.actions[Action.KEEP]
-        progress.bytes_done = self._work.bytes_done
+        progress.files_done = self._work.files + self._kept_files
+        progress.bytes_done = self._work.bytes_done + self._kept_bytes
         progress.errors = self._worst["error"] + self._worst["warning"]
         self._listener.progress(progress)

@@ -12,6 +12,7 @@ import pytest
 
 from dedupstore.engine.restore_options import Action, Overwrite, RestoreOptions, Verdict
 from dedupstore.errors import UsageError
+from dedupstore.events import Collector
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.types import ChunkId
 from tests.support.restoring import (
@@ -68,6 +69,21 @@ def test_a_second_run_keeps_everything_and_decodes_nothing(
     assert done.result.actions == {Action.KEEP: 6}
     assert not reader.decoded
     assert os.stat(target + b"/site/a").st_ino == inode
+
+
+def test_progress_counts_what_stays_and_no_directories(
+    reader: DictReader, target: bytes, restored: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        Collector, "progress", lambda _, progress: told.append((progress.files_done, progress.bytes_done))
+    )
+    write(target + b"/site/b", b"beta, changed")
+
+    run_restore(reader, restored, RestoreOptions(target=target))
+
+    sizes = [len(b"alpha"), len(b"beta"), 5000, len(b"gamma")]
+    assert told[-1] == (len(sizes), sum(sizes))
 
 
 def test_only_what_differs_is_written(reader: DictReader, target: bytes, restored: Snapshot) -> None:
