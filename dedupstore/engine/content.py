@@ -54,10 +54,12 @@ class ContentStore:
         self._advanced(len(data))
         if len(data) <= self._minimum:
             chunk = entry.content = self._sink.digest(Kind.DATA, data)
+            if alignment is None:
+                return len(data) if self._sink.save_as(Kind.DATA, chunk, data) else 0
+            # Most files that have a previous version still are that version: what it looked like is not asked for.
             if self._sink.has(chunk):
                 return 0
-            like = alignment.like(0, len(data)) if alignment is not None else ()
-            self._sink.save_as(Kind.DATA, chunk, data, like)
+            self._sink.save_as(Kind.DATA, chunk, data, alignment.like(0, len(data)))
             return len(data)
         cuts = self._chunker.cuts(data, len(data), final=True, page_size=page_size)
         references = self._references(entry)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Held:
+class Held(ABC):
     """Something behind a descriptor that may be closed while idle and opened again. `fd` is -1 while closed."""
 
     __slots__ = ("doomed", "fd", "pins")
@@ -19,9 +20,9 @@ class Held:
         self.pins = 0
         self.doomed = False
 
+    @abstractmethod
     def open_again(self) -> int:
         """A new descriptor of the very same object; OSError when another one stands in its place."""
-        raise NotImplementedError
 
 
 class DescriptorCache:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 from dedupstore.cancel import CancelToken
@@ -125,14 +126,16 @@ class _Repair:
             store.barrier()
         return tuple(missing)
 
+    def _read_segment(self, key: str) -> Sequence[PackFacts]:
+        return decode_segment(self._repository.keyring, key, self._repository.store.get(key))
+
     def _read_segments(self, inventory: Inventory) -> dict[PackId, set[Description]]:
         """Everything that readable segments say of each pack."""
         described: dict[PackId, set[Description]] = {}
-        store, keyring = self._repository.store, self._repository.keyring
         for key in inventory.segments:
             self._cancel.check()
             try:
-                facts = twice(lambda key=key: decode_segment(keyring, key, store.get(key)))  # type: ignore[misc]
+                facts = twice(partial(self._read_segment, key))
             except StoreMissing:
                 raise
             except (CorruptObject, StoreError) as exc:

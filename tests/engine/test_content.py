@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import pytest
 
@@ -17,6 +18,7 @@ from dedupstore.engine.content import ContentStore
 from dedupstore.engine.parent import Alignment, align
 from dedupstore.model.entry import FILE, Entry
 from dedupstore.model.tree import read_content
+from dedupstore.repo.view import View
 from dedupstore.types import ChunkId, Data, Kind
 from tests.support.gear import gear_table
 
@@ -29,7 +31,7 @@ class Chunks:
 
     stored: dict[ChunkId, bytes] = field(default_factory=dict)
     digests: int = 0
-    view: object = None
+    view: View = field(default_factory=lambda: cast("View", None))
     _keyed: Keyed = field(default_factory=lambda: Keyed(bytes(32)))
 
     def digest(self, kind: Kind, data: Data) -> ChunkId:
@@ -90,7 +92,7 @@ def stream(data: bytes, step: int = 10_000) -> Callable[[memoryview], int]:
 
 def store(sink: Chunks, chunker: Chunker, data: bytes, previous: Entry | None = None, page_size: int = 0) -> Entry:
     entry = Entry(name=b"f", kind=FILE, mode=0o644, page_size=page_size)
-    contents = ContentStore(sink, chunker, CancelToken(), lambda _: None)  # type: ignore[arg-type]
+    contents = ContentStore(sink, chunker, CancelToken(), lambda _: None)
     contents.store_stream(stream(data), entry, align(sink.stored.__getitem__, previous), page_size)
     return entry
 
@@ -196,7 +198,7 @@ def test_a_damaged_list_of_the_previous_version_is_only_a_hint(chunker: Counting
     fresh = store(sink, chunker, data)
     wrong = [(ChunkId(bytes([number] * 32)), 1 + 3000 * number) for number in range(1, 60)]
     entry = Entry(name=b"f", kind=FILE, mode=0o644)
-    contents = ContentStore(sink, chunker, CancelToken(), lambda _: None)  # type: ignore[arg-type]
+    contents = ContentStore(sink, chunker, CancelToken(), lambda _: None)
 
     contents.store_stream(stream(data), entry, Alignment(iter(wrong)))
 
@@ -205,7 +207,7 @@ def test_a_damaged_list_of_the_previous_version_is_only_a_hint(chunker: Counting
 
 def test_an_error_of_the_stream_is_raised_and_its_buffers_serve_again(chunker: CountingChunker) -> None:
     sink = Chunks()
-    contents = ContentStore(sink, chunker, CancelToken(), lambda _: None)  # type: ignore[arg-type]
+    contents = ContentStore(sink, chunker, CancelToken(), lambda _: None)
     data = random.Random(6).randbytes(300_000)
     whole = stream(data)
     calls = 0

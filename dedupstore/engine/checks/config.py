@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from dedupstore.codec.crypto import ObjectType
 from dedupstore.codec.hashing import digest
@@ -34,7 +35,7 @@ class ConfigCheck:
             yield _damaged("check.config_damaged", "the repository has no config any more")
         for key in session.inventory.configs:
             try:
-                twice(lambda key=key: _open(session, key))  # type: ignore[misc]
+                twice(partial(_open, session, key))
             except StoreMissing:
                 raise
             except DedupError as exc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from dedupstore.engine.check_options import Level
 from dedupstore.engine.check_session import Session
@@ -22,7 +23,7 @@ class PlansCheck:
         store, keyring = session.repository.store, session.repository.keyring
         for key in session.inventory.plans:
             try:
-                packs = twice(lambda key=key: read_condemned(store, keyring, [key]))  # type: ignore[misc]
+                packs = twice(partial(read_condemned, store, keyring, [key]))
             except StoreMissing:
                 raise
             except DedupError as exc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from dedupstore.engine.check_options import Level
 from dedupstore.engine.check_session import Session
@@ -24,7 +25,7 @@ class SlotsCheck:
         usable = 0
         for row in session.inventory.slots:
             try:
-                epoch = twice(lambda key=row.key: _epoch(session, key))  # type: ignore[misc]
+                epoch = twice(partial(_epoch, session, row.key))
                 usable += epoch == session.repository.keyring.epoch
             except StoreMissing:
                 raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from dedupstore.engine.check_options import Damage, DamagedFile, Level
 from dedupstore.engine.check_session import Session
@@ -80,7 +81,7 @@ def _snapshots(session: Session) -> list[Snapshot]:
         if wanted and identifier not in wanted:
             continue
         try:
-            found.append(twice(lambda key=identifier: session.repository.catalog.get(key)))  # type: ignore[misc]
+            found.append(twice(partial(session.repository.catalog.get, identifier)))
         except StoreMissing:
             raise
         except DedupError:
