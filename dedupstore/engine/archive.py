@@ -229,7 +229,9 @@ class Archiver:
                     entry = before
                     self.tally.unchanged(stat)
                 else:
-                    entry = self._store(name, join(place.path, name), place.fd, stat, before, content)
+                    entry = self._store(
+                        name, join(place.path, name), place.fd, stat, before, content, vouched=not checked
+                    )
             if entry is None:
                 # Left out: the row must not say that this directory was read completely.
                 newest = read_at
@@ -351,10 +353,12 @@ class Archiver:
         stat: os.stat_result,
         before: Entry | None,
         content: bytes | None = None,
+        *,
+        vouched: bool = False,
     ) -> Entry | None:
         self.cancel.check()
         try:
-            return self.files.store(name, path, dir_fd, stat, before, content)
+            return self.files.store(name, path, dir_fd, stat, before, content, vouched=vouched)
         except SourceFileError as error:
             self.tally.failed(path, error)
             return None

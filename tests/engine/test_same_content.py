@@ -1,0 +1,109 @@
+"""A small file with new times and the bytes it had: its chunks are named again, and only after all of them were compared."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dedupstore.engine import filestore
+from dedupstore.engine.snapshot import SnapshotResult
+from dedupstore.model.entry import FILE, Entry
+from dedupstore.repo import layout
+from dedupstore.repo.pack import PackName
+from dedupstore.repo.repository import Repository
+from dedupstore.sources.many_names import Item
+from dedupstore.storage.memory import MemoryStore
+from dedupstore.types import Kind
+from tests.support.checking import assert_clean
+from tests.support.repositories import (
+    assert_restores,
+    entries_of,
+    files_below,
+    make_tree,
+    new_repository,
+    open_repository,
+    take,
+)
+
+LATER_NS = 1_900_000_000 * 10**9
+
+
+def touch_all(tree: Path) -> None:
+    """Other times everywhere, nothing else."""
+    for number, path in enumerate(sorted(tree.rglob("*"))):
+        if path.is_file() and not path.is_symlink():
+            os.utime(path, ns=(LATER_NS, LATER_NS + number))
+
+
+def entries(repository: Repository, result: SnapshotResult) -> dict[bytes, Entry]:
+    assert result.snapshot is not None
+    found = dict(entries_of(repository.reader.load_manifest, result.snapshot))
+    return {path: entry for path, entry in found.items() if entry.kind == FILE}
+
+
+def refuse(_dir_fd: int, items: list[Item], _limit: int, /) -> list[bytes | None]:
+    return [None] * len(items)
+
+
+def test_other_times_alone_store_no_data_and_give_what_reading_every_file_anew_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = make_tree(tmp_path / "tree")
+    (tree / "noise.bin").unlink()  # has two names: hard links are read the long way
+    with new_repository(MemoryStore(), tmp_path / "cache") as repository:
+        first = entries(repository, take(repository, tree))
+        touch_all(tree)
+
+        quick = take(repository, tree)
+        monkeypatch.setattr(filestore, "read_small_files", refuse)
+        slow = take(repository, tree, force=True)
+
+        assert quick.snapshot is not None
+        assert slow.snapshot is not None
+        assert quick.snapshot.root == slow.snapshot.root
+        second = entries(repository, quick)
+        assert all(second[path].content == first[path].content for path in first)
+        assert all(second[path].mtime >= LATER_NS for path in first)
+        assert quick.statistics.files_changed == len(first)
+        assert quick.statistics.bytes_read == sum(entry.size for entry in first.values())
+        written = [PackName.parse(row.key).kind for row in layout.list_complete(repository.store, layout.PACKS)]
+        assert written.count(Kind.MANIFEST) > 1
+        assert_restores(repository, quick.snapshot, files_below(tree))
+        assert_clean(repository)
+
+
+@pytest.mark.parametrize("place", [0, 5_000, -1], ids=["first chunk", "a chunk in the middle", "last byte"])
+@pytest.mark.parametrize("name", ["dump.sql", "readme.txt"])
+def test_one_byte_that_differs_in_a_file_of_equal_length_is_stored(tmp_path: Path, name: str, place: int) -> None:
+    tree = make_tree(tmp_path / "tree")
+    with new_repository(MemoryStore(), tmp_path / "cache") as repository:
+        before = files_below(tree)
+        first = take(repository, tree).snapshot
+        data = bytearray((tree / name).read_bytes())
+        data[place if place < len(data) else len(data) // 2] ^= 1
+        (tree / name).write_bytes(data)
+
+        second = take(repository, tree).snapshot
+
+        assert_restores(repository, first, before)
+        assert_restores(repository, second, files_below(tree))
+        assert_clean(repository)
+
+
+def test_chunks_of_a_lost_pack_are_stored_anew_when_their_file_is_met_with_other_times(tmp_path: Path) -> None:
+    """The entry names chunks that no usable pack has: that the bytes are the same is then not enough."""
+    store = MemoryStore()
+    tree = make_tree(tmp_path / "tree")
+    with new_repository(store, tmp_path / "cache") as repository:
+        take(repository, tree)
+    for row in layout.list_complete(store, layout.PACKS):
+        if PackName.parse(row.key).kind is Kind.DATA:
+            store.delete(row.key)
+    touch_all(tree)
+
+    with open_repository(store, tmp_path / "cache") as repository:
+        second = take(repository, tree)
+
+        assert_restores(repository, second.snapshot, files_below(tree))
