@@ -16,6 +16,7 @@ from dedupstore.repo.keys import KeyRing
 from dedupstore.repo.pack import PackHeader, PackName, read_pack_directory, verify_pack_bytes
 from dedupstore.repo.segment import PackFacts
 from dedupstore.storage.memory import MemoryStore
+from dedupstore.threads import RightOfWay
 from dedupstore.types import ChunkId, Data, Kind
 
 ReadBases = Callable[[Kind, Sequence[ChunkId]], bytes]
@@ -51,7 +52,9 @@ class PackExam:
         return not (self.problems or self.unread_bases or self.missing)
 
 
-def examine_pack(data: Data, row: PackRow, keyring: KeyRing, bases: ReadBases, facts: PackFacts | None) -> PackExam:
+def examine_pack(
+    data: Data, row: PackRow, keyring: KeyRing, bases: ReadBases, facts: PackFacts | None, hashing: RightOfWay
+) -> PackExam:
     """Everything that can be wrong with the bytes of one pack.
 
     `facts` describe it in case its own trailer cannot be read; without them all its blocks count as damaged.
@@ -79,7 +82,8 @@ def examine_pack(data: Data, row: PackRow, keyring: KeyRing, bases: ReadBases, f
                 view[block.offset : block.end], ordinal=number, codec=block.codec, raw_length=block.raw,
                 chunks=len(block.ids), bases=base_bytes,
             )  # fmt: skip
-            split_verified(raw, block.ids, block.lengths, id_key)
+            with hashing:
+                split_verified(raw, block.ids, block.lengths, id_key)
         except (CorruptObject, CorruptChunk) as exc:
             exam.damaged_blocks.append(number)
             if len(exam.damaged_blocks) == 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
@@ -35,6 +34,8 @@ class DataCheck:
         rows = _choose(session)
         session.step("read data")
         session.progress.bytes_total = sum(row.size for row in rows)
+        if rows:
+            session.walk_ahead()
         told: set[bytes] = set()
         good: list[PackRow] = []
         try:
@@ -61,7 +62,7 @@ def _choose(session: Session) -> list[PackRow]:
     ages = []
     for row in rows:
         number = session.cached_number(row)
-        ages.append((verified(number) or 0 if number is not None else 0, row.no, row))
+        ages.append((verified(number) or 0 if number is not None else 0, -row.no, row))
     left = share.of(sum(row.size for row in rows))
     chosen: list[PackRow] = []
     for _, _, row in sorted(ages):
@@ -77,7 +78,7 @@ def _examine(session: Session, rows: Sequence[PackRow]) -> Iterator[PackExam]:
     clock, options = session.repository.clock, session.options
     deadline = None if options.max_seconds is None else clock.monotonic() + options.max_seconds
     largest = max((row.size for row in rows), default=1)
-    threads = options.threads or max(1, min(os.cpu_count() or 1, 8, MEMORY_BYTES // largest))
+    threads = options.threads or max(1, min(session.threads, MEMORY_BYTES // largest))
     remaining = iter(rows)
     running: set[Future[PackExam]] = set()
     errors = 0
@@ -128,7 +129,7 @@ def _examine_once(session: Session, row: PackRow, *, again: bool) -> PackExam:
         missing = isinstance(exc, ObjectNotFound)
         return PackExam(row, problems=[] if missing else [exc.why or exc.message], missing=missing, failure=exc)
     facts = session.facts_of(row.id) if again else None
-    return examine_pack(data, row, repository.keyring, session.reader.read_bases, facts)
+    return examine_pack(data, row, repository.keyring, session.reader.read_bases, facts, session.hashing)
 
 
 def _count(session: Session, exam: PackExam) -> None:
