@@ -226,10 +226,19 @@ def test_a_store_that_goes_away_while_data_is_read_ends_the_check_and_its_walk(s
 
 
 def test_a_listener_that_fails_ends_the_check_and_its_walk(store: WatchedStore) -> None:
+    reached, released = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        reached.set()
+        assert released.wait(SECONDS)
+
     def fail() -> None:
-        if walkers():
+        if reached.is_set():
+            released.set()
             raise RuntimeError("a listener")
 
+    store.on_walk = hold
+    store.on_pack = lambda: None if reached.wait(SECONDS) else pytest.fail("nothing walks ahead")
     with open_repository(store) as repository, pytest.raises(RuntimeError, match="a listener"):
         check(repository, listener=Heard(fail, fail))
 
