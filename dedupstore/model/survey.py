@@ -1,7 +1,7 @@
 """What a page of a directory refers to, for who asks for no more of its entries than that.
 
 A walk that looks for damage needs the chunks and the subdirectories, and that every entry is as it must be. In C that
-costs 0.3 us an entry in place of 6 (benchmark of decision 0021).
+costs 0.3 us an entry in place of 6 (docs/decisions/0021).
 """
 
 from __future__ import annotations
