@@ -11,7 +11,7 @@ import pytest
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.check import check_repository
 from dedupstore.engine.check_options import CheckOptions, CheckReport, Counts, DataShare
-from dedupstore.engine.damage import DamageWalk
+from dedupstore.engine.damage import MAX_DEPTH, DamageWalk
 from dedupstore.engine.health import Health
 from dedupstore.engine.sound_walk import SoundWalk
 from dedupstore.errors import Interrupted, MissingChunk, ObjectNotFound, StoreError, StoreMissing
@@ -337,6 +337,16 @@ def test_entries_that_are_not_understood_at_once_are_looked_at_one_by_one(snapsh
     assert walk(store, root, set(), snapshot) == (True, 2, 3)
     for lost in (1, 2, 5):
         assert not walk(store, root, {identifier(lost)}, snapshot)[0]
+
+
+@pytest.mark.parametrize(("depth", "sound"), [(MAX_DEPTH, True), (MAX_DEPTH + 1, False)])
+def test_both_walks_go_equally_deep(snapshot: Snapshot, depth: int, sound: bool) -> None:
+    store = ManifestStore()
+    tree = store.tree([file(1)])
+    for _ in range(depth - 1):
+        tree = store.tree([directory(b"d", tree)])
+
+    assert walk(store, tree, set(), snapshot)[0] == sound
 
 
 @pytest.mark.parametrize("rows", [[], [[b"000000", identifier(1)], [b"000000", identifier(1)]]])
