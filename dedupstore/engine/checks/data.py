@@ -98,7 +98,8 @@ def _examine(session: Session, rows: Sequence[PackRow]) -> Iterator[PackExam]:
                 running.update(pool.submit(_conclude, session, examiner, exam) for exam in ended)
                 session.cancel.check()
                 done, running = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
-                for exam in [future.result() for future in done]:
+                for future in done:
+                    exam = future.result()
                     if not exam.final:
                         parked.append(exam)
                         continue
