@@ -34,6 +34,12 @@ setup(
             optional=True,
         ),
         Extension(
+            "dedupstore.model._survey",
+            ["dedupstore/model/_survey.c"],
+            extra_compile_args=_OPTIMIZE,
+            optional=True,
+        ),
+        Extension(
             "dedupstore.engine._write",
             ["dedupstore/engine/_write.c"],
             extra_compile_args=_OPTIMIZE,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from functools import partial
 from typing import NamedTuple
 
 from dedupstore.cancel import CancelToken
@@ -10,8 +12,10 @@ from dedupstore.codec.hashing import digest
 from dedupstore.engine.check_options import CheckOptions, Counts, Coverage, Damage, Level
 from dedupstore.engine.health import Health
 from dedupstore.engine.inventory import Inventory, take_inventory, twice
+from dedupstore.engine.walk_ahead import WalkAhead
 from dedupstore.errors import CorruptObject, DedupError, IntegrityError, ObjectNotFound, StoreError, StoreMissing
 from dedupstore.events import Finding, Listener, Progress
+from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo import layout
 from dedupstore.repo.gcplan import read_condemned
 from dedupstore.repo.index import Index, PackRow
@@ -21,9 +25,12 @@ from dedupstore.repo.reader import ChunkReader
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.segment import PackFacts, decode_segment
 from dedupstore.repo.view import complete
-from dedupstore.types import PackId, SegmentId
+from dedupstore.threads import RightOfWay
+from dedupstore.types import ChunkId, PackId, SegmentId
 
 MAX_FINDINGS = 10_000
+AHEAD_CACHE_BYTES = 16 << 20
+"""Decoded manifest blocks that a walk ahead keeps; the data's have a cache of their own."""
 
 
 class Description(NamedTuple):
@@ -46,7 +53,7 @@ class Description(NamedTuple):
 
 
 class Session:
-    """One run of a check over one repository. Used by one thread."""
+    """One run of a check over one repository. Used by one thread; what others get of it is theirs, or safe to share."""
 
     def __init__(self, repository: Repository, options: CheckOptions, listener: Listener, cancel: CancelToken) -> None:
         self.repository = repository
@@ -73,9 +80,12 @@ class Session:
         self.health: Health
         self.reader: ChunkReader
         self._temporary: LmdbIndex | None = None
+        self.hashing = RightOfWay()
+        self._ahead: WalkAhead | None = None
         self.look()
 
     def close(self) -> None:
+        self._end_ahead()
         if self._temporary is not None:
             self._temporary.close()
             self._temporary = None
@@ -154,6 +164,66 @@ class Session:
             row.key not in self.inventory.plans for row, kind in zip(rows, kinds, strict=True) if kind == "plan"
         )
 
+    def snapshots(self) -> list[Snapshot]:
+        """The snapshots to walk, oldest first; those that cannot be read have been told by another check."""
+        found = []
+        wanted = self.options.snapshots
+        for identifier in self.inventory.commits:
+            if wanted and identifier not in wanted:
+                continue
+            try:
+                found.append(twice(partial(self.repository.catalog.get, identifier)))
+            except StoreMissing:
+                raise
+            except DedupError:
+                continue
+        return sorted(found, key=lambda snapshot: (snapshot.time_ns, snapshot.id))
+
+    def load_manifest(self, chunk: ChunkId) -> bytes:
+        return twice(lambda: self.reader.load_manifest(chunk))
+
+    # Walking ahead
+
+    @property
+    def threads(self) -> int:
+        """How many threads may work at once, before memory is thought of."""
+        return self.options.threads or min(os.cpu_count() or 1, 8)
+
+    def walk_ahead(self) -> None:
+        """Begin to look whether the structure is sound, beside what the caller does next.
+
+        Its index is this session's and its store the repository's, which any thread may use; verdicts and reader are
+        its own. Without a second thread it would only get in the way.
+        """
+        if self.threads < 2 or self._known_damage:
+            return
+        store, keyring = self.repository.store, self.repository.keyring
+        present = frozenset(self.health.present)
+        reader = ChunkReader(store, keyring, self.index, usable=present, cache_bytes=AHEAD_CACHE_BYTES)
+
+        def load(chunk: ChunkId) -> bytes:
+            return twice(lambda: reader.load_manifest(chunk))
+
+        self._end_ahead()
+        self._ahead = WalkAhead(self.snapshots(), load, Health(self.index, set(present)), self.hashing)
+
+    def take_ahead(self) -> WalkAhead | None:
+        """The walk that began, if all it went by still holds: the same index and packs, and no damage found since."""
+        return None if self._known_damage else self._ahead
+
+    @property
+    def _known_damage(self) -> bool:
+        return bool(self.damaged_blocks or self.unreadable)
+
+    def _end_ahead(self) -> None:
+        if self._ahead is not None:
+            self._ahead.stop()
+            self._ahead = None
+
+    def _distrust_ahead(self) -> None:
+        if self._ahead is not None:
+            self._ahead.abandon()
+
     # Telling
 
     def report(self, finding: Finding) -> None:
@@ -165,12 +235,14 @@ class Session:
 
     def mark_damaged(self, row: PackRow, blocks: Iterable[int]) -> None:
         """Remember blocks that cannot be read."""
+        self._distrust_ahead()
         numbers = set(blocks)
         self.damaged_blocks.setdefault(row.id, set()).update(numbers)
         self.health.mark_damaged(row.no, numbers)
 
     def mark_unreadable(self, row: PackRow) -> None:
         """Remember a pack of which nothing can be read."""
+        self._distrust_ahead()
         self.unreadable.add(row.id)
         self.health.mark_lost(row.no)
 
@@ -240,6 +312,7 @@ class Session:
         return self._temporary
 
     def _use(self, index: Index) -> None:
+        self._end_ahead()
         if index is not self._temporary:
             self.close()
         self.index = index

@@ -23,7 +23,8 @@ MAX_TOLD = 10_000
 MAX_LOOKED_UP = 1_000
 MAX_DEPTH = 4096
 
-_UNREADABLE = (IntegrityError, ObjectNotFound, StoreError, RepositoryTooNew)
+UNREADABLE = (IntegrityError, ObjectNotFound, StoreError, RepositoryTooNew)
+"""What a manifest that is damaged, lost or not understood is told by; StoreMissing, one of them, says nothing of it."""
 
 
 @dataclass(slots=True)
@@ -71,7 +72,7 @@ class DamageWalk:
                 entry = next(frame.rows, None)
             except StoreMissing:
                 raise
-            except _UNREADABLE:
+            except UNREADABLE:
                 self._hit(snapshot, frame.prefix.rstrip(b"/"), frame, directory=True)
                 self._chunks.add(frame.tree)
                 entry = None
@@ -155,7 +156,7 @@ class DamageWalk:
                     good = False
         except StoreMissing:
             raise
-        except _UNREADABLE:
+        except UNREADABLE:
             if entry.pages is not None:
                 self._chunks.add(entry.pages[1])
             return False

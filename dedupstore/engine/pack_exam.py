@@ -5,10 +5,14 @@ Called from pool threads; nearly everything it does runs without the GIL.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from dedupstore.codec.block import BlockSealer, Codec, split_verified
+from dedupstore.codec.hashing import Keyed
+from dedupstore.engine.passing_bases import PassingBases
 from dedupstore.errors import CorruptChunk, CorruptObject, DedupError, IntegrityError, ObjectNotFound, StoreError
 from dedupstore.repo.directory import BlockRecord, encode_directory
 from dedupstore.repo.index import PackRow
@@ -16,14 +20,15 @@ from dedupstore.repo.keys import KeyRing
 from dedupstore.repo.pack import PackHeader, PackName, read_pack_directory, verify_pack_bytes
 from dedupstore.repo.segment import PackFacts
 from dedupstore.storage.memory import MemoryStore
+from dedupstore.threads import RightOfWay
 from dedupstore.types import ChunkId, Data, Kind
 
 ReadBases = Callable[[Kind, Sequence[ChunkId]], bytes]
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class PackExam:
-    """What became of one pack. Sound when there are neither `problems` nor `unread_bases`."""
+    """What became of one pack. Sound when there are neither `problems` nor `unread_bases`, once nothing is `waiting`."""
 
     row: PackRow
     problems: list[str] = field(default_factory=list)
@@ -46,48 +51,111 @@ class PackExam:
     facts: PackFacts | None = None
     """What its own header and trailer say."""
 
+    waiting: int = 0
+    """Delta blocks that are still to be examined, by whichever thread meets the last of their bases."""
+
+    final: bool = False
+    """Nothing can change it any more, and what was wrong was looked at twice."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held to change what several blocks change."""
+
     @property
     def sound(self) -> bool:
         return not (self.problems or self.unread_bases or self.missing)
 
 
-def examine_pack(data: Data, row: PackRow, keyring: KeyRing, bases: ReadBases, facts: PackFacts | None) -> PackExam:
-    """Everything that can be wrong with the bytes of one pack.
+@dataclass(frozen=True, slots=True)
+class Examiner:
+    """How packs are examined; shared by the threads that do it."""
 
-    `facts` describe it in case its own trailer cannot be read; without them all its blocks count as damaged.
-    """
-    exam = PackExam(row)
-    header, blocks = _describe(exam, data, row.name, keyring, facts)
-    if header is None:
+    keyring: KeyRing
+    bases: ReadBases
+    hashing: RightOfWay
+    """Entered while the chunks of a block are hashed."""
+
+    passing: PassingBases
+    """Where delta blocks wait for their bases, and whole blocks show theirs."""
+
+    def examine(self, data: Data, row: PackRow, facts: PackFacts | None, *, at_once: bool) -> PackExam:
+        """Everything that can be wrong with the bytes of one pack.
+
+        `facts` describe it in case its own trailer cannot be read; without them all its blocks count as damaged.
+        `at_once`: no block of it is left waiting.
+        """
+        exam = PackExam(row)
+        header, blocks = _describe(exam, data, row.name, self.keyring, facts)
+        if header is None:
+            return exam
+        pack_key = self.keyring.pack_key(header.epoch, header.salt, header.kind)
+        sealer = BlockSealer(pack_key, self.keyring.repository, header.salt, header.kind)
+        view = memoryview(data)
+        exam.blocks = len(blocks)
+        for number, block in enumerate(blocks):
+            sealed = view[block.offset : block.end]
+            if block.codec != Codec.DELTA:
+                self._open(exam, sealer, number, block, sealed, None)
+            elif at_once or not self._wait(exam, sealer, number, block, sealed):
+                self._open_delta(exam, sealer, number, block, sealed, None)
         return exam
-    sealer = BlockSealer(
-        keyring.pack_key(header.epoch, header.salt, header.kind), keyring.repository, header.salt, header.kind
-    )
-    id_key = keyring.id_key(row.kind)
-    view = memoryview(data)
-    for number, block in enumerate(blocks):
-        exam.blocks += 1
-        base_bytes = None
-        if block.codec == Codec.DELTA:
+
+    def _wait(self, exam: PackExam, sealer: BlockSealer, number: int, block: BlockRecord, sealed: Data) -> bool:
+        # A copy: a view would keep the whole pack in memory.
+        examine = partial(self._open_waiting, exam, sealer, number, block, bytes(sealed))
+        with exam.lock:
+            exam.waiting += 1
+        if self.passing.wait(exam, exam.row.kind, block.bases, len(sealed), examine):
+            return True
+        with exam.lock:
+            exam.waiting -= 1
+        return False
+
+    def _open_waiting(
+        self, exam: PackExam, sealer: BlockSealer, number: int, block: BlockRecord, sealed: Data, bases: bytes | None
+    ) -> None:
+        self._open_delta(exam, sealer, number, block, sealed, bases)
+        with exam.lock:
+            exam.waiting -= 1
+
+    def _open_delta(
+        self, exam: PackExam, sealer: BlockSealer, number: int, block: BlockRecord, sealed: Data, bases: bytes | None
+    ) -> None:
+        if bases is None:
             try:
-                base_bytes = bases(row.kind, block.bases)
+                bases = self.bases(exam.row.kind, block.bases)
             except (IntegrityError, ObjectNotFound, StoreError):
-                exam.unread_bases.extend(block.bases)
-                continue
+                with exam.lock:
+                    exam.unread_bases.extend(block.bases)
+                return
+        self._open(exam, sealer, number, block, sealed, bases)
+
+    def _open(
+        self, exam: PackExam, sealer: BlockSealer, number: int, block: BlockRecord, sealed: Data, bases: bytes | None
+    ) -> None:
+        id_key = self.keyring.id_key(exam.row.kind)
         try:
-            raw = sealer.open(
-                view[block.offset : block.end], ordinal=number, codec=block.codec, raw_length=block.raw,
-                chunks=len(block.ids), bases=base_bytes,
-            )  # fmt: skip
-            split_verified(raw, block.ids, block.lengths, id_key)
+            chunks = self._verify(sealer, number, block, sealed, bases, id_key)
         except (CorruptObject, CorruptChunk) as exc:
-            exam.damaged_blocks.append(number)
-            if len(exam.damaged_blocks) == 1:
-                exam.problems.append(_text(exc))
-            continue
-        exam.chunks += len(block.ids)
-        exam.raw_bytes += block.raw
-    return exam
+            with exam.lock:
+                exam.damaged_blocks.append(number)
+                if len(exam.damaged_blocks) == 1:
+                    exam.problems.append(_text(exc))
+            return
+        with exam.lock:
+            exam.chunks += len(block.ids)
+            exam.raw_bytes += block.raw
+        if bases is None:
+            # Only what a whole block holds may be a base.
+            self.passing.pass_by(exam.row.kind, block.ids, chunks)
+
+    def _verify(
+        self, sealer: BlockSealer, number: int, block: BlockRecord, sealed: Data, bases: bytes | None, id_key: Keyed
+    ) -> list[memoryview]:
+        raw = sealer.open(
+            sealed, ordinal=number, codec=block.codec, raw_length=block.raw, chunks=len(block.ids), bases=bases
+        )
+        with self.hashing:
+            return split_verified(raw, block.ids, block.lengths, id_key)
 
 
 def _describe(

@@ -150,11 +150,7 @@ def _nodes(load: Load, tree: ChunkId) -> Iterator[tuple[ChunkId, list[Value] | N
         yield node, None, 0
         value = _load_node(load, node)
         if "e" in value:
-            rows, base_ns = value["e"], value.get("t")
-            if not isinstance(rows, list) or len(rows) > MAX_PAGE_ENTRIES:
-                raise CorruptObject("a directory page is malformed")
-            if type(base_ns) is not int or not -_INT63 <= base_ns < _INT63:
-                raise CorruptObject("a directory page has an impossible base time")
+            rows, base_ns = _leaf_rows(value)
             if depth:
                 head = rows[0] if rows else None
                 if first <= last or not isinstance(head, dict) or head.get("n") != first:
@@ -168,8 +164,34 @@ def _nodes(load: Load, tree: ChunkId) -> Iterator[tuple[ChunkId, list[Value] | N
         stack.extend((page, name, depth + 1) for name, page in reversed(pages))
 
 
+def decode_page(page: bytes) -> Iterator[Entry]:
+    """The entries of one page of a directory, each as it should be; whether their names ascend is not looked at.
+
+    Raises CorruptObject for anything else, a page list too.
+    """
+    value = _decode_node(page)
+    if "e" not in value:
+        raise CorruptObject("a manifest is no page of a directory")
+    rows, base_ns = _leaf_rows(value)
+    for row in rows:
+        yield decode_entry(row, base_ns)
+
+
+def _leaf_rows(value: dict[str, Value]) -> tuple[list[Value], int]:
+    rows, base_ns = value["e"], value.get("t")
+    if not isinstance(rows, list) or len(rows) > MAX_PAGE_ENTRIES:
+        raise CorruptObject("a directory page is malformed")
+    if type(base_ns) is not int or not -_INT63 <= base_ns < _INT63:
+        raise CorruptObject("a directory page has an impossible base time")
+    return rows, base_ns
+
+
 def _load_node(load: Load, tree: ChunkId) -> dict[str, Value]:
-    value = unpack(load(tree))
+    return _decode_node(load(tree))
+
+
+def _decode_node(manifest: bytes) -> dict[str, Value]:
+    value = unpack(manifest)
     if not isinstance(value, dict) or type(value.get("v")) is not int:
         raise CorruptObject("a manifest is neither a directory nor a page list")
     if value["v"] != 1:

@@ -12,7 +12,10 @@ import pytest
 from dedupstore.cancel import CancelToken
 from dedupstore.codec.crypto import ObjectType
 from dedupstore.engine.check import check_repository
-from dedupstore.engine.check_options import CheckOptions, CheckReport, DataShare, Level
+from dedupstore.engine.check_options import CheckOptions, CheckReport, Counts, DataShare, Level
+from dedupstore.engine.check_session import Session
+from dedupstore.engine.damage import DamageWalk
+from dedupstore.engine.sound_walk import SoundWalk
 from dedupstore.errors import DedupError, IntegrityError, ObjectNotFound, RepositoryTooNew, StoreError
 from dedupstore.events import NullListener
 from dedupstore.model.entry import FILE
@@ -242,6 +245,48 @@ def test_damage_is_found_named_and_nothing_else_is_hit(
         assert report.exit_code == 4 if error else report.exit_code in (0, 3)
         if options is STRUCTURE or options is DATA:
             assert_report_is_exact(repository, scene, report)
+
+
+@pytest.mark.parametrize("damage", [row[1] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_a_walk_beside_the_reading_tells_what_one_after_it_tells(scene: Scene, damage: Damage) -> None:
+    reports = []
+    for threads in (1, 2):
+        store = scene.store()
+        with open_repository(store) as repository:
+            damage(store, scene)
+            reports.append(check(repository, CheckOptions(read_data=DataShare(), threads=threads)))
+
+    after, beside = reports
+    assert beside.counts == after.counts
+    assert beside.damage == after.damage
+    assert sorted(map(repr, beside.findings)) == sorted(map(repr, after.findings))
+    assert beside.exit_code == after.exit_code
+    assert beside.complete and after.complete
+
+
+@pytest.mark.parametrize("knows", [False, True], ids=["another machine", "a machine that knows it"])
+@pytest.mark.parametrize("damage", [row[1] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_the_quick_walk_says_yes_only_where_the_thorough_one_finds_nothing(
+    scene: Scene, damage: Damage, knows: bool
+) -> None:
+    store = scene.store()
+    with open_repository(store) as repository:
+        if knows:
+            repository.look()
+        damage(store, scene)
+        session = Session(repository, STRUCTURE, NullListener(), CancelToken())
+        try:
+            counts = Counts()
+            thorough = DamageWalk(session.load_manifest, session.health, CancelToken(), counts, lambda: None)
+            for snapshot in session.snapshots():
+                thorough.walk(snapshot)
+            quick = SoundWalk(session.load_manifest, session.health, lambda: None)
+
+            assert quick.sound(session.snapshots()) == (thorough.found == 0)
+            if not thorough.found:
+                assert (quick.directories, quick.files) == (counts.directories, counts.files)
+        finally:
+            session.close()
 
 
 def assert_report_is_exact(repository: Repository, scene: Scene, report: CheckReport) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 
 from dedupstore.codec.block import Codec
 from dedupstore.engine.check_options import Coverage, Level
 from dedupstore.engine.check_session import Description, Session
-from dedupstore.engine.pack_exam import PackExam, examine_pack
+from dedupstore.engine.pack_exam import Examiner, PackExam
+from dedupstore.engine.passing_bases import PassingBases
 from dedupstore.errors import IntegrityError, ObjectNotFound, StoreError, StoreMissing
 from dedupstore.events import Finding
 from dedupstore.repo.index import Location, PackRow
@@ -35,6 +36,8 @@ class DataCheck:
         rows = _choose(session)
         session.step("read data")
         session.progress.bytes_total = sum(row.size for row in rows)
+        if rows:
+            session.walk_ahead()
         told: set[bytes] = set()
         good: list[PackRow] = []
         try:
@@ -52,7 +55,8 @@ class DataCheck:
 
 
 def _choose(session: Session) -> list[PackRow]:
-    """The share that was asked for, least recently verified first, then in the order in which packs were written."""
+    """The share that was asked for, least recently verified first, then the newest first: delta blocks
+    come before their bases, and can wait for them."""
     share = session.options.read_data
     if share is None:
         return []
@@ -61,7 +65,7 @@ def _choose(session: Session) -> list[PackRow]:
     ages = []
     for row in rows:
         number = session.cached_number(row)
-        ages.append((verified(number) or 0 if number is not None else 0, row.no, row))
+        ages.append((verified(number) or 0 if number is not None else 0, -row.no, row))
     left = share.of(sum(row.size for row in rows))
     chosen: list[PackRow] = []
     for _, _, row in sorted(ages):
@@ -74,31 +78,31 @@ def _choose(session: Session) -> list[PackRow]:
 
 def _examine(session: Session, rows: Sequence[PackRow]) -> Iterator[PackExam]:
     """Examine packs in a pool; results as they come. Stops early when the time is up."""
-    clock, options = session.repository.clock, session.options
-    deadline = None if options.max_seconds is None else clock.monotonic() + options.max_seconds
     largest = max((row.size for row in rows), default=1)
-    threads = options.threads or max(1, min(os.cpu_count() or 1, 8, MEMORY_BYTES // largest))
-    remaining = iter(rows)
+    threads = session.options.threads or max(1, min(session.threads, MEMORY_BYTES // largest))
+    examiner = Examiner(session.repository.keyring, session.reader.read_bases, session.hashing, PassingBases())
+    remaining = _until_time_is_up(session, rows)
     running: set[Future[PackExam]] = set()
+    parked: list[PackExam] = []
     errors = 0
     with ThreadPoolExecutor(threads, thread_name_prefix="check") as pool:
         try:
             while True:
-                while len(running) < threads + 1:
-                    row = next(remaining, None)
-                    if row is None:
-                        break
-                    if deadline is not None and clock.monotonic() >= deadline:
-                        session.complete = False
-                        remaining = iter(())
-                        break
-                    running.add(pool.submit(_examine_twice, session, row))
-                if not running:
+                for row in islice(remaining, max(0, threads + 1 - len(running))):
+                    running.add(pool.submit(_examine_twice, session, examiner, row))
+                if not running and not parked:
                     return
+                # Some wait for bases: until they have them, or until no pack is left that could bring them.
+                ended = [exam for exam in parked if not exam.waiting or not running]
+                parked = [exam for exam in parked if exam not in ended]
+                running.update(pool.submit(_conclude, session, examiner, exam) for exam in ended)
                 session.cancel.check()
                 done, running = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in done:
                     exam = future.result()
+                    if not exam.final:
+                        parked.append(exam)
+                        continue
                     errors = errors + 1 if exam.failure is not None and not exam.missing else 0
                     if errors >= MAX_STORE_ERRORS and exam.failure is not None:
                         raise exam.failure
@@ -108,27 +112,41 @@ def _examine(session: Session, rows: Sequence[PackRow]) -> Iterator[PackExam]:
                 future.cancel()
 
 
-def _examine_twice(session: Session, row: PackRow) -> PackExam:
-    exam = _examine_once(session, row, again=False)
+def _until_time_is_up(session: Session, rows: Sequence[PackRow]) -> Iterator[PackRow]:
+    clock, seconds = session.repository.clock, session.options.max_seconds
+    deadline = None if seconds is None else clock.monotonic() + seconds
+    for row in rows:
+        if deadline is not None and clock.monotonic() >= deadline:
+            session.complete = False
+            return
+        yield row
+
+
+def _examine_twice(session: Session, examiner: Examiner, row: PackRow) -> PackExam:
+    """The verdict on one pack; not `final` when blocks of it are left waiting, until `_conclude` was called."""
+    exam = _examine_once(session, examiner, row, again=False)
+    return exam if exam.waiting else _conclude(session, examiner, exam)
+
+
+def _conclude(session: Session, examiner: Examiner, exam: PackExam) -> PackExam:
+    examiner.passing.conclude(exam)
+    exam.final = True
     if exam.sound:
         return exam
-    second = _examine_once(session, row, again=True)
-    second.unstable = second.sound
+    second = _examine_once(session, examiner, exam.row, again=True)
+    second.unstable, second.final = second.sound, True
     return second
 
 
-def _examine_once(session: Session, row: PackRow, *, again: bool) -> PackExam:
-    repository = session.repository
-    key = row.name.key
+def _examine_once(session: Session, examiner: Examiner, row: PackRow, *, again: bool) -> PackExam:
     try:
-        data = repository.store.get(key)
+        data = session.repository.store.get(row.name.key)
     except StoreMissing:
         raise
     except StoreError as exc:
         missing = isinstance(exc, ObjectNotFound)
         return PackExam(row, problems=[] if missing else [exc.why or exc.message], missing=missing, failure=exc)
-    facts = session.facts_of(row.id) if again else None
-    return examine_pack(data, row, repository.keyring, session.reader.read_bases, facts)
+    return examiner.examine(data, row, session.facts_of(row.id) if again else None, at_once=again)
 
 
 def _count(session: Session, exam: PackExam) -> None:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 from dedupstore.engine.check_options import Damage, DamagedFile, Level
 from dedupstore.engine.check_session import Session
 from dedupstore.engine.damage import DamageWalk
-from dedupstore.engine.inventory import twice
-from dedupstore.errors import DedupError, StoreMissing
+from dedupstore.engine.sound_walk import SoundWalk
 from dedupstore.events import Finding
-from dedupstore.model.snapshot import Snapshot
-from dedupstore.types import ChunkId
 from dedupstore.units import printable, short_id
 
 
@@ -24,6 +20,8 @@ class StructureCheck:
 
     def run(self, session: Session) -> Iterator[Finding]:
         session.step("structure")
+        if _sound(session):
+            return
         damage = _walk(session)
         if damage.files_total:
             session.look()
@@ -55,38 +53,42 @@ class StructureCheck:
             yield _finding(file)
 
 
+def _sound(session: Session) -> bool:
+    """Whether nothing is damaged: then the walk that can say what is, and is much slower, has nothing to do."""
+    ahead = session.take_ahead()
+    walk: SoundWalk | None
+    if ahead is not None:
+        walk = ahead.outcome(lambda: _go_on(session))
+        snapshots = ahead.snapshots
+    else:
+        walk = SoundWalk(session.load_manifest, session.health, lambda: _go_on(session))
+        snapshots = session.snapshots()
+        if not walk.sound(snapshots):
+            walk = None
+    if walk is None:
+        return False
+    counts = session.counts
+    counts.snapshots, counts.directories, counts.files = len(snapshots), walk.directories, walk.files
+    return True
+
+
+def _go_on(session: Session) -> None:
+    session.cancel.check()
+    session.listener.progress(session.progress)
+
+
 def _walk(session: Session) -> Damage:
     counts = session.counts
     counts.directories = counts.files = counts.snapshots = 0
     walk = DamageWalk(
-        lambda chunk: _load(session, chunk), session.health, session.cancel, counts,
+        session.load_manifest, session.health, session.cancel, counts,
         lambda: session.listener.progress(session.progress),
     )  # fmt: skip
-    snapshots = _snapshots(session)
+    snapshots = session.snapshots()
     for snapshot in snapshots:
         counts.snapshots += 1
         walk.walk(snapshot)
     return walk.damage(snapshots)
-
-
-def _load(session: Session, chunk: ChunkId) -> bytes:
-    return twice(lambda: session.reader.load_manifest(chunk))
-
-
-def _snapshots(session: Session) -> list[Snapshot]:
-    """The snapshots to walk, oldest first; those that cannot be read have been told by another check."""
-    found = []
-    wanted = session.options.snapshots
-    for identifier in session.inventory.commits:
-        if wanted and identifier not in wanted:
-            continue
-        try:
-            found.append(twice(partial(session.repository.catalog.get, identifier)))
-        except StoreMissing:
-            raise
-        except DedupError:
-            continue
-    return sorted(found, key=lambda snapshot: (snapshot.time_ns, snapshot.id))
 
 
 def _finding(file: DamagedFile) -> Finding:

@@ -1,0 +1,141 @@
+"""Delta blocks that wait for bases are examined once each, with the right bytes or with none, and memory stays bounded."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from dedupstore.engine import passing_bases
+from dedupstore.engine.passing_bases import MAX_HELD_BYTES, MAX_WAITING_BYTES, PassingBases
+from dedupstore.types import ChunkId, Kind
+
+A, B, C = (ChunkId(bytes([number]) * 32) for number in range(3))
+
+
+class Examined:
+    """Blocks that were examined, and with what."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, bytes | None]] = []
+
+    def block(self, name: str) -> Callable[[bytes | None], None]:
+        return lambda bases: self.calls.append((name, bases))
+
+
+@pytest.fixture
+def passing() -> PassingBases:
+    return PassingBases()
+
+
+@pytest.fixture
+def examined() -> Examined:
+    return Examined()
+
+
+def test_a_block_gets_its_bases_in_its_own_order_once_all_came_by(passing: PassingBases, examined: Examined) -> None:
+    assert passing.wait("pack", Kind.DATA, [B, A, B], 10, examined.block("one"))
+
+    passing.pass_by(Kind.DATA, [A, C], [b"a", b"c"])
+    assert examined.calls == []
+    passing.pass_by(Kind.DATA, [A, B], [b"a", b"b"])
+    assert examined.calls == [("one", b"bab")]
+
+    passing.pass_by(Kind.DATA, [A, B], [b"a", b"b"])
+    passing.conclude("pack")
+    assert examined.calls == [("one", b"bab")]
+
+
+def test_one_base_serves_every_block_that_waits(passing: PassingBases, examined: Examined) -> None:
+    for name in ("one", "two"):
+        assert passing.wait(name, Kind.DATA, [A], 10, examined.block(name))
+
+    passing.pass_by(Kind.DATA, [A], [b"a"])
+
+    assert examined.calls == [("one", b"a"), ("two", b"a")]
+
+
+def test_a_chunk_of_another_kind_is_no_base(passing: PassingBases, examined: Examined) -> None:
+    assert passing.wait("pack", Kind.DATA, [A], 10, examined.block("one"))
+
+    passing.pass_by(Kind.MANIFEST, [A], [b"a"])
+    assert examined.calls == []
+
+    passing.conclude("pack")
+    assert examined.calls == [("one", None)]
+
+
+def test_what_did_not_get_all_is_concluded_for_its_owner_alone(passing: PassingBases, examined: Examined) -> None:
+    assert passing.wait("pack", Kind.DATA, [A, B], 10, examined.block("one"))
+    assert passing.wait("other", Kind.DATA, [A, B], 10, examined.block("two"))
+    passing.pass_by(Kind.DATA, [A], [b"a"])
+
+    passing.conclude("pack")
+    assert examined.calls == [("one", None)]
+
+    passing.pass_by(Kind.DATA, [B], [b"b"])
+    assert examined.calls == [("one", None), ("two", b"ab")]
+
+
+def test_no_more_wait_than_there_is_room_for(passing: PassingBases, examined: Examined) -> None:
+    assert passing.wait("pack", Kind.DATA, [A], MAX_WAITING_BYTES, examined.block("one"))
+    assert not passing.wait("pack", Kind.DATA, [A], 1, examined.block("two"))
+
+    passing.pass_by(Kind.DATA, [A], [b"a"])
+
+    assert passing.wait("pack", Kind.DATA, [A], MAX_WAITING_BYTES, examined.block("two"))
+    passing.conclude("pack")
+    assert examined.calls == [("one", b"a"), ("two", None)]
+
+
+def test_who_would_hold_too_much_gives_up_and_is_concluded(
+    passing: PassingBases, examined: Examined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert MAX_HELD_BYTES >= 2 << 20, "what one block needs must fit"
+    monkeypatch.setattr(passing_bases, "MAX_HELD_BYTES", 5)
+    assert passing.wait("pack", Kind.DATA, [A, C], 1, examined.block("one"))
+    assert passing.wait("pack", Kind.DATA, [B, C], 1, examined.block("two"))
+
+    passing.pass_by(Kind.DATA, [A, B], [b"aaaa", b"bb"])
+    passing.pass_by(Kind.DATA, [C], [b"c"])
+    assert examined.calls == [("one", b"aaaac")]
+
+    passing.conclude("pack")
+    assert examined.calls == [("one", b"aaaac"), ("two", None)]
+    assert passing.wait("pack", Kind.DATA, [A, B], 1, examined.block("three"))
+    passing.pass_by(Kind.DATA, [A, B], [b"aa", b"bbb"])
+    assert examined.calls[2:] == [("three", b"aabbb")]
+
+
+def test_every_block_is_examined_exactly_once_whoever_brings_its_bases(passing: PassingBases) -> None:
+    lock, seen = threading.Lock(), list[tuple[int, bytes | None]]()
+    chunks = [ChunkId(number.to_bytes(32, "big")) for number in range(200)]
+
+    def block(number: int) -> Callable[[bytes | None], None]:
+        def examine(bases: bytes | None) -> None:
+            with lock:
+                seen.append((number, bases))
+
+        return examine
+
+    for number in range(190):
+        assert passing.wait(number % 5, Kind.DATA, chunks[number : number + 10], 1, block(number))
+
+    def bring(share: int) -> None:
+        for number in range(share, 195, 4):
+            passing.pass_by(Kind.DATA, [chunks[number]], [b"%04d" % number])
+
+    threads = [threading.Thread(target=bring, args=(share,)) for share in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for owner in range(5):
+        passing.conclude(owner)
+
+    expected = [
+        (number, b"".join(b"%04d" % base for base in range(number, number + 10)) if number <= 185 else None)
+        for number in range(190)
+    ]
+    assert sorted(seen, key=lambda call: call[0]) == expected
