@@ -46,7 +46,6 @@ class Session:
             contestants = self._start(repetition)
             for step in self.workload.steps:
                 step.arrange(data)
-                read_all(data.shown)
                 for name in _rotated(step.tools, repetition):
                     if name in contestants:
                         self._take(step, contestants, name, data, repetition)
@@ -81,6 +80,8 @@ class Session:
         count = step.samples if self.bench.full else min(step.samples, SMALL_SAMPLES)
         try:
             for _ in range(count):
+                # Before each command, not each step: systems take from the cache what has lain there for a minute.
+                read_all(data.shown)
                 sample = self._measure(step, contestants[name], data, repetition)
                 self.samples.append(sample)
         except CommandFailed as error:

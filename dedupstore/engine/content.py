@@ -20,6 +20,12 @@ from dedupstore.model.tree import ContentWriter
 from dedupstore.types import ChunkId, Data, Kind
 
 BUFFER_BYTES = 8 << 20
+"""Files up to here are read as a whole; longer ones are streams."""
+
+PIECE_BYTES = 2 << 20
+"""What is read of a stream at a time. Two threads hash the same bytes one after the other: those of the pieces on their
+way are to be in the cache that they share still. Of 8 MiB a file of 2.5 GB took 1.00 s to follow, of 2 MiB 0.85 s.
+"""
 
 _CUT_AT_ONCE = 4
 """How many chunks of the greatest length are cut at a time where the previous version may be found again."""
@@ -103,7 +109,7 @@ class ContentStore:
         reader = self._read_ahead.get(longest)
         if reader is None:
             self._read_ahead.clear()
-            reader = self._read_ahead[longest] = ReadAhead(max(BUFFER_BYTES, 2 * longest), longest)
+            reader = self._read_ahead[longest] = ReadAhead(max(PIECE_BYTES, 2 * longest), longest)
         return reader
 
     def _references(self, entry: Entry) -> ContentWriter:
@@ -131,20 +137,23 @@ class ContentStore:
 
     def _follow(self, region: _Region, references: ContentWriter, alignment: Alignment) -> int:
         """Take the chunks of the previous version for as long as the bytes are theirs; moves on behind them."""
+        digest, has, add = self._sink.digest, self._sink.has, references.add
+        view, stop = region.view, region.end
         new_bytes = 0
         while expected := alignment.expected(region.offset):
+            at = region.at
             for chunk, length, last in expected:
-                end = region.at + length
+                end = at + length
                 # A cut that the end of the previous version made is one here only if this version ends there too.
-                if end > region.end or (last and not (region.final and end == region.end)):
+                if end > stop or (last and not (region.final and end == stop)):
                     return new_bytes
-                piece = region.view[region.at : end]
-                if self._sink.digest(Kind.DATA, piece) != chunk:
+                piece = view[at:end]
+                if digest(Kind.DATA, piece) != chunk:
                     return new_bytes
-                if not self._sink.has(chunk) and self._sink.save_as(Kind.DATA, chunk, piece):
+                if not has(chunk) and self._sink.save_as(Kind.DATA, chunk, piece):
                     new_bytes += length
-                references.add(chunk, length)
-                region.at = end
+                add(chunk, length)
+                region.at = at = end
                 region.offset += length
         return new_bytes
 

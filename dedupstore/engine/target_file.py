@@ -11,7 +11,7 @@ from dedupstore.engine.descriptors import DescriptorCache, Held
 from dedupstore.engine.target import CREATE_FLAGS, Folder, Identity, Target, identity_of
 from dedupstore.engine.target_metadata import Metadata
 from dedupstore.model.entry import Entry
-from dedupstore.storage.system import write_pieces
+from dedupstore.storage.system import write_passing, write_pieces
 from dedupstore.types import ChunkId, Data
 
 _READ_BYTES = 1 << 20
@@ -159,9 +159,10 @@ def write_at(fd: int, offset: int, parts: Sequence[memoryview]) -> None:
     """All of `parts`, one after the other.
 
     Many small pieces go by one call because the kernel takes the file's lock and finds room in its cache for each call:
-    for chunks of 64 KiB that is as much work as copying them.
+    for chunks of 64 KiB that is as much work as copying them. Large pieces pass the cache by: while one thread waits for
+    pages of it, it has the file's lock, and all others spin.
     """
-    write_pieces(lambda pieces, done: os.pwritev(fd, pieces, offset + done), parts)
+    write_pieces(lambda pieces, done: write_passing(fd, pieces, offset + done), parts)
 
 
 def _read_at(fd: int, offset: int, length: int) -> Iterator[bytes]:

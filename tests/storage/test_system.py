@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from dedupstore.storage.system import MOST_BYTES, write_pieces
+from dedupstore.storage.system import MOST_BYTES, PASSING_BYTES, System, write_passing, write_pieces
 
 MOST_PARTS = os.sysconf("SC_IOV_MAX")
 
@@ -60,3 +61,87 @@ def test_small_pieces_go_by_one_call() -> None:
 def test_a_system_that_takes_nothing_is_an_error() -> None:
     with pytest.raises(OSError, match="nothing was written"):
         write_pieces(lambda pieces, done: 0, views(b"data"))
+
+
+Calls = list[tuple[int, int]]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """Length and flags of every `pwritev`, which is let through."""
+    made: Calls = []
+    real = os.pwritev
+
+    def pwritev(fd: int, parts: Sequence[memoryview], offset: int, flags: int = 0) -> int:
+        made.append((sum(part.nbytes for part in parts), flags))
+        return real(fd, parts, offset, flags)
+
+    monkeypatch.setattr(os, "pwritev", pwritev)
+    return made
+
+
+def refuse_flags(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """A system that answers every write with flags by an error."""
+    real = os.pwritev
+
+    def pwritev(fd: int, parts: Sequence[memoryview], offset: int, flags: int = 0) -> int:
+        if flags:
+            raise OSError(number, os.strerror(number))
+        return real(fd, parts, offset)
+
+    monkeypatch.setattr(os, "pwritev", pwritev)
+
+
+def test_large_writes_pass_the_cache_by_and_small_ones_do_not(tmp_path: Path, calls: Calls) -> None:
+    large, small = os.urandom(PASSING_BYTES), b"small"
+    fd = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
+
+    assert write_passing(fd, views(large), 0) == len(large)
+    assert write_passing(fd, views(small), len(large)) == len(small)
+    os.close(fd)
+
+    assert (tmp_path / "file").read_bytes() == large + small
+    assert [length for length, flags in calls if flags] == ([len(large)] if hasattr(os, "RWF_DSYNC") else [])
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EINVAL])
+def test_where_the_cache_cannot_be_passed_by_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    data = os.urandom(PASSING_BYTES)
+    refuse_flags(monkeypatch, number)
+    fd = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
+
+    write_passing(fd, views(data), 0)
+    System().writev(fd, views(data))
+    System().writev(fd, views(data))
+    os.close(fd)
+
+    assert (tmp_path / "file").read_bytes() == 2 * data
+
+
+@pytest.mark.skipif(not hasattr(os, "RWF_DSYNC"), reason="no flags for writes on this system")
+def test_a_write_that_fails_is_not_tried_again_through_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_flags(monkeypatch, errno.ENOSPC)
+    fd = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
+
+    with pytest.raises(OSError, match="No space left"):
+        write_passing(fd, views(bytes(PASSING_BYTES)), 0)
+    with pytest.raises(OSError, match="No space left"):
+        System().writev(fd, views(bytes(PASSING_BYTES)))
+    os.close(fd)
+
+    assert (tmp_path / "file").read_bytes() == b""
+
+
+def test_large_and_small_writes_follow_each_other_at_the_current_position(tmp_path: Path) -> None:
+    head, body, tail = b"head", os.urandom(2 * PASSING_BYTES), b"tail"
+    fd = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
+
+    for part in (head, body, tail):
+        assert System().writev(fd, views(part)) == len(part)
+    os.close(fd)
+
+    assert (tmp_path / "file").read_bytes() == head + body + tail
