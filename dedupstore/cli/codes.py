@@ -203,4 +203,6 @@ PAGES: dict[str, str] = {
     "usage.recovery_key": "That is no valid recovery key: a word or letter differs from the paper.",
     "usage.recovery_kit": "That is no recovery kit, or it was altered. Compare it with the printed page.",
     "usage.time": "That is no time. Write 2026-11-20, 2026-11-20 03:00, yesterday 18:00, 2h ago or now.",
+    "versions.unreadable": "A snapshot could not be searched, because its manifests are damaged. The others were; "
+    "`dedup check` tells more.",
 }

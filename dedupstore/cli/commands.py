@@ -25,6 +25,8 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("snapshots", "dedupstore.cli.snapshots:snapshots", "Look inside", "List snapshots."),
     Entry("ls", "dedupstore.cli.ls:ls", "Look inside", "List the files in a snapshot."),
     Entry("cat", "dedupstore.cli.cat:cat", "Look inside", "Print one file of a snapshot."),
+    Entry("find", "dedupstore.cli.find:find", "Look inside", "Find paths by name in all snapshots."),
+    Entry("history", "dedupstore.cli.history:history", "Look inside", "Show every version of a path."),
     Entry("diff", "dedupstore.cli.diff:diff", "Look inside", "Show what changed between two snapshots."),
     Entry("stats", "dedupstore.cli.stats:stats", "Look inside", "Show what takes up how much space."),
     Entry("repair", "dedupstore.cli.repair:repair", "Keep tidy", "Mend what a check found; never deletes."),

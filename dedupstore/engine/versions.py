@@ -1,0 +1,177 @@
+"""Bringing the table of paths up to date, and reading from it who saw which version of a path.
+
+A snapshot is learned as what differs from the nearest one of its source that is there already: equal directories are
+not read. What happened to a path (`EventPlace`) then holds for that snapshot and all that build on it, until the next
+thing happens to the path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from dedupstore.cancel import CancelToken
+from dedupstore.engine.diff import REMOVED, diff
+from dedupstore.engine.walk import walk
+from dedupstore.errors import IntegrityError, ObjectNotFound
+from dedupstore.events import Finding, Listener, Progress
+from dedupstore.model.snapshot import Snapshot
+from dedupstore.repo.lmdb_versions import PATHS_PER_STEP, VersionTable
+from dedupstore.repo.repository import Repository
+from dedupstore.repo.versions import GONE, VANISHED, EventPlace, IndexedSnapshot, Version, version_of
+from dedupstore.types import SnapshotId
+from dedupstore.units import short_id
+
+_STALE_FACTOR = 8
+_STALE_LEAST = 1000
+_MAX_PATTERNS = 1 << 16
+
+
+def learn(
+    repository: Repository, snapshots: Sequence[Snapshot], listener: Listener, cancel: CancelToken
+) -> list[Snapshot]:
+    """Learn those of `snapshots` (all of the repository, oldest first) that are not in the table yet.
+
+    Returns the ones that are in it now. A snapshot whose manifests are damaged is a finding and is left out: what can
+    be searched is.
+    """
+    table = repository.versions
+    known = table.snapshots()
+    if len(known) > max(_STALE_LEAST, _STALE_FACTOR * len(snapshots)):
+        # Most of what it holds happened in snapshots that were removed long ago.
+        table.clear()
+        known = {}
+    missing = [snapshot for snapshot in snapshots if snapshot.id not in known]
+    if missing:
+        repository.look()
+    progress = Progress(phase="index")
+    for snapshot in missing:
+        cancel.check()
+        learned = _learn_one(repository, snapshot, _base(snapshot, snapshots, known), known, progress, listener, cancel)
+        if learned is not None:
+            known[snapshot.id] = learned
+    return [snapshot for snapshot in snapshots if snapshot.id in known]
+
+
+def _base(
+    snapshot: Snapshot, snapshots: Sequence[Snapshot], known: Mapping[SnapshotId, IndexedSnapshot]
+) -> Snapshot | None:
+    """The one to compare with: of the same source, of the same host if there is one, near in time."""
+    candidates = [other for other in snapshots if other.id in known and other.source == snapshot.source]
+    candidates.sort(key=lambda other: (other.host != snapshot.host, abs(other.time_ns - snapshot.time_ns)))
+    return candidates[0] if candidates else None
+
+
+def _learn_one(
+    repository: Repository, snapshot: Snapshot, base: Snapshot | None, known: Mapping[SnapshotId, IndexedSnapshot],
+    progress: Progress, listener: Listener, cancel: CancelToken,
+) -> IndexedSnapshot | None:  # fmt: skip
+    table = repository.versions
+    for compared in [base, None] if base is not None else [None]:
+        number = table.begin()
+        items = _differences(repository, snapshot, compared)
+        try:
+            while batch := list(islice(items, PATHS_PER_STEP)):
+                cancel.check()
+                table.add(number, batch)
+                progress.files_done += len(batch)
+                listener.progress(progress)
+        except (IntegrityError, ObjectNotFound) as error:
+            # It may be the base whose manifests do not read: then all of this one's are read instead.
+            failure = error
+            continue
+        base_number = known[compared.id].number if compared is not None else -1
+        table.finish(snapshot.id, number, base_number)
+        return IndexedSnapshot(snapshot.id, number, base_number)
+    listener.finding(
+        Finding(
+            code="versions.unreadable",
+            message=f"snapshot {short_id(snapshot.id)} is not searched: {failure.message}",
+            severity="error",
+        )
+    )
+    return None
+
+
+def _differences(repository: Repository, snapshot: Snapshot, base: Snapshot | None) -> Iterator[tuple[bytes, Version]]:
+    load, keyed = repository.reader.load_manifest, repository.versions.keyed
+    if base is None:
+        for path, entry in walk(load, snapshot.root):
+            yield path, version_of(keyed, entry)
+        return
+    for change in diff(load, base.root, snapshot.root):
+        gone = change.kind == REMOVED or change.after is None
+        yield change.path, VANISHED if gone or change.after is None else version_of(keyed, change.after)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One version of a path and the snapshots that have it: the first, the last and how many, by time."""
+
+    version: Version
+    first: Snapshot
+    last: Snapshot
+    snapshots: int
+
+
+class Timeline:
+    """Which snapshot has which version of a path. Only the snapshots it is made of are answered for."""
+
+    def __init__(self, table: VersionTable, snapshots: Sequence[Snapshot]) -> None:
+        """`snapshots`: oldest first; those the table does not know are left out."""
+        known = table.snapshots()
+        self._table = table
+        self._snapshots = [(snapshot, known[snapshot.id].number) for snapshot in snapshots if snapshot.id in known]
+        self._bases = {row.number: row.base for row in known.values()}
+        self._patterns: dict[tuple[int, ...], list[list[int]]] = {}
+
+    def versions(self, paths: Iterator[bytes]) -> Iterator[tuple[bytes, list[Seen]]]:
+        """Each path with its versions, oldest first, those that no snapshot here has left out.
+
+        A version that was replaced and came back is there twice.
+        """
+        for path, events in self._table.events(paths):
+            yield path, list(self._runs(events)) if events else []
+
+    def _runs(self, events: list[EventPlace]) -> Iterator[Seen]:
+        pattern = tuple(event.number for event in events)
+        placed = self._patterns.get(pattern)
+        if placed is None:
+            # Paths that came and changed with the same snapshots are many: what holds for one of them holds for all.
+            if len(self._patterns) >= _MAX_PATTERNS:
+                self._patterns.clear()
+            placed = self._patterns[pattern] = self._place(pattern)
+        for source in placed:
+            yield from self._runs_of_source(source, events)
+
+    def _runs_of_source(self, places: list[int], events: list[EventPlace]) -> Iterator[Seen]:
+        """`places`: for each snapshot of one source and host (by position in pairs) the event that holds there."""
+        run: Seen | None = None
+        for position, event in zip(places[::2], places[1::2], strict=True):
+            snapshot = self._snapshots[position][0]
+            version = events[event].version if event >= 0 else VANISHED
+            if run is not None and version == run.version:
+                run = Seen(version=version, first=run.first, last=snapshot, snapshots=run.snapshots + 1)
+                continue
+            if run is not None and run.version.kind != GONE:
+                yield run
+            run = Seen(version=version, first=snapshot, last=snapshot, snapshots=1)
+        if run is not None and run.version.kind != GONE:
+            yield run
+
+    def _place(self, pattern: tuple[int, ...]) -> list[list[int]]:
+        """For each source and host: position of a snapshot, which of the events holds there (-1: none), next position ..."""
+        holds: dict[int, int] = {number: index for index, number in enumerate(pattern)}
+        by_source: dict[tuple[str, str], list[int]] = {}
+        for position, (snapshot, number) in enumerate(self._snapshots):
+            way = []
+            at = number
+            while at not in holds and at >= 0:
+                way.append(at)
+                at = self._bases.get(at, -1)
+            event = holds.get(at, -1)
+            for passed in way:
+                holds[passed] = event
+            by_source.setdefault((snapshot.source, snapshot.host), []).extend((position, event))
+        return list(by_source.values())
