@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -97,7 +98,9 @@ def ask(folder: Path, paths: list[bytes], snapshots: list[Snapshot]) -> dict[str
     """Each question is put to a table that was just opened, as the command does it."""
 
     def history(path: bytes) -> None:
-        with_table(folder, lambda table: list(Timeline(table, snapshots).versions(iter([path]))))
+        found = with_table(folder, lambda table: list(Timeline(table, snapshots).versions(iter([path]))))
+        if not found[0][1]:
+            raise SystemExit("a path was not found")
 
     def search(wanted: Wanted) -> int:
         return with_table(
@@ -105,7 +108,7 @@ def ask(folder: Path, paths: list[bytes], snapshots: list[Snapshot]) -> dict[str
         )
 
     chosen = random.Random(2).sample(paths, min(LOOKUPS, len(paths)))
-    lookups = sorted(timed(lambda: history(path)) for path in chosen)
+    lookups = sorted(timed(partial(history, path)) for path in chosen)
     row: dict[str, object] = {
         "history_median_ms": lookups[len(lookups) // 2],
         "history_worst_ms": lookups[-1],
@@ -118,9 +121,8 @@ def ask(folder: Path, paths: list[bytes], snapshots: list[Snapshot]) -> dict[str
         ("path", Wanted(pattern=f"srv/**/{last}")),
         ("many", Wanted(pattern="invoice-*.sql")),
     ):
-        found: list[int] = []
-        row[f"find_{name}_ms"] = timed(lambda: found.append(search(wanted)))  # noqa: B023
-        row[f"find_{name}_paths"] = found[0]
+        row[f"find_{name}_ms"] = timed(partial(search, wanted))
+        row[f"find_{name}_paths"] = search(wanted)
     return row
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.diff import REMOVED, diff
@@ -124,7 +125,7 @@ class Timeline:
         self._table = table
         self._snapshots = [(snapshot, known[snapshot.id].number) for snapshot in snapshots if snapshot.id in known]
         self._bases = {row.number: row.base for row in known.values()}
-        self._patterns: dict[tuple[int, ...], list[list[int]]] = {}
+        self._patterns: dict[tuple[int, ...], list[list[_Run]]] = {}
 
     def versions(self, paths: Iterator[bytes]) -> Iterator[tuple[bytes, list[Seen]]]:
         """Each path with its versions, oldest first, those that no snapshot here has left out.
@@ -142,36 +143,57 @@ class Timeline:
             if len(self._patterns) >= _MAX_PATTERNS:
                 self._patterns.clear()
             placed = self._patterns[pattern] = self._place(pattern)
-        for source in placed:
-            yield from self._runs_of_source(source, events)
+        for runs in placed:
+            yield from self._merged(runs, events)
 
-    def _runs_of_source(self, places: list[int], events: list[EventPlace]) -> Iterator[Seen]:
-        """`places`: for each snapshot of one source and host (by position in pairs) the event that holds there."""
-        run: Seen | None = None
-        for position, event in zip(places[::2], places[1::2], strict=True):
-            snapshot = self._snapshots[position][0]
-            version = events[event].version if event >= 0 else VANISHED
-            if run is not None and version == run.version:
-                run = Seen(version=version, first=run.first, last=snapshot, snapshots=run.snapshots + 1)
+    def _merged(self, runs: list[_Run], events: list[EventPlace]) -> Iterator[Seen]:
+        """Neighbours that turn out to be one version are one."""
+        version, first, last, count = VANISHED, 0, 0, 0
+        for event, begins, ends, length in runs:
+            found = events[event].version if event >= 0 else VANISHED
+            if found == version:
+                last, count = ends, count + length
                 continue
-            if run is not None and run.version.kind != GONE:
-                yield run
-            run = Seen(version=version, first=snapshot, last=snapshot, snapshots=1)
-        if run is not None and run.version.kind != GONE:
-            yield run
+            if version.kind != GONE:
+                yield self._seen(version, first, last, count)
+            version, first, last, count = found, begins, ends, length
+        if version.kind != GONE:
+            yield self._seen(version, first, last, count)
 
-    def _place(self, pattern: tuple[int, ...]) -> list[list[int]]:
-        """For each source and host: position of a snapshot, which of the events holds there (-1: none), next position ..."""
+    def _seen(self, version: Version, first: int, last: int, count: int) -> Seen:
+        return Seen(
+            version=version, first=self._snapshots[first][0], last=self._snapshots[last][0], snapshots=count
+        )  # fmt: skip
+
+    def _place(self, pattern: tuple[int, ...]) -> list[list[_Run]]:
+        """For each source and host, which of the events holds in which snapshots."""
         holds: dict[int, int] = {number: index for index, number in enumerate(pattern)}
-        by_source: dict[tuple[str, str], list[int]] = {}
+        groups: dict[tuple[str, str], list[_Run]] = {}
         for position, (snapshot, number) in enumerate(self._snapshots):
-            way = []
-            at = number
-            while at not in holds and at >= 0:
-                way.append(at)
-                at = self._bases.get(at, -1)
-            event = holds.get(at, -1)
-            for passed in way:
-                holds[passed] = event
-            by_source.setdefault((snapshot.source, snapshot.host), []).extend((position, event))
-        return list(by_source.values())
+            event = self._holding(number, holds)
+            runs = groups.setdefault((snapshot.source, snapshot.host), [])
+            if runs and runs[-1].event == event:
+                runs[-1] = _Run(event, runs[-1].first, position, runs[-1].snapshots + 1)
+            else:
+                runs.append(_Run(event, position, position, 1))
+        return list(groups.values())
+
+    def _holding(self, number: int, holds: dict[int, int]) -> int:
+        """The event that holds in a snapshot: its own, or that of the nearest base that has one; -1 for none."""
+        passed = []
+        while number not in holds and number >= 0:
+            passed.append(number)
+            number = self._bases.get(number, -1)
+        event = holds.get(number, -1)
+        for one in passed:
+            holds[one] = event
+        return event
+
+
+class _Run(NamedTuple):
+    """Snapshots of one source and host, by their positions, in which one event of a path holds (-1: none)."""
+
+    event: int
+    first: int
+    last: int
+    snapshots: int
