@@ -69,6 +69,11 @@ PAGES: dict[str, str] = {
     "config.unknown_scheme": "The repository URL begins with an unknown scheme. A directory whose name looks "
     "like a URL is written ./NAME.",
     "config.unsupported_scheme": "This version cannot use that kind of storage yet. A newer one may.",
+    "dump.damaged": "Stored data of a file is damaged, so the archive ends before it. What was written is no whole "
+    "archive; dump the other directories, or restore, which goes on after damage.",
+    "dump.exists": "The file to write exists. Nothing is overwritten; give another name.",
+    "dump.not_kept": "An archive of that format cannot keep everything. The message says what is missing; a restore "
+    "keeps all of it.",
     "failed": "The operation failed. The message says what is known; run it again with -vv for more.",
     "file.attributes_too_large": "A file has more extended attributes than are stored. The file is stored "
     "without them.",

@@ -25,6 +25,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("snapshots", "dedupstore.cli.snapshots:snapshots", "Look inside", "List snapshots."),
     Entry("ls", "dedupstore.cli.ls:ls", "Look inside", "List the files in a snapshot."),
     Entry("cat", "dedupstore.cli.cat:cat", "Look inside", "Print one file of a snapshot."),
+    Entry("dump", "dedupstore.cli.dump:dump", "Look inside", "Write a directory of a snapshot as a tar or zip."),
     Entry("find", "dedupstore.cli.find:find", "Look inside", "Find paths by name in all snapshots."),
     Entry("history", "dedupstore.cli.history:history", "Look inside", "Show every version of a path."),
     Entry("diff", "dedupstore.cli.diff:diff", "Look inside", "Show what changed between two snapshots."),
