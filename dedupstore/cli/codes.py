@@ -114,6 +114,10 @@ PAGES: dict[str, str] = {
     "old one does no harm.",
     "repair.sentinel": "The mark at an end of a listing was missing and is put back. Without it a complete "
     "listing cannot be told from a cut one.",
+    "mount.failed": "The directory could not be mounted. The lines above are those of libfuse.",
+    "mount.target": "Snapshots are mounted on an empty directory. Make one; what is in another would be hidden.",
+    "mount.unavailable": "This machine cannot mount. It takes mfusepy (pip install 'dedupstore[mount]'), libfuse (apt "
+    "install fuse3) and the device /dev/fuse; the message says which is missing.",
     "repo.config_conflict": "The repository has two configurations with one number. Two clients changed it at "
     "the same moment, or storage added one; nothing is done until someone has looked.",
     "repo.corrupt_chunk": "A chunk is not what its name says. `dedup check` names the files it belongs to; "

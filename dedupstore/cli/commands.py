@@ -28,6 +28,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("dump", "dedupstore.cli.dump:dump", "Look inside", "Write a directory of a snapshot as a tar or zip."),
     Entry("find", "dedupstore.cli.find:find", "Look inside", "Find paths by name in all snapshots."),
     Entry("history", "dedupstore.cli.history:history", "Look inside", "Show every version of a path."),
+    Entry("mount", "dedupstore.cli.mount:mount", "Look inside", "Show snapshots as a read-only file system."),
     Entry("diff", "dedupstore.cli.diff:diff", "Look inside", "Show what changed between two snapshots."),
     Entry("stats", "dedupstore.cli.stats:stats", "Look inside", "Show what takes up how much space."),
     Entry("repair", "dedupstore.cli.repair:repair", "Keep tidy", "Mend what a check found; never deletes."),
