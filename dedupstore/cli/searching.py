@@ -15,7 +15,7 @@ from dedupstore.units import format_bytes
 
 
 class Indexing(contextlib.ExitStack):
-    """Shows progress while the table of paths is brought up to date; closed before the first line of the answer."""
+    """Shows progress while a query prepares its answer; closed before the first line of it."""
 
     def __init__(self, session: Session) -> None:
         super().__init__()
