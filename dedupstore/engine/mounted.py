@@ -31,6 +31,9 @@ REFRESH_SECONDS = 5.0
 """How old a list of snapshots may be when somebody looks at it."""
 
 BY_TIME, BY_SOURCE, LATEST = b"by-time", b"by-source", b"latest"
+_TOP_LEVELS = 3
+"""So many names may stand for what is made up; below them nothing changes."""
+
 _MAX_PATHS = 20_000
 _MAX_TOLD = 10_000
 
@@ -80,10 +83,9 @@ class MountedSnapshots:
 
     def find(self, path: bytes) -> Node:
         """What is at a path. Raises OSError."""
-        names = path.split(b"/") if path else []
-        if len(names) <= 3:
+        if path.count(b"/") < _TOP_LEVELS:
             self._refresh()
-        return self._guarded(path, lambda: self._find(path, names))
+        return self._guarded(path, lambda: self._find(path))
 
     def names(self, path: bytes) -> Iterator[tuple[bytes, Node]]:
         """The names in a directory. Raises OSError, also half-way."""
@@ -109,22 +111,33 @@ class MountedSnapshots:
     def content(self, entry: Entry, offset: int) -> Iterator[bytes | memoryview]:
         return file_content(self._repository.reader, entry, offset)
 
-    def _find(self, path: bytes, names: list[bytes]) -> Node:
-        if not names:
-            return self._top
+    def _find(self, path: bytes) -> Node:
+        node, above = self._nearest(path)
+        rest = path[len(above) :].lstrip(b"/")
+        for name in rest.split(b"/") if rest else ():
+            above = _join(above, name)
+            node = self._child(node, name, above)
+        return node
+
+    def _nearest(self, path: bytes) -> tuple[Node, bytes]:
+        """The directory furthest down the path that is known already."""
         with self._lock:
-            known = self._paths.get(path)
-            if known is not None:
-                self._paths.move_to_end(path)
-                return known
-        above, _, name = path.rpartition(b"/")
-        parent = self._find(above, names[:-1])
+            while path:
+                known = self._paths.get(path)
+                if known is not None:
+                    self._paths.move_to_end(path)
+                    return known, path
+                path = path.rpartition(b"/")[0]
+            return self._top, b""
+
+    def _child(self, parent: Node, name: bytes, path: bytes) -> Node:
         if parent.made_up is not None:
-            node = parent.made_up.get(name)
-            if node is None:
+            made_up = parent.made_up.get(name)
+            if made_up is None:
                 raise FileNotFoundError(errno.ENOENT, "no such file")
-            return node
-        entry = self._directories.entry(parent.entry.tree, name) if parent.entry.tree is not None else None
+            return made_up
+        tree = parent.entry.tree
+        entry = self._directories.entry(tree, name) if tree is not None else None
         if entry is None:
             raise FileNotFoundError(errno.ENOENT, "no such file")
         node = self._below(parent, path, entry)
