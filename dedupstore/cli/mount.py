@@ -51,7 +51,9 @@ def mount(
     out.begin("mount", **path_fields(directory.encode("utf-8", "surrogateescape")))
 
     def ready() -> None:
-        out.note(f"mounted at {safe(directory)}; to end it: Ctrl-C, or umount {safe(quoted(directory))}")
+        out.note(
+            f"mounted at {safe(directory)}; to end it: Ctrl-C, or {safe(service.unmount_command(quoted(directory)))}"
+        )
         out.event("mounted")
 
     def work(access: Access) -> int:

@@ -74,8 +74,8 @@ class MountedSnapshots:
         self._top = _made_up({})
         self._paths: OrderedDict[bytes, Node] = OrderedDict()
         self._directories = Directories(repository.reader.load_manifest)
-        repository.look()
         if view.one is not None:
+            repository.look()
             entry = Entry(name=b"/", kind=DIRECTORY, mode=0o555, mtime=view.one.time_ns, tree=view.one.root)
             self._top = Node(entry, _inode(view.one, b""), view.one)
         else:

@@ -43,25 +43,32 @@ def learn(
         # Most of what it holds happened in snapshots that were removed long ago.
         table.clear()
         known = {}
-    missing = [snapshot for snapshot in snapshots if snapshot.id not in known]
-    if missing:
+    if any(snapshot.id not in known for snapshot in snapshots):
         repository.look()
     progress = Progress(phase="index")
-    for snapshot in missing:
+    near: dict[tuple[str, str], Snapshot] = {}
+    for snapshot in snapshots:
         cancel.check()
-        learned = _learn_one(repository, snapshot, _base(snapshot, snapshots, known), known, progress, listener, cancel)
-        if learned is not None:
+        if snapshot.id not in known:
+            base = _base(snapshot, near, snapshots, known)
+            learned = _learn_one(repository, snapshot, base, known, progress, listener, cancel)
+            if learned is None:
+                continue
             known[snapshot.id] = learned
+        near[snapshot.source, snapshot.host] = near[snapshot.source, ""] = snapshot
     return [snapshot for snapshot in snapshots if snapshot.id in known]
 
 
 def _base(
-    snapshot: Snapshot, snapshots: Sequence[Snapshot], known: Mapping[SnapshotId, IndexedSnapshot]
-) -> Snapshot | None:
-    """The one to compare with: of the same source, of the same host if there is one, near in time."""
-    candidates = [other for other in snapshots if other.id in known and other.source == snapshot.source]
-    candidates.sort(key=lambda other: (other.host != snapshot.host, abs(other.time_ns - snapshot.time_ns)))
-    return candidates[0] if candidates else None
+    snapshot: Snapshot, near: Mapping[tuple[str, str], Snapshot], snapshots: Sequence[Snapshot],
+    known: Mapping[SnapshotId, IndexedSnapshot],
+) -> Snapshot | None:  # fmt: skip
+    """The one to compare with: the newest before it of the same source, of the same host if there is one, else the
+    oldest after it."""
+    before = near.get((snapshot.source, snapshot.host)) or near.get((snapshot.source, ""))
+    if before is not None:
+        return before
+    return next((other for other in snapshots if other.id in known and other.source == snapshot.source), None)
 
 
 def _learn_one(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import shutil
@@ -61,6 +62,11 @@ def run(request: Request, access: Access, ready: Callable[[], None], trouble: Ca
     return 4 if failed else 0
 
 
+def unmount_command(target: str) -> str:
+    """What ends a mount from another terminal; `target` as a shell wants it."""
+    return f"umount {target}" if os.geteuid() == 0 else f"fusermount3 -u {target}"
+
+
 def _library() -> ModuleType:
     """The room of mfusepy. Raises DedupError `mount.unavailable`, with what to install."""
     try:
@@ -84,6 +90,12 @@ def _check_target(target: Path) -> None:
     try:
         names = os.listdir(target)
     except OSError as exc:
+        if exc.errno == errno.ENOTCONN:
+            raise Refused(
+                f"{target} is a mount whose program is gone",
+                hints=[unmount_command(os.fspath(target))],
+                code="mount.target",
+            ) from exc
         raise Refused(
             f"{target} is no directory to mount on", why=exc.strerror or str(exc), hints=[f"mkdir -p {target}"],
             code="mount.target",

@@ -13,7 +13,7 @@ import pytest
 
 from dedupstore.service import mount as service
 from tests.support.dedup import PATIENCE_SECONDS, SENTINELS, Dedup, write_tree
-from tests.support.mounting import mounted, require_fuse
+from tests.support.mounting import mounted, require_fuse, unmount
 
 
 @pytest.fixture(autouse=True)
@@ -196,9 +196,22 @@ def test_a_mount_that_is_unmounted_from_outside_ends_well(dedup: Dedup, tree: Pa
     dedup.snapshot(tree)
 
     with mounted(dedup) as mount:
-        subprocess.run(["umount", str(mount.path)], check=True, timeout=PATIENCE_SECONDS)
+        unmount(mount.path)
         _, mount.err = mount.process.communicate(timeout=PATIENCE_SECONDS)
         assert mount.process.returncode == 0
+
+
+def test_a_mount_whose_program_was_killed_is_told_from_a_directory(dedup: Dedup, tree: Path) -> None:
+    dedup.snapshot(tree)
+
+    with mounted(dedup) as mount:
+        mount.end(signal.SIGKILL)
+        run = dedup("mount", mount.path)
+        unmount(mount.path)
+
+    assert run.code == "mount.target"
+    assert "mount whose program is gone" in run.err
+    assert f"{service.unmount_command(str(mount.path))}" in run.err
 
 
 def test_what_is_no_empty_directory_is_refused(dedup: Dedup, tree: Path) -> None:
