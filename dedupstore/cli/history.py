@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from dedupstore.cli import options
 from dedupstore.cli.command import command
 from dedupstore.cli.errors import safe
-from dedupstore.cli.opening import path_argument, repeated, with_access
+from dedupstore.cli.opening import path_argument, quoted, repeated, with_access
 from dedupstore.cli.output import path_fields
 from dedupstore.cli.searching import Indexing, range_text, size_text, version_fields
 from dedupstore.cli.selecting import snapshot_filter
@@ -53,7 +55,8 @@ def history(session: Session, path: str, source: str | None, tags: tuple[str, ..
         right=("SIZE",),
     )
     newest = found.versions[-1]
-    out.note(f"bring one back: dedup restore{repeated(session)} --snapshot {newest.last.short} PATH")
+    shown = safe(quoted(os.fsdecode(found.path)))
+    out.note(f"bring one back: dedup restore{repeated(session)} --snapshot {newest.last.short} {shown}")
     return found.result.exit_code
 
 

@@ -139,16 +139,31 @@ def test_an_unchanged_snapshot_costs_no_events_and_reads_no_manifest(repository:
     assert (seen.first.id, seen.last.id, seen.snapshots) == (learned[0].id, learned[1].id, 2)
 
 
-def test_losing_the_table_loses_nothing(repository: Repository, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["random", "zeros", "cut", "gone", "of another repository"])
+def test_losing_the_table_loses_nothing(repository: Repository, tmp_path: Path, how: str) -> None:
     tree = make_tree(tmp_path / "tree")
     for seed in range(3):
         take(repository, tree)
         mutate_tree(tree, seed)
     before = told(repository, bring_up_to_date(repository))
-    repository.close()
     file = repository.versions.folder / "data.mdb"
     repository.close()
-    file.write_bytes(os.urandom(file.stat().st_size))
+    size = file.stat().st_size
+    match how:
+        case "random":
+            file.write_bytes(os.urandom(size))
+        case "zeros":
+            file.write_bytes(bytes(size))
+        case "cut":
+            os.truncate(file, size // 2 // 4096 * 4096)
+        case "gone":
+            file.unlink()
+        case _:
+            with new_repository(MemoryStore(), tmp_path / "another cache") as other:
+                take(other, tree)
+                bring_up_to_date(other)
+                foreign = other.versions.folder / "data.mdb"
+            file.write_bytes(foreign.read_bytes())
 
     with open_repository(repository.store, tmp_path / "cache") as opened:
         assert told(opened, bring_up_to_date(opened)) == before
