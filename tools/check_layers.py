@@ -45,6 +45,7 @@ ROOMS: dict[str, str] = {
     "croniter": "policy/schedule.py",
     "pathspec": "sources/exclude.py",
     "platformdirs": "service/dirs.py",
+    "mfusepy": "service/fuse.py",
     "click": "cli/",
     "rich": "cli/",
     "fastapi": "api/",

@@ -34,7 +34,7 @@ def cat(session: Session, where: str, at: str | None, source: str | None, host: 
     out = session.out
     collected = bytearray()
 
-    def write(data: bytes) -> None:
+    def write(data: bytes | memoryview) -> None:
         if not out.json:
             out.raw(data)
             return

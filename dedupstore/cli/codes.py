@@ -69,6 +69,11 @@ PAGES: dict[str, str] = {
     "config.unknown_scheme": "The repository URL begins with an unknown scheme. A directory whose name looks "
     "like a URL is written ./NAME.",
     "config.unsupported_scheme": "This version cannot use that kind of storage yet. A newer one may.",
+    "dump.damaged": "Stored data of a file is damaged, so the archive ends before it. What was written is no whole "
+    "archive; dump the other directories, or restore, which goes on after damage.",
+    "dump.exists": "The file to write exists. Nothing is overwritten; give another name.",
+    "dump.not_kept": "An archive of that format cannot keep everything. The message says what is missing; a restore "
+    "keeps all of it.",
     "failed": "The operation failed. The message says what is known; run it again with -vv for more.",
     "file.attributes_too_large": "A file has more extended attributes than are stored. The file is stored "
     "without them.",
@@ -109,6 +114,10 @@ PAGES: dict[str, str] = {
     "old one does no harm.",
     "repair.sentinel": "The mark at an end of a listing was missing and is put back. Without it a complete "
     "listing cannot be told from a cut one.",
+    "mount.failed": "The directory could not be mounted. The lines above are those of libfuse.",
+    "mount.target": "Snapshots are mounted on an empty directory. Make one; what is in another would be hidden.",
+    "mount.unavailable": "This machine cannot mount. It takes mfusepy (pip install 'dedupstore[mount]'), libfuse (apt "
+    "install fuse3) and the device /dev/fuse; the message says which is missing.",
     "repo.config_conflict": "The repository has two configurations with one number. Two clients changed it at "
     "the same moment, or storage added one; nothing is done until someone has looked.",
     "repo.corrupt_chunk": "A chunk is not what its name says. `dedup check` names the files it belongs to; "
@@ -203,4 +212,6 @@ PAGES: dict[str, str] = {
     "usage.recovery_key": "That is no valid recovery key: a word or letter differs from the paper.",
     "usage.recovery_kit": "That is no recovery kit, or it was altered. Compare it with the printed page.",
     "usage.time": "That is no time. Write 2026-11-20, 2026-11-20 03:00, yesterday 18:00, 2h ago or now.",
+    "versions.unreadable": "A snapshot could not be searched, because its manifests are damaged. The others were; "
+    "`dedup check` tells more.",
 }

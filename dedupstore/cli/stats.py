@@ -4,29 +4,71 @@ from __future__ import annotations
 
 import click
 
-from dedupstore.cli import options
+from dedupstore.cli import growth, options
 from dedupstore.cli.command import command
 from dedupstore.cli.errors import safe
 from dedupstore.cli.opening import with_access
 from dedupstore.cli.selecting import snapshot_filter
 from dedupstore.cli.session import Session
 from dedupstore.cli.shapes import snapshot_fields
+from dedupstore.errors import UsageError
 from dedupstore.service import look as service
+from dedupstore.service.selection import Filter
 from dedupstore.units import format_bytes, format_count, format_number
 
 
-@command("stats", examples=["dedup stats", "dedup stats --source blog"])
+@command(
+    "stats",
+    examples=[
+        "dedup stats",
+        "dedup stats --by-day --source blog",
+        "dedup stats --by-snapshot",
+        "dedup stats --by-path --from latest~7 --depth 3",
+    ],
+)
 @options.source_option
 @options.tag_option
 @options.host_option
+@click.option("--by-day", is_flag=True, help="What was added on each day.")
+@click.option("--by-snapshot", is_flag=True, help="What each snapshot added, and what removing it would free.")
+@click.option("--by-path", is_flag=True, help="Which directories grew most between two snapshots.")
+@click.option("--from", "before", metavar="ID", help="With --by-path: the older snapshot (default: the oldest).")
+@click.option("--to", "after", metavar="ID", help="With --by-path: the newer snapshot (default: the newest).")
+@click.option(
+    "--depth", type=click.IntRange(min=1), default=2, show_default=True, help="With --by-path: so many names deep."
+)
+@click.option(
+    "--limit", metavar="N", type=click.IntRange(min=1), default=20, show_default=True,
+    help="With --by-path: so many directories at each end.",
+)  # fmt: skip
 @click.pass_obj
-def stats(session: Session, source: str | None, tags: tuple[str, ...], host: str | None) -> None:
-    """Show what takes up how much space.
+def stats(
+    session: Session, source: str | None, tags: tuple[str, ...], host: str | None, by_day: bool, by_snapshot: bool,
+    by_path: bool, before: str | None, after: str | None, depth: int, limit: int,
+) -> int:  # fmt: skip
+    """Show what takes up how much space, and what grew.
 
     Logical: every snapshot restored beside the others. Unique: every chunk once. Stored: all objects of the
-    repository, compressed and encrypted, also those of other sources.
+    repository, compressed and encrypted, also those of other sources. Freed: stored bytes of blocks that this snapshot
+    alone needs, as data or as the base of a delta.
     """
     wanted = snapshot_filter(session, source=source, host=host, tags=tags)
+    if by_day + by_snapshot + by_path > 1:
+        raise UsageError("--by-day, --by-snapshot and --by-path exclude one another")
+    if (before or after) and not by_path:
+        raise UsageError("--from and --to belong to --by-path")
+    if by_day:
+        return growth.by_day(session, wanted)
+    if by_snapshot:
+        growth.by_snapshot(session, wanted)
+    elif by_path:
+        growth.by_path(session, wanted, before or "", after or "", depth, limit)
+    else:
+        _whole(session, wanted)
+    return 0
+
+
+def _whole(session: Session, wanted: Filter) -> None:
     token = session.take_token()
     found = with_access(session, lambda access: service.statistics(access, wanted, token))
     out = session.out

@@ -273,6 +273,35 @@ def read_content(load: Load, entry: Entry) -> Iterator[tuple[ChunkId, int]]:
     yield from _read_content_page(load, entry.pages[1], entry.pages[0], entry.data_size)
 
 
+def read_content_from(load: Load, entry: Entry, start: int) -> Iterator[tuple[ChunkId, int, int]]:
+    """The chunks of a file, each with its length and its place in the stored stream, from the one that holds byte
+    `start` on.
+
+    Of a paged list only the pages on the way to that byte and behind it are read. Raises as `read_content`.
+    """
+    position = 0
+    if entry.pages is None:
+        for chunk, length in entry.inline_references():
+            if position + length > start:
+                yield chunk, length, position
+            position += length
+        return
+    depth, root = entry.pages
+    stack = [(root, depth, entry.data_size)]
+    while stack:
+        page, depth, size = stack.pop()
+        if position + size <= start:
+            position += size
+        elif depth > 1:
+            rows = _page_list_of(load, page, size)
+            stack.extend((below, depth - 1, below_size) for below, below_size in reversed(rows))
+        else:
+            for chunk, length in _references_of(load, page, size):
+                if position + length > start:
+                    yield chunk, length, position
+                position += length
+
+
 def content_manifests(load: Load, entry: Entry) -> Iterator[ChunkId]:
     """Every manifest chunk that a paged content list consists of, each once however often it occurs."""
     if entry.pages is None:
@@ -290,21 +319,28 @@ def content_manifests(load: Load, entry: Entry) -> Iterator[ChunkId]:
 
 
 def _read_content_page(load: Load, page: ChunkId, depth: int, size: int) -> Iterator[tuple[ChunkId, int]]:
-    value = _load_node(load, page)
     if depth > 1:
-        rows = _content_rows(value)
-        if sum(below_size for _, below_size in rows) != size:
-            raise CorruptObject("a list of content pages does not add up to its size")
-        for below, below_size in rows:
+        for below, below_size in _page_list_of(load, page, size):
             yield from _read_content_page(load, below, depth - 1, below_size)
         return
-    content = value.get("c")
+    yield from _references_of(load, page, size)
+
+
+def _page_list_of(load: Load, page: ChunkId, size: int) -> list[tuple[ChunkId, int]]:
+    rows = _content_rows(_load_node(load, page))
+    if sum(below_size for _, below_size in rows) != size:
+        raise CorruptObject("a list of content pages does not add up to its size")
+    return rows
+
+
+def _references_of(load: Load, page: ChunkId, size: int) -> list[tuple[ChunkId, int]]:
+    content = _load_node(load, page).get("c")
     if not isinstance(content, bytes) or not content or len(content) % REFERENCE_BYTES:
         raise CorruptObject("a content page is malformed")
     references = list(split_references(content))
     if sum(length for _, length in references) != size:
         raise CorruptObject("a content page does not add up to its size")
-    yield from references
+    return references
 
 
 def _content_rows(value: dict[str, Value]) -> list[tuple[ChunkId, int]]:

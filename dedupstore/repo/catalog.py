@@ -50,6 +50,10 @@ class Catalog:
             snapshots=tuple(found), damaged=tuple(sorted(damaged)), uncommitted=tuple(sorted(roots - commits))
         )
 
+    def committed(self) -> set[SnapshotId]:
+        """The ids of all complete snapshots, by one listing: cheap enough to be asked again and again."""
+        return self._listed(layout.COMMITS)
+
     def get(self, identifier: SnapshotId) -> Snapshot:
         """One committed snapshot; its record is compared with the hash in its marker."""
         key = layout.commit_key(identifier)

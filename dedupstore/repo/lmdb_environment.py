@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import lmdb
 
@@ -27,8 +28,19 @@ from dedupstore.repo.cache_folder import LastWrites, WritingMark
 from dedupstore.repo.index_values import CacheDamaged
 from dedupstore.types import RepositoryId
 
-SCHEMA = b"dedupstore index 1 "
-DATABASES = ("chunks", "copies", "packs", "pack_ids", "blocks", "segments", "directories", "verified", "meta")
+
+class Schema(NamedTuple):
+    """What an environment holds. Another `mark` means another meaning: the environment is dropped and built anew."""
+
+    mark: bytes
+    databases: tuple[str, ...]
+    """The first is the one that a read transaction looks into unless it is told another; `meta` is among them."""
+
+
+INDEX = Schema(
+    b"dedupstore index 1 ",
+    ("chunks", "copies", "packs", "pack_ids", "blocks", "segments", "directories", "verified", "meta"),
+)
 _MAP_SIZES = (1 << 40, 1 << 36, 1 << 33, 1 << 31)
 _DAMAGE = (
     lmdb.CorruptedError,
@@ -47,12 +59,15 @@ open_lock = threading.Lock()
 class LmdbEnvironment:
     """One LMDB environment of this process, shared by everyone who has its folder open."""
 
-    def __init__(self, folder: Path, repository: RepositoryId, key: bytes, *, temporary: bool) -> None:
+    def __init__(
+        self, folder: Path, repository: RepositoryId, key: bytes, *, temporary: bool, schema: Schema = INDEX
+    ) -> None:
         self.folder = folder
+        self._schema = schema
         self.cipher = Cipher(key)
         self.users = 0
         self._temporary = temporary
-        self._identity = SCHEMA + repository
+        self._identity = schema.mark + repository
         self._write_lock = threading.Lock()
         self._mark: WritingMark | None = None
         self._pid = os.getpid()
@@ -79,7 +94,7 @@ class LmdbEnvironment:
 
     def begin_read(self) -> lmdb.Transaction[bytes]:
         self._check_process()
-        return self._lmdb.begin(db=self.dbs["chunks"])
+        return self._lmdb.begin(db=self.dbs[self._schema.databases[0]])
 
     @contextmanager
     def writing(self) -> Iterator[lmdb.Transaction[bytes]]:
@@ -146,7 +161,7 @@ class LmdbEnvironment:
                 return lmdb.open(
                     str(self.folder),
                     map_size=map_size,
-                    max_dbs=len(DATABASES),
+                    max_dbs=len(self._schema.databases),
                     mode=0o600,
                     sync=False,
                     metasync=False,
@@ -168,12 +183,12 @@ class LmdbEnvironment:
 
     def _open_databases(self) -> dict[str, lmdb._Database]:
         try:
-            return {name: self._lmdb.open_db(name.encode("ascii"), create=False) for name in DATABASES}
+            return {name: self._lmdb.open_db(name.encode("ascii"), create=False) for name in self._schema.databases}
         except lmdb.NotFoundError:
             if self._lmdb.stat()["entries"]:
                 raise
         with self.writing() as writer:
-            dbs = {name: self._lmdb.open_db(name.encode("ascii"), txn=writer) for name in DATABASES}
+            dbs = {name: self._lmdb.open_db(name.encode("ascii"), txn=writer) for name in self._schema.databases}
             writer.put(b"identity", self.cipher.encrypt(self._identity, b"identity"), db=dbs["meta"])
         return dbs
 
@@ -182,10 +197,12 @@ class LmdbEnvironment:
             raise CacheError("the local index was opened before a fork", hints=["open it again in this process"])
 
 
-def share(folder: Path, repository: RepositoryId, key: bytes, *, temporary: bool = False) -> LmdbEnvironment:
+def share(
+    folder: Path, repository: RepositoryId, key: bytes, *, temporary: bool = False, schema: Schema = INDEX
+) -> LmdbEnvironment:
     environment = _shared.get(str(folder))
     if environment is None:
-        environment = LmdbEnvironment(folder, repository, key, temporary=temporary)
+        environment = LmdbEnvironment(folder, repository, key, temporary=temporary, schema=schema)
         _shared[str(folder)] = environment
     else:
         environment.check_identity(Cipher(key))

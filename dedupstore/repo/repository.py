@@ -27,6 +27,7 @@ from dedupstore.repo.config import (
 )
 from dedupstore.repo.keys import KeyRing, SlotInfo, create_slot
 from dedupstore.repo.lmdb_index import LmdbIndex, drop_index, open_index, temporary_index
+from dedupstore.repo.lmdb_versions import VersionTable, open_versions, temporary_versions
 from dedupstore.repo.opening import open_keys
 from dedupstore.repo.pack import read_directory
 from dedupstore.repo.reader import ChunkReader
@@ -67,6 +68,8 @@ class Repository:
     on_note: Callable[[Finding], None] = field(default=lambda finding: None)
     _index: LmdbIndex | None = None
     _reader: ChunkReader | None = None
+    _versions: VersionTable | None = None
+    _to_temporary: bool = False
 
     @classmethod
     def create(
@@ -134,6 +137,7 @@ class Repository:
         if self._index is not None:
             self._index.close()
             self._index = None
+        self._close_versions()
         self.store.close()
 
     @property
@@ -162,6 +166,23 @@ class Repository:
         return self._index
 
     @property
+    def versions(self) -> VersionTable:
+        """This machine's table of paths; opened when first asked for. engine/versions.py brings it up to date."""
+        if self._versions is None:
+            key = self.keyring.cache_key()
+            # What failed once may be a full disk: the second try is made elsewhere.
+            if self.cache_path is None or self._to_temporary:
+                self._versions = temporary_versions(self.id, key)
+            else:
+                self._versions = open_versions(self.cache_path, self.id, key)
+        return self._versions
+
+    def _close_versions(self) -> None:
+        if self._versions is not None:
+            self._versions.close()
+            self._versions = None
+
+    @property
     def reader(self) -> ChunkReader:
         if self._reader is None:
             self._reader = ChunkReader(self.store, self.keyring, self.index)
@@ -172,6 +193,8 @@ class Repository:
         if self._index is not None:
             self._index.close()
         self._index = self._reader = None
+        self._close_versions()
+        self._to_temporary = to_temporary
         if to_temporary:
             self._index = temporary_index(self.id, self.keyring.cache_key())
         elif self.cache_path is not None:

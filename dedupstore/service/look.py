@@ -7,19 +7,18 @@ from dataclasses import dataclass
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.diff import Change, diff
+from dedupstore.engine.file_content import file_content
 from dedupstore.engine.select import matching
 from dedupstore.engine.stats import measure
 from dedupstore.engine.walk import find_path, split_path, walk
 from dedupstore.errors import NothingMatches, UsageError
 from dedupstore.model.entry import FILE
 from dedupstore.model.snapshot import Snapshot
-from dedupstore.model.tree import read_content
 from dedupstore.repo.repository import Repository
 from dedupstore.service.access import Access
 from dedupstore.service.opened import open_repository, with_repository
 from dedupstore.service.records import EntryInfo, SnapshotInfo, entry_info, snapshot_info
 from dedupstore.service.selection import Filter, Selection, choose
-from dedupstore.types import Kind
 from dedupstore.units import printable
 
 
@@ -45,7 +44,7 @@ def list_files(
 
 
 def read_file(
-    access: Access, selection: Selection, path: bytes, write: Callable[[bytes], None], cancel: CancelToken
+    access: Access, selection: Selection, path: bytes, write: Callable[[bytes | memoryview], None], cancel: CancelToken
 ) -> EntryInfo:
     """Hand the bytes of one file to `write`, verified chunk by chunk, holes as zeros."""
     with open_repository(access) as repository:
@@ -55,24 +54,9 @@ def read_file(
         entry = find_path(load, snapshot.root, path)
         if entry.kind != FILE:
             raise UsageError(f"{printable(path)} is not a file", hints=["dedup ls SNAPSHOT:PATH"])
-        position = 0
-        holes = iter(zip(entry.holes[::2], entry.holes[1::2], strict=True))
-        hole = next(holes, None)
-        for chunk, length in read_content(load, entry):
+        for piece in file_content(repository.reader, entry):
             cancel.check()
-            data = repository.reader.read(Kind.DATA, chunk)
-            start = 0
-            while start < length:
-                while hole is not None and hole[0] == position:
-                    _zeros(write, hole[1], cancel)
-                    position += hole[1]
-                    hole = next(holes, None)
-                end = length if hole is None else min(length, start + hole[0] - position)
-                write(data[start:end])
-                position += end - start
-                start = end
-        if hole is not None:
-            _zeros(write, hole[1], cancel)
+            write(piece)
         return entry_info(b"/".join(split_path(path)), entry)
 
 
@@ -164,12 +148,3 @@ def _changes(repository: Repository, left: Snapshot, right: Snapshot, path: byte
     if old.tree is None or new.tree is None:
         raise NothingMatches(f"{printable(path)} is not a directory in both snapshots", hints=["give a directory"])
     return diff(load, old.tree, new.tree, b"/".join(split_path(path)))
-
-
-def _zeros(write: Callable[[bytes], None], length: int, cancel: CancelToken) -> None:
-    block = bytes(min(length, 1 << 20))
-    while length > 0:
-        cancel.check()
-        count = min(length, len(block))
-        write(block[:count] if count < len(block) else block)
-        length -= count

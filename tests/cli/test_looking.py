@@ -128,7 +128,7 @@ def test_a_lost_index_is_found_and_mended(two: Dedup) -> None:
 
 
 QUERIES: list[list[str]] = [
-    ["snapshots"], ["ls"], ["stats"], ["repo", "info"], ["key", "list"], ["key", "kit"], ["diff", "latest", "latest"],
+    ["snapshots"], ["ls"], ["stats"], ["find", "*"], ["history", "site"], ["repo", "info"], ["key", "list"], ["key", "kit"], ["diff", "latest", "latest"],
     ["version"],
 ]  # fmt: skip
 
@@ -173,3 +173,28 @@ def test_a_reader_that_goes_away_ends_a_query_quietly(dedup: Dedup, tmp_path: Pa
         assert process.stderr.read() == b""
 
     assert process.returncode == 141
+
+
+def test_what_grew_is_told_by_day_by_snapshot_and_by_path(two: Dedup) -> None:
+    days = two.ok("stats", "--by-day", "--json").document["days"]
+    assert [day["day"] for day in days] == ["2026-01-01", "2026-01-02", "2026-01-03"]
+    assert days[2]["size"] > days[1]["size"]
+    assert len(two.ok("stats", "--by-day", "--source", "site").out.splitlines()) == 3
+
+    snapshots = two.ok("stats", "--by-snapshot", "--json").document["snapshots"]
+    assert [snapshot["source"] for snapshot in snapshots] == ["site", "site", "dump.sql"]
+    # The first is what the second was stored against, so it frees nothing; nobody shares the dump.
+    assert snapshots[0]["freed"] < snapshots[0]["bytes"]["stored"]
+    assert snapshots[2]["freed"] > 0
+    assert len(two.ok("stats", "--by-snapshot", "--source", "site").out.splitlines()) == 3
+
+    grown = two.ok("stats", "--by-path", "--source", "site", "--json").document
+    assert {row["path"]: (row["bytes"], row["files"]) for row in grown["directories"]} == {
+        "": (5 + 3 - 16, 0), "site": (5 + 3 - 16, 0), "site/cache": (-16, -1),
+    }  # fmt: skip
+    table = two.ok("stats", "--by-path", "--from", "latest~1", "--source", "site", "--limit", "1").out.splitlines()
+    assert table[1].split() == ["GROWN", "FILES", "CHANGED", "DIRECTORY"]
+    assert "-16 B" in table[-1]
+    assert two("stats", "--by-path", "--source", "dump.sql").exit_code == 5
+    assert two("stats", "--by-path", "--by-day").exit_code == 2
+    assert two("stats", "--from", "latest").exit_code == 2

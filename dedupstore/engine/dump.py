@@ -1,0 +1,135 @@
+"""A file or a directory of a snapshot as one archive, written as it is read: bounded memory, every byte verified first.
+
+What an archive cannot hold is told, not silently left out. After damage the archive has no end: whoever reads it
+notices. Memory holds, besides one block, the names of files with several links.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from dedupstore.cancel import CancelToken
+from dedupstore.engine.file_content import file_content
+from dedupstore.engine.walk import find_path, split_path, walk
+from dedupstore.errors import IntegrityError, ObjectNotFound
+from dedupstore.events import Finding, Listener, Progress
+from dedupstore.model.entry import FILE, Entry
+from dedupstore.repo.repository import Repository
+from dedupstore.types import ChunkId
+from dedupstore.units import printable
+
+
+class Archive(Protocol):
+    """One archive being written. After an error its stream must lead nowhere before it is closed: it has no end."""
+
+    def add(self, path: bytes, entry: Entry, content: Content) -> str:
+        """Write one entry; for a file all of `content`. Returns what could not be kept, as text; empty when all was."""
+        ...
+
+    def link(self, path: bytes, entry: Entry, target: bytes) -> bool:
+        """Write another name of a file that is in the archive as `target`; False when the archive has no such thing."""
+        ...
+
+    def close(self) -> None:
+        """Write the end of the archive; nothing the second time."""
+        ...
+
+
+class Content:
+    """The bytes of a file as an archive wants to read them."""
+
+    def __init__(self, pieces: Iterator[bytes | memoryview]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def read(self, count: int = 1 << 20, /) -> bytes:
+        """Up to `count` bytes, fewer only at the end."""
+        parts: list[memoryview] = []
+        while count > 0:
+            if not self._rest:
+                self._rest = memoryview(next(self._pieces, b""))
+                if not self._rest:
+                    break
+            parts.append(self._rest[:count])
+            count -= len(parts[-1])
+            self._rest = self._rest[len(parts[-1]) :]
+        return b"".join(parts)
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        return self._pieces
+
+
+@dataclass(slots=True)
+class Dumped:
+    files: int = 0
+    directories: int = 0
+    others: int = 0
+    data_bytes: int = 0
+    links: dict[tuple[int, int, int], bytes] = field(default_factory=dict)
+    """The first name of every file with several links, by link group, size and time."""
+
+
+def dump(
+    repository: Repository, root: ChunkId, path: bytes, archive: Archive, listener: Listener, cancel: CancelToken
+) -> Dumped:
+    """Write what is at `path`: a directory with everything below it, or one file, under its path in the snapshot.
+
+    Raises NothingMatches, and IntegrityError with the path of the file that cannot be read.
+    """
+    reader = repository.reader
+    done, progress = Dumped(), Progress(phase="dump")
+    whole = b"/".join(split_path(path))
+    entry = find_path(reader.load_manifest, root, path)
+    for below, found in _entries(repository, whole, entry):
+        cancel.check()
+        progress.current = below
+        try:
+            _add(repository, below, found, archive, listener, cancel, done, progress)
+        except (IntegrityError, ObjectNotFound) as error:
+            raise IntegrityError(
+                f"the archive is incomplete: {printable(below)} cannot be read",
+                why=error.message,
+                hints=["a restore goes on after damage: dedup restore", "dedup check --read-data"],
+                code="dump.damaged",
+            ) from error
+        listener.progress(progress)
+    archive.close()
+    return done
+
+
+def _entries(repository: Repository, path: bytes, entry: Entry) -> Iterator[tuple[bytes, Entry]]:
+    if path:
+        yield path, entry
+    if entry.tree is not None:
+        yield from walk(repository.reader.load_manifest, entry.tree, path)
+
+
+def _add(
+    repository: Repository, path: bytes, entry: Entry, archive: Archive, listener: Listener, cancel: CancelToken,
+    done: Dumped, progress: Progress,
+) -> None:  # fmt: skip
+    def pieces() -> Iterator[bytes | memoryview]:
+        for piece in file_content(repository.reader, entry):
+            cancel.check()
+            progress.bytes_done += len(piece)
+            done.data_bytes += len(piece)
+            yield piece
+
+    if entry.link_group:
+        key = (entry.link_group, entry.size, entry.mtime)
+        first = done.links.setdefault(key, path)
+        if first is not path and archive.link(path, entry, first):
+            done.others += 1
+            return
+    lost = archive.add(path, entry, Content(pieces() if entry.kind == FILE else iter(())))
+    if lost:
+        listener.finding(Finding(code="dump.not_kept", message=lost, path=path))
+    if entry.kind == FILE:
+        done.files += 1
+        progress.files_done += 1
+    elif entry.tree is not None:
+        done.directories += 1
+    else:
+        done.others += 1

@@ -1,0 +1,154 @@
+"""A part of a snapshot as one archive, to a file or to whoever reads it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from dedupstore.cancel import CancelToken
+from dedupstore.engine.dump import Archive, Dumped, dump
+from dedupstore.engine.dump_tar import TarArchive
+from dedupstore.engine.dump_zip import ZipArchive
+from dedupstore.errors import IntegrityError, Refused, TargetFailed
+from dedupstore.events import Collector, Finding, Listener
+from dedupstore.service.access import Access
+from dedupstore.service.opened import open_repository
+from dedupstore.service.records import SnapshotInfo, snapshot_info
+from dedupstore.service.selection import Selection, choose
+
+if TYPE_CHECKING:
+    # The interpreter's own name for "anything that holds bytes" is newer than the oldest interpreter we run on.
+    from _typeshed import ReadableBuffer
+
+FORMATS: dict[str, Callable[[IO[bytes]], Archive]] = {"tar": TarArchive, "zip": ZipArchive}
+UNFINISHED = ".incomplete"
+"""What the name of an archive ends in until all of it is there."""
+
+_BUFFER_BYTES = 1 << 20
+_WARNINGS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    selection: Selection
+    path: bytes
+    format: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    snapshot: SnapshotInfo
+    files: int
+    directories: int
+    others: int
+    bytes: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def exit_code(self) -> int:
+        return _WARNINGS if self.findings else 0
+
+
+class _Sink(io.RawIOBase):
+    """Hands on what is written, until it is `broken`: then what is still buffered goes nowhere."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        super().__init__()
+        self._write = write
+        self.broken = False
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        whole = bytes(data)
+        if not self.broken:
+            self._write(whole)
+        return len(whole)
+
+
+def to_reader(
+    request: Request, access: Access, write: Callable[[bytes], None], listener: Listener, cancel: CancelToken
+) -> Outcome:
+    """Hand the archive to `write` as it comes into being. Raises IntegrityError `dump.damaged`: what was written is no
+    whole archive, and whoever reads it to its end notices."""
+    collector = Collector(listener)
+    sink = _Sink(write)
+    stream = io.BufferedWriter(sink, _BUFFER_BYTES)
+    archive: Archive | None = None
+    try:
+        with open_repository(access) as repository:
+            snapshot = choose(repository.catalog, request.selection)
+            repository.look()
+            archive = FORMATS[request.format](stream)
+            done = dump(repository, snapshot.root, request.path, archive, collector, cancel)
+        stream.flush()
+    except IntegrityError:
+        stream.flush()
+        raise
+    finally:
+        # Whatever closes from here on, or is collected, writes the end of the archive to nowhere.
+        sink.broken = True
+        if archive is not None:
+            archive.close()
+        stream.close()
+    return _outcome(snapshot_info(snapshot), done, collector)
+
+
+def to_file(
+    request: Request, access: Access, target: Path, listener: Listener, cancel: CancelToken
+) -> Outcome:  # fmt: skip
+    """Write the archive to a new file, which has another name until it is whole.
+
+    Raises Refused when the file exists, TargetFailed when it cannot be written.
+    """
+    with _new_file(target) as file:
+        return to_reader(request, access, lambda data: _write(file, target, data), listener, cancel)
+
+
+@contextlib.contextmanager
+def _new_file(target: Path) -> Iterator[int]:
+    unfinished = target.with_name(target.name + UNFINISHED)
+    if os.path.lexists(target):
+        raise Refused(f"{target} exists", hints=["give another name, or move it away"], code="dump.exists")
+    try:
+        file = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise TargetFailed(f"cannot write {target}", why=exc.strerror or str(exc)) from exc
+    try:
+        yield file
+        os.fsync(file)
+        # A link, not a renaming: what came to have the name meanwhile is not replaced.
+        os.link(unfinished, target)
+        os.unlink(unfinished)
+    except FileExistsError as exc:
+        raise Refused(f"{target} exists", why=f"the archive is in {unfinished}", code="dump.exists") from exc
+    except OSError as exc:
+        raise TargetFailed(f"cannot write {target}", why=exc.strerror or str(exc)) from exc
+    finally:
+        os.close(file)
+
+
+def _write(file: int, target: Path, data: bytes) -> None:
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(file, view) :]
+    except OSError as exc:
+        raise TargetFailed(f"cannot write {target}", why=exc.strerror or str(exc)) from exc
+
+
+def _outcome(snapshot: SnapshotInfo, done: Dumped, collector: Collector) -> Outcome:
+    return Outcome(
+        snapshot=snapshot,
+        files=done.files,
+        directories=done.directories,
+        others=done.others,
+        bytes=done.data_bytes,
+        findings=tuple(collector.findings),
+    )
