@@ -20,6 +20,8 @@ from dedupstore.repo import layout
 from dedupstore.repo.catalog import Catalog
 from dedupstore.repo.commit import SnapshotCommitter
 from dedupstore.repo.config import (
+    MARKS_FEATURE,
+    Features,
     Operation,
     RepositoryConfig,
     put_config,
@@ -90,6 +92,7 @@ class Repository:
             block_bytes=options.block_bytes,
             delta_block_bytes=options.delta_block_bytes,
             pack_bytes=options.pack_bytes,
+            features=Features(gc=(MARKS_FEATURE,)),
         )
         put_config(store, keyring, config, number=1)
         slot = create_slot(
@@ -104,7 +107,7 @@ class Repository:
         store.barrier()
         store.put(layout.FORMAT_KEY, [layout.format_text(repository)])
         store.barrier()
-        made = cls(store, keyring, config, Catalog(store, keyring), clock, cache_path)
+        made = cls(store, keyring, config, Catalog(store, keyring, marks_expected=True), clock, cache_path)
         return made, slot
 
     @classmethod
