@@ -13,6 +13,7 @@ from dedupstore.repo.config import Operation
 from dedupstore.service.access import Access
 from dedupstore.service.records import SnapshotInfo, snapshot_info
 from dedupstore.service.selection import Selection, choose
+from dedupstore.service.texts import require_text
 
 MAX_TEXT = 4096
 MAX_TAG = 256
@@ -51,6 +52,7 @@ def tag(access: Access, selection: Selection, *, add: tuple[str, ...], remove: t
         raise UsageError("no tag was named", hints=["dedup tag ID --add NAME", "dedup tag ID --remove NAME"])
     if set(add) & set(remove):
         raise UsageError("a tag cannot be added and removed at once")
+    require_text(*add, *remove)
     for name in add:
         if not name.strip() or len(name) > MAX_TAG:
             raise UsageError(f"not a tag: {name[:20]!r}", hints=["a tag is a word of at most 256 letters"])
@@ -93,6 +95,7 @@ def _require_still_there(catalog: Catalog, snapshot: Snapshot) -> None:
 
 
 def _text(text: str) -> str:
+    require_text(text)
     if len(text) > MAX_TEXT:
         raise UsageError(f"that is longer than {MAX_TEXT} characters", hints=["say it in fewer words"])
     return text
