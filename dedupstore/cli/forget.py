@@ -129,7 +129,7 @@ def _run(session: Session, request: service.Request) -> None:
     if not shown:
         _show(session, outcome.plan)
     if outcome.forgotten:
-        window = distance(int(outcome.undo_window_s * 1e9))
+        window = distance(outcome.undo_window_s * 1_000_000_000)
         out.line(f"  forgotten {format_number(len(outcome.forgotten), 'snapshot')}")
         out.note(f"  to bring one back, for {window}: dedup undo-forget{repeated(session)} ID")
     elif request.dry_run:

@@ -85,4 +85,4 @@ def _show(session: Session, outcome: service.Outcome) -> None:
         remarks.append(safe(snapshot.note))
     said = "  ".join(remarks) or "nothing is said of it"
     already = "" if outcome.changed else "   (as before)"
-    out.line(f'  snapshot {snapshot.short} "{safe(snapshot.source)}" {out.minute(snapshot.time_ns)}: {said}{already}')
+    out.line(f'  now      {snapshot.short} "{safe(snapshot.source)}" {out.minute(snapshot.time_ns)}: {said}{already}')

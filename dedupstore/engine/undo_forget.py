@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from dedupstore.codec.crypto import random_bytes
 from dedupstore.errors import DedupError, IntegrityError, NothingMatches, ObjectNotFound, RepositoryError
 from dedupstore.events import Listener, Progress
-from dedupstore.model.forgotten import Forgotten
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo import layout
 from dedupstore.repo.catalog import Catalog
@@ -43,7 +42,7 @@ def forgotten_snapshots(catalog: Catalog) -> list[ForgottenSnapshot]:
     found = []
     for identifier in list_forgotten(catalog.store) - commits:
         try:
-            marker: Forgotten = open_forgotten(catalog.store, catalog.keyring, SnapshotId(identifier))
+            marker = open_forgotten(catalog.store, catalog.keyring, SnapshotId(identifier))
         except (IntegrityError, ObjectNotFound):
             continue
         found.append(ForgottenSnapshot(snapshot=book.apply(marker.snapshot), forgotten_ns=marker.time_ns))

@@ -19,6 +19,9 @@ from dedupstore.repo.marks import MarkBook, put_mark, read_marks
 from dedupstore.storage.base import ObjectStore
 from dedupstore.types import SnapshotId
 
+UNDO_WINDOW_SECONDS = 7 * 24 * 3600
+"""How long the root of a forgotten snapshot stays, by default: as long as forgetting can be undone."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
@@ -41,9 +44,17 @@ class Catalog:
     """
 
     def __init__(self, store: ObjectStore, keyring: KeyRing, *, marks_expected: bool = False) -> None:
-        self.store = store
-        self.keyring = keyring
+        self._store = store
+        self._keyring = keyring
         self.marks_expected = marks_expected
+
+    @property
+    def store(self) -> ObjectStore:
+        return self._store
+
+    @property
+    def keyring(self) -> KeyRing:
+        return self._keyring
 
     def snapshots(self) -> Listing:
         """Every snapshot. Damage of one record never hides the others."""
@@ -57,7 +68,8 @@ class Catalog:
                 snapshot, made_ns[identifier] = self._committed(identifier)
                 found.append(snapshot)
             except (IntegrityError, ObjectNotFound) as error:
-                if isinstance(error, ObjectNotFound) and self.is_forgotten(identifier):
+                gone = isinstance(error, ObjectNotFound) and not self.has_commit(identifier)
+                if gone and self.is_forgotten(identifier):
                     # Since the listing.
                     continue
                 damaged.append((identifier, f"{error.message}: {error.why}" if error.why else error.message))
@@ -76,23 +88,11 @@ class Catalog:
 
     def marks(self) -> MarkBook:
         """What was said of snapshots after they were committed."""
-        return read_marks(self.store, self.keyring, expected=self.marks_expected)
+        return read_marks(self._store, self._keyring, expected=self.marks_expected)
 
     def add_mark(self, snapshot: SnapshotId, mark: Mark) -> None:
         """Say one more thing of a snapshot; durable when this returns. Raises IncompleteListing."""
-        put_mark(self.store, self.keyring, self.marks(), snapshot, mark)
-
-    def is_forgotten(self, identifier: SnapshotId) -> bool:
-        """Whether the commit marker of that snapshot is gone and a forget marker is there."""
-        try:
-            self.store.head(layout.forgotten_key(identifier))
-        except ObjectNotFound:
-            return False
-        try:
-            self.store.head(layout.commit_key(identifier))
-        except ObjectNotFound:
-            return True
-        return False
+        put_mark(self._store, self._keyring, self.marks(), snapshot, mark)
 
     def get(self, identifier: SnapshotId) -> Snapshot:
         """One committed snapshot; its record is compared with the hash in its marker."""
@@ -101,7 +101,7 @@ class Catalog:
     def _committed(self, identifier: SnapshotId) -> tuple[Snapshot, int]:
         """A snapshot and when it was committed."""
         key = layout.commit_key(identifier)
-        commit = Commit.decode(self.keyring.open(ObjectType.COMMIT, key, self.store.get(key)))
+        commit = Commit.decode(self._keyring.open(ObjectType.COMMIT, key, self._store.get(key)))
         plain = self._record(identifier)
         if digest([plain]) != commit.record_hash:
             raise CorruptObject(f"{layout.root_key(identifier)} is not the record that was committed")
@@ -115,25 +115,44 @@ class Catalog:
         """W4: from here on the tree is a garbage collection root. The hash for the marker."""
         plain = snapshot.encode()
         key = layout.root_key(snapshot.id)
-        self.store.put(key, [self.keyring.seal(ObjectType.ROOT, key, plain)])
-        self.store.barrier()
+        self._store.put(key, [self._keyring.seal(ObjectType.ROOT, key, plain)])
+        self._store.barrier()
         return digest([plain])
 
     def put_commit(self, identifier: SnapshotId, record_hash: bytes, time_ns: int) -> None:
         """W6: now the snapshot exists. Raises ObjectNotFound when its root has disappeared meanwhile."""
         key = layout.commit_key(identifier)
         plain = Commit(record_hash=record_hash, time_ns=time_ns).encode()
-        self.store.put(key, [self.keyring.seal(ObjectType.COMMIT, key, plain)])
-        self.store.barrier()
-        self.store.head(layout.root_key(identifier))
+        self._store.put(key, [self._keyring.seal(ObjectType.COMMIT, key, plain)])
+        self._store.barrier()
+        self._store.head(layout.root_key(identifier))
+
+    def has_root(self, identifier: SnapshotId) -> bool:
+        """Whether the record is there: then what it refers to has not been pruned."""
+        return self._is_there(layout.root_key(identifier))
+
+    def has_commit(self, identifier: SnapshotId) -> bool:
+        """Whether the commit marker is there."""
+        return self._is_there(layout.commit_key(identifier))
+
+    def is_forgotten(self, identifier: SnapshotId) -> bool:
+        """Whether a forget marker is there."""
+        return self._is_there(layout.forgotten_key(identifier))
+
+    def _is_there(self, key: str) -> bool:
+        try:
+            self._store.head(key)
+        except ObjectNotFound:
+            return False
+        return True
 
     def _listed(self, prefix: str) -> set[SnapshotId]:
-        rows = layout.list_complete(self.store, prefix)
+        rows = layout.list_complete(self._store, prefix)
         return {SnapshotId(layout.parse_id_key(row.key, prefix)) for row in rows}
 
     def _record(self, identifier: SnapshotId) -> bytes:
         key = layout.root_key(identifier)
-        return self.keyring.open(ObjectType.ROOT, key, self.store.get(key))
+        return self._keyring.open(ObjectType.ROOT, key, self._store.get(key))
 
 
 def _decode(identifier: SnapshotId, plain: bytes) -> Snapshot:

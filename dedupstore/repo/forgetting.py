@@ -7,18 +7,16 @@ stopped, or that someone without the right to delete tried: it means nothing. Se
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from dedupstore.codec.crypto import ObjectType
 from dedupstore.errors import CorruptObject
-from dedupstore.model.forgotten import Forgotten
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo import layout
+from dedupstore.repo.forgotten import Forgotten, get_forgotten
 from dedupstore.repo.keys import KeyRing
 from dedupstore.storage.base import ObjectStore
 from dedupstore.types import SnapshotId
-
-UNDO_WINDOW_NS = 7 * 24 * 3600 * 1_000_000_000
-"""How long, by default, a forgotten snapshot stays a garbage collection root: so long `undo-forget` brings it back."""
 
 
 def list_forgotten(store: ObjectStore) -> set[SnapshotId]:
@@ -27,13 +25,21 @@ def list_forgotten(store: ObjectStore) -> set[SnapshotId]:
     return {SnapshotId(layout.parse_id_key(row.key, layout.FORGOTTEN)) for row in rows}
 
 
-def open_forgotten(store: ObjectStore, keyring: KeyRing, snapshot: SnapshotId) -> Forgotten:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgottenRecord:
+    """A forget marker, opened: the snapshot as it was committed, and when it was forgotten."""
+
+    snapshot: Snapshot
+    time_ns: int
+
+
+def open_forgotten(store: ObjectStore, keyring: KeyRing, identifier: SnapshotId) -> ForgottenRecord:
     """One forget marker. Raises ObjectNotFound, CorruptObject, RepositoryTooNew."""
-    key = layout.forgotten_key(snapshot)
-    found = Forgotten.decode(keyring.open(ObjectType.FORGOTTEN, key, store.get(key)))
-    if found.snapshot.id != snapshot:
-        raise CorruptObject(f"{key} holds the record of another snapshot")
-    return found
+    marker = get_forgotten(store, keyring, identifier)
+    snapshot = Snapshot.decode(marker.record)
+    if snapshot.id != identifier:
+        raise CorruptObject(f"{layout.forgotten_key(identifier)} holds the record of another snapshot")
+    return ForgottenRecord(snapshot=snapshot, time_ns=marker.time_ns)
 
 
 def put_markers(store: ObjectStore, keyring: KeyRing, snapshots: Iterable[Snapshot], time_ns: int) -> None:

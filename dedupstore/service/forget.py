@@ -15,9 +15,9 @@ from dedupstore.errors import Refused, StoreError, UsageError
 from dedupstore.events import Finding, Listener
 from dedupstore.policy.retention import Policy, parse_span
 from dedupstore.policy.timespec import local_zone
-from dedupstore.repo.catalog import Catalog
+from dedupstore.repo.catalog import UNDO_WINDOW_SECONDS, Catalog
 from dedupstore.repo.config import Operation
-from dedupstore.repo.forgetting import UNDO_WINDOW_NS, list_forgotten
+from dedupstore.repo.forgetting import list_forgotten
 from dedupstore.repo.repository import Repository
 from dedupstore.service.access import Access
 from dedupstore.service.opened import with_repository
@@ -80,7 +80,7 @@ class Outcome:
     forgotten: tuple[str, ...]
     """Ids of what was forgotten; empty on a dry run."""
 
-    undo_window_s: float
+    undo_window_s: int
     dry_run: bool
 
 
@@ -148,7 +148,7 @@ def _run(
         cancel.check()
         forgotten = tuple(snapshot_info(snapshot).id for snapshot in execute_forget(catalog, found, access.clock))
         _sweep(catalog, access)
-    return Outcome(plan=plan, forgotten=forgotten, undo_window_s=UNDO_WINDOW_NS / 1e9, dry_run=request.dry_run)
+    return Outcome(plan=plan, forgotten=forgotten, undo_window_s=UNDO_WINDOW_SECONDS, dry_run=request.dry_run)
 
 
 def _measure(repository: Repository, plan: ForgetPlan, cancel: CancelToken) -> Reclaimed:
@@ -196,7 +196,7 @@ def forgotten(access: Access) -> tuple[ForgottenInfo, ...]:
         ForgottenInfo(
             snapshot=snapshot_info(row.snapshot),
             forgotten_ns=row.forgotten_ns,
-            until_ns=row.forgotten_ns + UNDO_WINDOW_NS,
+            until_ns=row.forgotten_ns + UNDO_WINDOW_SECONDS * 1_000_000_000,
         )
         for row in forgotten_snapshots(access.open_keys().catalog)
     )

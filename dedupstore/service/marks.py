@@ -86,7 +86,7 @@ def _is_so(catalog: Catalog, snapshot: Snapshot, same: Callable[[Marking], bool]
 
 def _require_still_there(catalog: Catalog, snapshot: Snapshot) -> None:
     """Published, then looked: a forget that runs at the same time sees the mark, or is seen here."""
-    if catalog.is_forgotten(snapshot.id):
+    if not catalog.has_commit(snapshot.id):
         raise RepositoryError(
             "the snapshot was forgotten meanwhile",
             hints=[f"bring it back: dedup undo-forget {snapshot_info(snapshot).short}"],

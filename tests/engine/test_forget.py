@@ -22,7 +22,8 @@ from dedupstore.model.snapshot import Snapshot
 from dedupstore.policy.keeping import NEWEST_GOOD, NO_RULE
 from dedupstore.policy.retention import Policy
 from dedupstore.repo import layout
-from dedupstore.repo.forgetting import UNDO_WINDOW_NS, delete_commits, open_forgotten, put_markers
+from dedupstore.repo.catalog import UNDO_WINDOW_SECONDS
+from dedupstore.repo.forgetting import delete_commits, open_forgotten, put_markers
 from dedupstore.repo.reachable import reachable
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.base import ObjectStore
@@ -247,7 +248,7 @@ def test_a_fault_at_any_operation_leaves_each_snapshot_there_or_forgotten(scene:
         faulty = FaultyStore(store, plan)
         with scene.open(store) as repository:
             shown = planned(repository)
-            repository.catalog.store = faulty
+            repository.catalog._store = faulty
             try:
                 execute_forget(repository.catalog, shown, repository.clock)
             except StoreError:
@@ -280,7 +281,7 @@ def test_killed_before_or_after_any_operation_each_snapshot_is_there_or_can_be_b
 
         with scene.open(store) as repository:
             shown = planned(repository)
-            repository.catalog.store = FaultyStore(store, hook=kill)
+            repository.catalog._store = FaultyStore(store, hook=kill)
             try:
                 execute_forget(repository.catalog, shown, repository.clock)
             except Killed:
@@ -344,7 +345,7 @@ def test_of_two_forgets_that_would_take_everything_together_one_gives_way(scene:
     with scene.open(store) as repository, scene.open(store) as other:
         newest = other.catalog.get(scene.snapshots[-1])
         plan = planned(repository, options(None, *scene.snapshots[:-1]))
-        repository.catalog.store = meanwhile(
+        repository.catalog._store = meanwhile(
             store, "put", layout.FORGOTTEN, lambda: put_markers(store, other.keyring, [newest], NOW)
         )
 
@@ -364,7 +365,7 @@ def test_what_is_protected_before_the_last_look_stays(scene: Scene, verb: str, f
     store = scene.store()
     with scene.open(store) as repository, scene.open(store) as other:
         plan = planned(repository)
-        repository.catalog.store = meanwhile(
+        repository.catalog._store = meanwhile(
             store, verb, folder, lambda: other.catalog.add_mark(scene.snapshots[0], Mark(kind=PROTECT, time_ns=1))
         )
 
@@ -382,7 +383,7 @@ def test_a_marker_that_another_forget_took_back_is_put_again(scene: Scene) -> No
     store = scene.store()
     with scene.open(store) as repository:
         plan = planned(repository)
-        repository.catalog.store = meanwhile(
+        repository.catalog._store = meanwhile(
             store, "delete", layout.COMMITS, lambda: store.delete(layout.forgotten_key(scene.snapshots[0]))
         )
 
@@ -407,7 +408,7 @@ def test_a_plan_that_others_carried_out_meanwhile_does_nothing_more(scene: Scene
 def test_a_snapshot_forgotten_while_it_is_listed_is_no_damage(scene: Scene) -> None:
     store = scene.store()
     with scene.open(store) as repository, scene.open(store) as other:
-        repository.catalog.store = meanwhile(store, "get", layout.COMMITS, lambda: forget(other))
+        repository.catalog._store = meanwhile(store, "get", layout.COMMITS, lambda: forget(other))
 
         listing = repository.catalog.snapshots()
 
@@ -460,7 +461,7 @@ def test_undo_after_a_prune_is_too_late_and_leaves_no_snapshot(scene: Scene) -> 
     store = scene.store()
     with scene.open(store) as repository:
         forget(repository)
-        scene.clock.advance(UNDO_WINDOW_NS / 1e9 + 1)
+        scene.clock.advance(UNDO_WINDOW_SECONDS + 1)
         for identifier in scene.snapshots[:3]:
             store.delete(layout.root_key(identifier))
             store.delete(layout.forgotten_key(identifier))

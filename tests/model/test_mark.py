@@ -8,7 +8,6 @@ from itertools import permutations
 import pytest
 
 from dedupstore.errors import CorruptObject, RepositoryTooNew
-from dedupstore.model.forgotten import Forgotten
 from dedupstore.model.mark import NOTE, PROTECT, TAGS, UNPROTECT, Mark, NumberedMark, add_up
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.model.wire import Value, pack, unpack_map
@@ -104,29 +103,3 @@ def test_protection_ends_with_the_time_or_a_later_mark() -> None:
 
     ended = add_up(SNAPSHOT, [numbered(1, PROTECT, text="why"), numbered(2, UNPROTECT)])
     assert not ended.holds(0) and ended.reason == ""
-
-
-def test_a_forget_marker_comes_back_with_the_record_as_it_was() -> None:
-    marker = Forgotten(record=SNAPSHOT.encode(), time_ns=7)
-
-    found = Forgotten.decode(marker.encode())
-
-    assert found == marker
-    assert found.snapshot == SNAPSHOT
-
-
-@pytest.mark.parametrize(
-    ("fields", "error"),
-    [
-        ({"v": 2}, RepositoryTooNew),
-        ({"v": True}, RepositoryTooNew),
-        ({"time": -1}, CorruptObject),
-        ({"time": True}, CorruptObject),
-        ({"record": "text"}, CorruptObject),
-    ],
-)
-def test_a_malformed_forget_marker_is_refused(fields: dict[str, Value], error: type[Exception]) -> None:
-    good = unpack_map(Forgotten(record=b"x", time_ns=1).encode())
-
-    with pytest.raises(error):
-        Forgotten.decode(pack({**good, **fields}))
