@@ -81,19 +81,6 @@ class Catalog:
             made_ns=made_ns,
         )
 
-    def marked(self) -> tuple[Listing, MarkBook]:
-        """Every snapshot with the tags and the note it has today, and the marks they come from."""
-        listing, book = self.snapshots(), self.marks()
-        return replace(listing, snapshots=tuple(map(book.apply, listing.snapshots))), book
-
-    def marks(self) -> MarkBook:
-        """What was said of snapshots after they were committed."""
-        return read_marks(self._store, self._keyring, expected=self.marks_expected)
-
-    def add_mark(self, snapshot: SnapshotId, mark: Mark) -> None:
-        """Say one more thing of a snapshot; durable when this returns. Raises IncompleteListing."""
-        put_mark(self._store, self._keyring, self.marks(), snapshot, mark)
-
     def get(self, identifier: SnapshotId) -> Snapshot:
         """One committed snapshot; its record is compared with the hash in its marker."""
         return self._committed(identifier)[0]
@@ -110,6 +97,19 @@ class Catalog:
     def get_uncommitted(self, identifier: SnapshotId) -> Snapshot:
         """The record of a run that stored its root and was stopped before its marker."""
         return _decode(identifier, self._record(identifier))
+
+    def marked(self) -> tuple[Listing, MarkBook]:
+        """Every snapshot with the tags and the note it has today, and the marks they come from."""
+        listing, book = self.snapshots(), self.marks()
+        return replace(listing, snapshots=tuple(map(book.apply, listing.snapshots))), book
+
+    def marks(self) -> MarkBook:
+        """What was said of snapshots after they were committed."""
+        return read_marks(self._store, self._keyring, expected=self.marks_expected)
+
+    def add_mark(self, snapshot: SnapshotId, mark: Mark) -> None:
+        """Say one more thing of a snapshot; durable when this returns. Raises IncompleteListing."""
+        put_mark(self._store, self._keyring, self.marks(), snapshot, mark)
 
     def put_root(self, snapshot: Snapshot) -> bytes:
         """W4: from here on the tree is a garbage collection root. The hash for the marker."""
