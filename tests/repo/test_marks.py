@@ -10,10 +10,13 @@ from dedupstore.errors import IncompleteListing
 from dedupstore.model.mark import NOTE, PROTECT, TAGS, UNPROTECT, Mark
 from dedupstore.repo import layout
 from dedupstore.repo.catalog import Catalog
+from dedupstore.repo.forgetting import list_forgotten, open_forgotten
 from dedupstore.repo.marks import put_mark
 from dedupstore.repo.repository import Repository
+from dedupstore.storage.local import LocalStore
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import SnapshotId
+from tests.support.golden_repository import FOLDER, TIME_NS
 from tests.support.recording import RecordingStore, outline
 from tests.support.repositories import make_tree, new_repository, open_repository, take
 
@@ -184,3 +187,18 @@ def test_names_of_marks_round_trip_and_sort_between_the_sentinels() -> None:
     assert layout.MARKS_SENTINELS[0] < key < layout.MARKS_SENTINELS[1]
     with pytest.raises(ValueError, match="number"):
         layout.mark_key(snapshot, 0, identifier)
+
+
+def test_the_marks_of_a_golden_repository_say_what_they_always_said() -> None:
+    with open_repository(LocalStore(str(FOLDER / "v1-marks" / "repository"))) as repository:
+        listing, book = repository.catalog.marked()
+        book.require_whole()
+        second, third, fourth = listing.snapshots
+        said = book.of(second)
+
+        assert (said.tags, said.protected, said.until_ns, said.reason) == (("pinned",), True, TIME_NS * 2, "audit")
+        assert not book.of(third).protected
+        assert fourth.note == "the newest"
+        assert not book.damaged and not book.unclear
+        (first,) = list_forgotten(repository.store) - {third.id}
+        assert open_forgotten(repository.store, repository.keyring, first).time_ns == TIME_NS
