@@ -27,9 +27,11 @@ from dedupstore.repo.forgetting import delete_commits, open_forgotten, put_marke
 from dedupstore.repo.reachable import reachable
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.base import ObjectStore
+from dedupstore.storage.local import LocalStore
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import SnapshotId
 from dedupstore.units import format_id
+from tests.support.crash import CrashSimulator, RecordingSystem, durability_faults, read_tree
 from tests.support.faults import Fault, FaultPlan, FaultyStore, Step, every_fault
 from tests.support.recording import RecordingStore, outline
 from tests.support.repositories import (
@@ -291,6 +293,37 @@ def test_killed_before_or_after_any_operation_each_snapshot_is_there_or_can_be_b
             assert at > 20
             return
     raise AssertionError("it never ended")
+
+
+def test_a_power_cut_at_any_file_operation_leaves_each_snapshot_there_or_a_way_back(
+    scene: Scene, tmp_path: Path
+) -> None:
+    root = str(tmp_path / "store")
+    LocalStore.create(root).close()
+    fill = LocalStore(root)
+    for key, data in scene.objects.items():
+        fill.put(key, [data])
+    fill.barrier()
+    before, recorder = read_tree(root), RecordingSystem()
+    with scene.open(LocalStore(root, system=recorder)) as repository:
+        forget(repository)
+    recorder.acknowledge("forgotten")
+    assert durability_faults(recorder.operations, root) == []
+
+    seen = set()
+    for state in CrashSimulator(recorder.operations, root, before).states(every=1, random_subsets=3, seed=1):
+        store = state.store()
+        with scene.open(store) as repository:
+            there = frozenset(existing(repository))
+        assert there >= set(scene.snapshots[3:])
+        assert there == set(scene.snapshots[3:]) or not state.acknowledged
+        if there not in seen:
+            seen.add(there)
+            assert_sound(scene, store)
+        else:
+            for identifier in set(scene.snapshots) - there:
+                assert open_forgotten(store, repository.keyring, identifier).snapshot.id == identifier
+    assert len(seen) > 2
 
 
 def test_a_store_that_denies_deletes_says_so_and_every_snapshot_stays(scene: Scene) -> None:
