@@ -93,8 +93,8 @@ def forget(
     any rule keeps it. The newest good snapshot of each source, the last verified one, and those that are protected or
     tagged "pinned" always stay; those dated in the future, or that came in a flood, stay and take no other's place.
 
-    What is forgotten can be brought back (dedup undo-forget) until a prune frees its space, seven days later at the
-    earliest.
+    What is forgotten can be brought back (dedup undo-forget) until a prune frees its space, by default seven days later
+    at the earliest.
     """
     given = {name.removeprefix("keep_"): value for name, value in rules.items() if value is not None}
     request = service.Request(
@@ -133,6 +133,8 @@ def _run(session: Session, request: service.Request) -> None:
         out.line(f"  forgotten {format_number(len(outcome.forgotten), 'snapshot')}")
         out.note(f"  to bring one back, for {window}: dedup undo-forget{repeated(session)} ID")
     elif request.dry_run:
+        if outcome.plan.majorities and not session.settings.yes:
+            out.note("  more than half of the snapshots of a source would go: only with --yes")
         out.note("  nothing was changed (--dry-run)")
     fields = _plan_fields(session, outcome.plan)
     out.finish(

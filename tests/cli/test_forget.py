@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.dedup import Dedup, write_tree
+from tests.support.dedup import COMMAND, Dedup, write_tree
 from tests.support.golden_repository import FOLDER
+from tests.support.terminal import Terminal
 
 
 @pytest.fixture
@@ -26,8 +27,10 @@ def ids(dedup: Dedup) -> list[str]:
 
 
 def test_a_dry_run_shows_every_snapshot_with_its_reason_and_changes_nothing(dedup: Dedup, five: list[str]) -> None:
-    text = dedup.ok("forget", "--keep-last", "2", "--dry-run").out
+    run = dedup.ok("forget", "--keep-last", "2", "--dry-run")
 
+    assert "only with --yes" in run.err
+    text = run.out
     lines = text.splitlines()
     assert [line.split()[0] for line in lines[1:6]] == ["FORGET", "FORGET", "FORGET", "keep", "keep"]
     assert lines[1].endswith("no rule keeps it")
@@ -241,3 +244,17 @@ def test_a_repository_from_before_marks_takes_them(name: str, dedup: Dedup) -> N
     assert dedup("check").exit_code == 4
     dedup.ok("repair", "index")
     dedup.ok("check")
+
+
+@pytest.mark.parametrize(("answer", "exit_code", "left"), [("y\n", 0, 3), ("n\n", 8, 5), ("\n", 8, 5)])
+def test_on_a_terminal_the_plan_is_shown_and_somebody_asked(
+    dedup: Dedup, five: list[str], answer: str, exit_code: int, left: int
+) -> None:
+    command = [*COMMAND, "forget", "--keep-last", "3"]
+    with Terminal(command, cwd=dedup.home, env=dedup.process_environment()) as terminal:
+        terminal.wait_for("keep 3 snapshots, forget 2")
+        terminal.wait_for("Forget 2 snapshots? [y/N]:")
+        terminal.type(answer)
+        assert terminal.end() == exit_code
+
+    assert ids(dedup) == five[-left:]
