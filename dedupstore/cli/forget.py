@@ -17,6 +17,8 @@ from dedupstore.errors import Refused
 from dedupstore.service import forget as service
 from dedupstore.units import format_bytes, format_number
 
+_WARNINGS = 3
+
 
 class Count(click.ParamType[int]):
     """How many to keep: a number, or all of them."""
@@ -85,13 +87,14 @@ def forget(
     dry_run: bool,
     keep_tags: tuple[str, ...],
     **rules: Any,
-) -> None:
+) -> int:
     """Let go of snapshots: those that no rule keeps, or those named.
 
     Each source and host is judged by itself, by the clock of this machine (--utc: by that of UTC). A rule such as
     --keep-daily 14 keeps the newest snapshot of each of the 14 most recent days that have one; a snapshot stays when
     any rule keeps it. The newest good snapshot of each source, the last verified one, and those that are protected or
-    tagged "pinned" always stay; those dated in the future, or that came in a flood, stay and take no other's place.
+    tagged "pinned" always stay. Those dated in the future, or that came in a flood, stay and take no other's place;
+    then the exit code is 3.
 
     What is forgotten can be brought back (dedup undo-forget) until a prune frees its space, by default seven days later
     at the earliest.
@@ -111,10 +114,10 @@ def forget(
         dry_run=dry_run,
         utc=session.settings.utc,
     )
-    _run(session, request)
+    return _run(session, request)
 
 
-def _run(session: Session, request: service.Request) -> None:
+def _run(session: Session, request: service.Request) -> int:
     out = session.out
     out.begin("forget", source=safe(request.source) or None)
     token = session.take_token()
@@ -137,14 +140,16 @@ def _run(session: Session, request: service.Request) -> None:
             out.note("  more than half of the snapshots of a source would go: only with --yes")
         out.note("  nothing was changed (--dry-run)")
     fields = _plan_fields(session, outcome.plan)
+    exit_code = _WARNINGS if outcome.plan.findings else 0
     out.finish(
-        "ok",
-        exit_code=0,
+        "warnings" if exit_code else "ok",
+        exit_code=exit_code,
         dry_run=outcome.dry_run,
         forgotten=list(outcome.forgotten),
         undo_window_s=outcome.undo_window_s,
         **fields,
     )
+    return exit_code
 
 
 def _approve(session: Session, plan: service.Plan) -> bool:
