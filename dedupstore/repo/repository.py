@@ -249,9 +249,8 @@ def _clear_unfinished(store: ObjectStore) -> None:
 
 def _is_proven_empty(store: ObjectStore) -> bool:
     """Keys are deleted on the strength of this: complete listings show no data, and FORMAT is asked for by name."""
-    if any(
-        layout.list_complete(store, prefix) for prefix in layout.PREFIXES if prefix not in (layout.CONFIG, layout.KEYS)
-    ):
+    others = [prefix for prefix in layout.PREFIXES if prefix not in (layout.CONFIG, layout.KEYS, layout.MARKS)]
+    if any(layout.list_complete(store, prefix) for prefix in others) or layout.list_if_there(store, layout.MARKS):
         return False
     try:
         store.head(layout.FORMAT_KEY)

@@ -135,6 +135,15 @@ def test_a_repository_from_before_marks_has_none_and_gets_a_complete_listing_wit
     assert catalog.marks().incomplete
 
 
+def test_an_init_that_an_older_dedup_did_not_finish_can_be_run_again(store: MemoryStore) -> None:
+    new_repository(store).close()
+    for key in (layout.FORMAT_KEY, *layout.MARKS_SENTINELS):
+        store.delete(key)
+
+    with new_repository(store) as repository:
+        assert not repository.catalog.marks().incomplete
+
+
 def test_a_listing_that_shows_nothing_while_the_sentinels_are_there_is_no_absence(
     store: MemoryStore, repository: Repository
 ) -> None:
