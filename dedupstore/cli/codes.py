@@ -23,6 +23,10 @@ PAGES: dict[str, str] = {
     "still exist.",
     "check.foreign_object": "Something lies in the repository that does not belong there. It is not used; "
     "whoever put it there should take it away.",
+    "check.forget_unfinished": "A forget was stopped before it was done. Those snapshots exist as before; the "
+    "next forget takes up what is still to be forgotten.",
+    "check.forgotten_damaged": "The record of a forgotten snapshot cannot be read, so it cannot be brought back "
+    "by undo-forget. No other snapshot is hit.",
     "check.format": "The object that says that this is a repository is damaged. Its data can still be there; do "
     "not delete anything.",
     "check.index_contradicts": "The index describes a pack differently than the pack itself. The pack is the "
@@ -33,6 +37,8 @@ PAGES: dict[str, str] = {
     "key remove` and add another.",
     "check.listing_incomplete": "A listing lacks its first or last mark. An unmounted disk, a failing proxy or "
     "a lost object: look at the storage first; `dedup repair index` puts lost marks back.",
+    "check.mark_damaged": "A mark of a snapshot cannot be read, and may have protected it. The snapshot is not "
+    "forgotten until `dedup protect` or `dedup unprotect` says it anew.",
     "check.no_key": "No key slot opens what is written today. Put one back from the recovery kit, with `dedup "
     "key add --kit FILE`, while this machine can still do it.",
     "check.pack_damaged": "A pack is not what was written. The check names the files that are hit; everything "
@@ -88,6 +94,13 @@ PAGES: dict[str, str] = {
     "to read it (root, or CAP_DAC_READ_SEARCH), or exclude it.",
     "file.vanished": "A file was listed and then gone. That is ordinary on a living system; the snapshot has "
     "everything else.",
+    "forget.burst": "Many snapshots were made within an hour. A program gone wild, or somebody who wants to push "
+    "good snapshots out: they stay, and take no other's place. Look at them, forget them by their ids, or "
+    "add --count-bursts.",
+    "forget.future": "Snapshots are dated in the future. They stay and take no other's place. Is the clock of "
+    "this machine right, and that of the one that made them?",
+    "forget.marks_left": "Marks of snapshots that are gone could not be deleted. They say nothing any more; the "
+    "next forget tries again.",
     "help.no_such_code": "There is no such code. `dedup help code` lists all.",
     "internal": "Something happened that nobody expected: a bug in dedup. A report was written to a file that "
     "holds no secrets; please send it.",
@@ -99,10 +112,21 @@ PAGES: dict[str, str] = {
     "key.not_found": "There is no key slot with that id. `dedup key list` shows the ones there are.",
     "local.unsafe_directory": "A local directory could be changed by others. Whoever can swap these files can "
     "make the program forget what it has seen; the message names the command that puts it right.",
+    "local.verified_unreadable": "The file in the state directory that says what was verified on this machine "
+    "cannot be read. It is written anew by the next check that reads all data; until then forget does not "
+    "know the last verified snapshot.",
+    "local.verified_unwritable": "The file in the state directory that says what was verified on this machine "
+    "cannot be written. The check itself is not hit; see the rights of the directory (DEDUP_STATE_DIR).",
     "nothing_matches": "No snapshot, path or object answers the question. Look with `dedup snapshots` and `dedup ls`.",
     "refused": "Refused for safety; nothing was changed. The message says what stands in the way.",
+    "refused.changed_meanwhile": "Somebody else forgot or protected snapshots at the same time. Nothing was "
+    "done; look at the plan again.",
+    "refused.guarded_snapshot": "That snapshot must not be forgotten. It is the newest good one of its source, "
+    "the last that was verified, protected, or tagged pinned; the message says which.",
     "refused.last_slot": "The last key slot cannot be removed. Without it nobody could open the repository "
     "again; add another first with `dedup key add`.",
+    "refused.majority": "More than half of the snapshots of a source would go. That is what a mistake looks "
+    "like; if the plan is right, add --yes.",
     "refused.not_confirmed": "The plan was not agreed to, so nothing was changed. Add --yes where nobody can be asked.",
     "refused.test_only_cost": "The key slot was made at a cost meant for tests. Such a passphrase is guessed "
     "quickly; make the slot anew.",
@@ -170,11 +194,17 @@ PAGES: dict[str, str] = {
     "secret.unset": "A variable or credential that should hold a secret is not set. The message says how to set it.",
     "snapshot.chunks_lost": "Data the snapshot uses disappeared while it ran, so it was not committed. Run it "
     "again: it stores the data anew.",
+    "snapshot.forgotten_meanwhile": "The snapshot was forgotten while something was said of it. `dedup "
+    "undo-forget` brings it back.",
     "snapshot.none_before": "No snapshot is as old as the time asked for. The message names the oldest one; ask "
     "for a later time.",
+    "snapshot.not_forgotten": "That snapshot is not forgotten, or was brought back already. `dedup snapshots` "
+    "lists it.",
     "snapshot.not_found": "No snapshot answers to that id, tag or source. `dedup snapshots` lists them.",
     "snapshot.path_not_found": "The path is not in that snapshot. Paths are those that `dedup ls` shows, "
     "beginning with the last name of what was stored.",
+    "snapshot.undo_too_late": "A forgotten snapshot cannot be brought back any more. The undo window is over and "
+    "a prune has freed its space; `dedup undo-forget --list` shows what can be.",
     "snapshot.unreadable": "A snapshot exists whose record cannot be read. The others are not hit; `dedup "
     "check` tells more.",
     "source.command_failed": "The command that gives the data failed. No snapshot was made of half of its "
@@ -207,10 +237,13 @@ PAGES: dict[str, str] = {
     "--yes agrees to a plan.",
     "usage.no_passphrase": "A passphrase is needed and nobody can be asked. Set DEDUP_PASSPHRASE_FILE, "
     "DEDUP_PASSPHRASE_COMMAND or DEDUP_PASSPHRASE_FD.",
+    "usage.no_policy": "Nothing says which snapshots to keep. Give rules such as --keep-daily 14, or the ids of "
+    "those to forget.",
     "usage.no_repository": "No repository was named. Add -r URL, or set DEDUP_REPO.",
     "usage.passphrase_encoding": "The passphrase is not valid UTF-8. Set the locale of the terminal to UTF-8.",
     "usage.recovery_key": "That is no valid recovery key: a word or letter differs from the paper.",
     "usage.recovery_kit": "That is no recovery kit, or it was altered. Compare it with the printed page.",
+    "usage.span": "That is no span of time. Write 12h, 14d, 8w, 6m for months, or 1y6m.",
     "usage.time": "That is no time. Write 2026-11-20, 2026-11-20 03:00, yesterday 18:00, 2h ago or now.",
     "versions.unreadable": "A snapshot could not be searched, because its manifests are damaged. The others were; "
     "`dedup check` tells more.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dedupstore.cli.errors import safe
 from dedupstore.cli.opening import repeated
 from dedupstore.cli.session import Session
-from dedupstore.cli.shapes import snapshot_fields
+from dedupstore.cli.shapes import protection_text, snapshot_fields
 from dedupstore.service import selection as service
 from dedupstore.service.access import Access
 from dedupstore.service.records import SnapshotInfo
@@ -53,6 +53,8 @@ def _row(session: Session, snapshot: SnapshotInfo) -> tuple[str, ...]:
     counts = snapshot.counts
     remarks = [f"{format_count(counts.errors)} missing"] if counts.errors else []
     remarks += [f"#{safe(tag)}" for tag in snapshot.tags]
+    if snapshot.protected:
+        remarks.append(protection_text(session.out, snapshot))
     if snapshot.note:
         remarks.append(safe(snapshot.note))
     return (

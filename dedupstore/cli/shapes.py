@@ -35,10 +35,27 @@ def snapshot_fields(out: Output, snapshot: SnapshotInfo) -> dict[str, object]:
         "parent": snapshot.parent,
         "tags": [safe(tag) for tag in snapshot.tags],
         "note": safe(snapshot.note),
+        **protection_fields(out, snapshot),
         "paths": [path_fields(path) for path in snapshot.paths],
         "tool": snapshot.tool,
         **count_fields(snapshot.counts),
     }
+
+
+def protection_fields(out: Output, snapshot: SnapshotInfo) -> dict[str, object]:
+    """Only of a snapshot that somebody protected; the protection may have ended meanwhile."""
+    if not snapshot.protected:
+        return {}
+    until_ns = snapshot.protected_until_ns
+    until = None if until_ns is None else out.timestamp(until_ns)
+    return {"protected": {"until": until, "reason": safe(snapshot.protection)}}
+
+
+def protection_text(out: Output, snapshot: SnapshotInfo) -> str:
+    """`protected until 2027-01-01 00:00 (audit)`."""
+    until_ns = snapshot.protected_until_ns
+    text = "protected" if until_ns is None else f"protected until {out.minute(until_ns)}"
+    return f"{text} ({safe(snapshot.protection)})" if snapshot.protection else text
 
 
 def count_fields(counts: Counts) -> dict[str, object]:

@@ -64,6 +64,7 @@ class ObjectType(IntEnum):
     DONE = 7
     BAD = 8
     CHECKED = 9
+    MARK = 10
 
 
 def random_bytes(count: int) -> bytes:

@@ -56,5 +56,6 @@ def check_repository(
         damage=session.damage,
         coverage=session.coverage,
         complete=session.complete,
+        verified=session.verified,
         seconds=seconds,
     )

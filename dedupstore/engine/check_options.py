@@ -50,6 +50,10 @@ class DataShare:
             return cls(fraction=percent / 100)
         return cls(bytes=parse_size(text))
 
+    @property
+    def all(self) -> bool:
+        return self.bytes is None and self.fraction >= 1
+
     def of(self, total: int) -> int:
         """How many bytes this share of `total` bytes is."""
         return min(total, self.bytes) if self.bytes is not None else int(total * self.fraction)
@@ -149,6 +153,9 @@ class CheckReport:
     coverage: Coverage | None
     complete: bool
     """False when the time ran out before all chosen packs were read."""
+
+    verified: tuple[SnapshotId, ...] = ()
+    """Snapshots proven restorable: restored to nowhere, or walked without damage while all data was read."""
 
     seconds: Mapping[str, float] = field(default_factory=dict)
     """How long each check took, by name."""

@@ -26,7 +26,7 @@ from dedupstore.repo.repository import Repository
 from dedupstore.repo.segment import PackFacts, decode_segment
 from dedupstore.repo.view import complete
 from dedupstore.threads import RightOfWay
-from dedupstore.types import ChunkId, PackId, SegmentId
+from dedupstore.types import ChunkId, PackId, SegmentId, SnapshotId
 
 MAX_FINDINGS = 10_000
 AHEAD_CACHE_BYTES = 16 << 20
@@ -67,6 +67,12 @@ class Session:
         self.damage = Damage()
         self.coverage: Coverage | None = None
         self.complete = True
+        self.walked: tuple[SnapshotId, ...] = ()
+        """Snapshots whose whole structure was read, damaged or not."""
+
+        self.restored: list[SnapshotId] = []
+        """Snapshots that were restored to nowhere without an error."""
+
         self.inventory: Inventory
         self.condemned: frozenset[PackId]
         self.damaged_segments: list[str]
@@ -99,7 +105,7 @@ class Session:
         only their own trailers describe, to tell lost index from lost data.
         """
         store = self.repository.store
-        self.inventory = take_inventory(store)
+        self.inventory = take_inventory(store, marks_expected=self.repository.catalog.marks_expected)
         self.condemned = self._read_condemned()
         segments = {layout.parse_segment_key(key): key for key in self.inventory.segments}
         cached = self.repository.index
@@ -253,6 +259,14 @@ class Session:
     def get(self, key: str) -> bytes:
         """A small object, asked for twice before it counts as unreadable."""
         return twice(lambda: self.repository.store.get(key))
+
+    @property
+    def verified(self) -> tuple[SnapshotId, ...]:
+        """Snapshots that this run has proven restorable."""
+        share = self.options.read_data
+        read_all = share is not None and share.all and self.complete
+        undamaged = set(self.walked) - set(self.damage.snapshots) if read_all else set()
+        return tuple(sorted(undamaged | set(self.restored)))
 
     # Parts of looking
 

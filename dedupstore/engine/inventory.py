@@ -33,6 +33,7 @@ class Inventory:
 
     configs: list[str] = field(default_factory=list)
     slots: list[ObjectInfo] = field(default_factory=list)
+    marks: list[str] = field(default_factory=list)
     segments: list[str] = field(default_factory=list)
     packs: dict[PackId, tuple[PackName, int]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
@@ -48,12 +49,17 @@ def twice(work: Callable[[], T]) -> T:
         return work()
 
 
-def take_inventory(store: ObjectStore) -> Inventory:
-    """List everything. A listing that stays incomplete is a finding, and what it did show is used."""
+def take_inventory(store: ObjectStore, *, marks_expected: bool = False) -> Inventory:
+    """List everything. A listing that stays incomplete is a finding, and what it did show is used.
+
+    `marks_expected`: the repository has had `marks/` since it was made.
+    """
     found = Inventory()
     found.commits = _snapshots(store, layout.COMMITS, found)
     found.roots = _snapshots(store, layout.ROOTS, found)
     found.forgotten = _snapshots(store, layout.FORGOTTEN, found)
+    if marks_expected or not _absent(store, layout.MARKS):
+        found.marks = [row.key for row, _ in _parsed(_rows(store, layout.MARKS, found), found, layout.parse_mark_key)]
     for row, (kind, _) in _parsed(_rows(store, layout.GC, found), found, layout.parse_gc_key):
         if kind == "plan":
             found.plans.append(row.key)
@@ -84,6 +90,13 @@ def _rows(store: ObjectStore, prefix: str, found: Inventory) -> list[ObjectInfo]
         )
     unique = {row.key: row for row in store.list(prefix) if row.key not in layout.SENTINELS}
     return [unique[key] for key in sorted(unique)]
+
+
+def _absent(store: ObjectStore, prefix: str) -> bool:
+    try:
+        return twice(lambda: layout.list_if_there(store, prefix)) is None
+    except IncompleteListing:
+        return False
 
 
 def _parsed(rows: list[ObjectInfo], found: Inventory, parse: Callable[[str], T]) -> list[tuple[ObjectInfo, T]]:

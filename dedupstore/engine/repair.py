@@ -76,7 +76,7 @@ class _Repair:
 
     def run(self) -> RepairReport:
         sentinels = self._restore_sentinels()
-        inventory = take_inventory(self._repository.store)
+        inventory = take_inventory(self._repository.store, marks_expected=self._repository.catalog.marks_expected)
         described = self._read_segments(inventory)
         waiting: list[PackFacts] = []
         size = indexed = unreadable = 0
@@ -112,7 +112,7 @@ class _Repair:
     def _restore_sentinels(self) -> tuple[str, ...]:
         store = self._repository.store
         missing = []
-        for key in layout.SENTINELS:
+        for key in self._sentinels():
             try:
                 store.head(key)
             except ObjectNotFound:
@@ -125,6 +125,12 @@ class _Repair:
         if missing and not self._dry_run:
             store.barrier()
         return tuple(missing)
+
+    def _sentinels(self) -> tuple[str, ...]:
+        """Those that have to be there: a repository from before marks has none for them until there is one."""
+        if not self._repository.catalog.marks_expected and not any(self._repository.store.list(layout.MARKS)):
+            return tuple(key for key in layout.SENTINELS if key not in layout.MARKS_SENTINELS)
+        return layout.SENTINELS
 
     def _read_segment(self, key: str) -> Sequence[PackFacts]:
         return decode_segment(self._repository.keyring, key, self._repository.store.get(key))

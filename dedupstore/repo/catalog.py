@@ -5,16 +5,22 @@ A record without a marker is a run that was not finished: a garbage collection r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from dedupstore.codec.crypto import ObjectType
 from dedupstore.codec.hashing import digest
 from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound
+from dedupstore.model.mark import Mark
 from dedupstore.model.snapshot import Commit, Snapshot
 from dedupstore.repo import layout
 from dedupstore.repo.keys import KeyRing
+from dedupstore.repo.marks import MarkBook, put_mark, read_marks
 from dedupstore.storage.base import ObjectStore
 from dedupstore.types import SnapshotId
+
+UNDO_WINDOW_SECONDS = 7 * 24 * 3600
+"""How long the root of a forgotten snapshot stays, by default: as long as forgetting can be undone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,29 +31,54 @@ class Listing:
     damaged: tuple[tuple[SnapshotId, str], ...]
     """Ids whose record or marker is missing or does not open, with the reason."""
     uncommitted: tuple[SnapshotId, ...]
+    """Records without a commit marker: runs that were stopped, and snapshots that were forgotten."""
+
+    made_ns: Mapping[SnapshotId, int] = field(default_factory=dict)
+    """When each snapshot was committed, which need not be the time it stands for."""
 
 
 class Catalog:
-    """Reads and writes snapshot records of one repository."""
+    """Reads and writes snapshot records of one repository.
 
-    def __init__(self, store: ObjectStore, keyring: KeyRing) -> None:
+    `marks_expected`: the repository has had `marks/` since it was made.
+    """
+
+    def __init__(self, store: ObjectStore, keyring: KeyRing, *, marks_expected: bool = False) -> None:
         self._store = store
         self._keyring = keyring
+        self.marks_expected = marks_expected
+
+    @property
+    def store(self) -> ObjectStore:
+        return self._store
+
+    @property
+    def keyring(self) -> KeyRing:
+        return self._keyring
 
     def snapshots(self) -> Listing:
         """Every snapshot. Damage of one record never hides the others."""
         roots = self._listed(layout.ROOTS)
         commits = self._listed(layout.COMMITS)
         found: list[Snapshot] = []
+        made_ns: dict[SnapshotId, int] = {}
         damaged: list[tuple[SnapshotId, str]] = []
         for identifier in commits:
             try:
-                found.append(self.get(identifier))
+                snapshot, made_ns[identifier] = self._committed(identifier)
+                found.append(snapshot)
             except (IntegrityError, ObjectNotFound) as error:
+                gone = isinstance(error, ObjectNotFound) and not self.has_commit(identifier)
+                if gone and self.is_forgotten(identifier):
+                    # Since the listing.
+                    continue
                 damaged.append((identifier, f"{error.message}: {error.why}" if error.why else error.message))
         found.sort(key=lambda snapshot: (snapshot.time_ns, snapshot.id))
         return Listing(
-            snapshots=tuple(found), damaged=tuple(sorted(damaged)), uncommitted=tuple(sorted(roots - commits))
+            snapshots=tuple(found),
+            damaged=tuple(sorted(damaged)),
+            uncommitted=tuple(sorted(roots - commits)),
+            made_ns=made_ns,
         )
 
     def committed(self) -> set[SnapshotId]:
@@ -56,16 +87,33 @@ class Catalog:
 
     def get(self, identifier: SnapshotId) -> Snapshot:
         """One committed snapshot; its record is compared with the hash in its marker."""
+        return self._committed(identifier)[0]
+
+    def _committed(self, identifier: SnapshotId) -> tuple[Snapshot, int]:
+        """A snapshot and when it was committed."""
         key = layout.commit_key(identifier)
         commit = Commit.decode(self._keyring.open(ObjectType.COMMIT, key, self._store.get(key)))
         plain = self._record(identifier)
         if digest([plain]) != commit.record_hash:
             raise CorruptObject(f"{layout.root_key(identifier)} is not the record that was committed")
-        return _decode(identifier, plain)
+        return _decode(identifier, plain), commit.time_ns
 
     def get_uncommitted(self, identifier: SnapshotId) -> Snapshot:
         """The record of a run that stored its root and was stopped before its marker."""
         return _decode(identifier, self._record(identifier))
+
+    def marked(self) -> tuple[Listing, MarkBook]:
+        """Every snapshot with the tags and the note it has today, and the marks they come from."""
+        listing, book = self.snapshots(), self.marks()
+        return replace(listing, snapshots=tuple(map(book.apply, listing.snapshots))), book
+
+    def marks(self) -> MarkBook:
+        """What was said of snapshots after they were committed."""
+        return read_marks(self._store, self._keyring, expected=self.marks_expected)
+
+    def add_mark(self, snapshot: SnapshotId, mark: Mark) -> None:
+        """Say one more thing of a snapshot; durable when this returns. Raises IncompleteListing."""
+        put_mark(self._store, self._keyring, self.marks(), snapshot, mark)
 
     def put_root(self, snapshot: Snapshot) -> bytes:
         """W4: from here on the tree is a garbage collection root. The hash for the marker."""
@@ -82,6 +130,25 @@ class Catalog:
         self._store.put(key, [self._keyring.seal(ObjectType.COMMIT, key, plain)])
         self._store.barrier()
         self._store.head(layout.root_key(identifier))
+
+    def has_root(self, identifier: SnapshotId) -> bool:
+        """Whether the record is there: then what it refers to has not been pruned."""
+        return self._is_there(layout.root_key(identifier))
+
+    def has_commit(self, identifier: SnapshotId) -> bool:
+        """Whether the commit marker is there."""
+        return self._is_there(layout.commit_key(identifier))
+
+    def is_forgotten(self, identifier: SnapshotId) -> bool:
+        """Whether a forget marker is there."""
+        return self._is_there(layout.forgotten_key(identifier))
+
+    def _is_there(self, key: str) -> bool:
+        try:
+            self._store.head(key)
+        except ObjectNotFound:
+            return False
+        return True
 
     def _listed(self, prefix: str) -> set[SnapshotId]:
         rows = layout.list_complete(self._store, prefix)

@@ -36,17 +36,18 @@ class SnapshotCommitter:
         self._look = look
         self._clock = clock
 
-    def commit(self, writer: ChunkWriter, snapshot: Snapshot) -> None:
+    def commit(self, writer: ChunkWriter, snapshot: Snapshot, *, walk: bool = False) -> None:
         """Make `snapshot` exist, or raise with nothing shown as complete.
 
-        Every chunk is in durable packs and segments when this is called.
+        Every chunk is in durable packs and segments when this is called; `walk` when that is not known, because the
+        tree was not put together by this writer: then every chunk is looked for.
         """
         before = writer.view
         record_hash = self._catalog.put_root(snapshot)
         began = self._clock.monotonic()
         for _ in range(MAX_ROUNDS):
             view = self._look()
-            if _untouched(before, view):
+            if not walk and _untouched(before, view):
                 break
             # Whatever was stored again lies in new packs that the next look has to find, too.
             writer.refresh(view)

@@ -21,7 +21,10 @@ from dedupstore.types import RepositoryId
 from dedupstore.units import MIB
 
 FORMAT_VERSION = 1
-KNOWN_FEATURES: frozenset[str] = frozenset()
+MARKS_FEATURE = "marks"
+"""Snapshots may be protected by marks: who does not know them must not remove anything. `marks/` is there from the start."""
+
+KNOWN_FEATURES = frozenset({MARKS_FEATURE})
 """Every feature name this version understands, for any operation."""
 
 _MAX_CONFIG_BYTES = MIB

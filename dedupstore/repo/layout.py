@@ -8,6 +8,7 @@ packs/<hh>/<id>.<d|m><u>   see pack.py
 index/<hash>               sealed index segments
 roots/<snapshot id text>   commits/<…>   forgotten/<…>
 gc/plan-<id text>          gc/done-…  gc/bad-…  gc/checked-…
+marks/<snapshot id text>-<number>-<id text>     number: 8 decimal digits
 <prefix>-begin  <prefix>zz-end          the two sentinels of every listed prefix
 ```
 `-` sorts before every digit and letter that starts a name, `zz` after it (ids and hex never contain z).
@@ -18,7 +19,7 @@ from __future__ import annotations
 import re
 
 from dedupstore import units
-from dedupstore.errors import CorruptObject, IncompleteListing, RepositoryTooNew
+from dedupstore.errors import CorruptObject, IncompleteListing, ObjectNotFound, RepositoryTooNew
 from dedupstore.storage.base import ObjectInfo, ObjectStore
 from dedupstore.types import RepositoryId, SegmentId, SnapshotId
 
@@ -33,11 +34,15 @@ ROOTS = "roots/"
 COMMITS = "commits/"
 FORGOTTEN = "forgotten/"
 GC = "gc/"
-PREFIXES = (CONFIG, KEYS, PACKS, INDEX, ROOTS, COMMITS, FORGOTTEN, GC)
+MARKS = "marks/"
+PREFIXES = (CONFIG, KEYS, PACKS, INDEX, ROOTS, COMMITS, FORGOTTEN, GC, MARKS)
 
 _BEGIN = "-begin"
 _END = "zz-end"
 SENTINELS = tuple(prefix + mark for prefix in PREFIXES for mark in (_BEGIN, _END))
+MARKS_SENTINELS = (MARKS + _BEGIN, MARKS + _END)
+"""Those of the one prefix that repositories made before it existed do not have until it is used."""
+
 SENTINEL_BODY = b"dedupstore: this object proves that a listing is complete; leave it here\n"
 
 PACK_FOLDERS = tuple(f"{PACKS}{number:02x}/" for number in range(256))
@@ -51,6 +56,7 @@ _FORMAT_1 = re.compile(rb"dedupstore 1\n([0-9a-f]{32})\n")
 _CONFIG = re.compile(r"config/([0-9]{8})-([0-9a-f]{64})")
 _SEGMENT = re.compile(r"index/([0-9a-f]{64})")
 _GC = re.compile(r"gc/(plan|done|bad|checked)-([0-9a-y]{26})")
+_MARK = re.compile(r"marks/([0-9a-y]{26})-([0-9]{8})-([0-9a-y]{26})")
 
 
 def format_text(repository: RepositoryId) -> bytes:
@@ -141,6 +147,18 @@ def parse_gc_key(key: str) -> tuple[str, bytes]:
     return match[1], _parse_id(match[2], key)
 
 
+def mark_key(snapshot: SnapshotId, number: int, identifier: bytes) -> str:
+    if not 0 < number < 10**8:
+        raise ValueError(f"mark number out of range: {number}")
+    return f"{MARKS}{units.format_id(snapshot)}-{number:08d}-{units.format_id(identifier)}"
+
+
+def parse_mark_key(key: str) -> tuple[SnapshotId, int, bytes]:
+    """The snapshot that is marked, the number of the mark, and the mark's own id."""
+    match = _match(_MARK, key)
+    return SnapshotId(_parse_id(match[1], key)), int(match[2]), _parse_id(match[3], key)
+
+
 def list_complete(store: ObjectStore, prefix: str) -> list[ObjectInfo]:
     """Every object under one of `PREFIXES`, sorted, without the sentinels; or IncompleteListing.
 
@@ -156,6 +174,25 @@ def list_complete(store: ObjectStore, prefix: str) -> list[ObjectInfo]:
             raise _incomplete(store, prefix, f"{row.key!r} is out of order, repeated or foreign")
         previous = row.key
     return rows[1:-1]
+
+
+def list_if_there(store: ObjectStore, prefix: str) -> list[ObjectInfo] | None:
+    """As `list_complete`; None when the prefix has no object at all, sentinels included.
+
+    The sentinels are asked for by name as well: a listing that lost everything is incomplete, not absent.
+    """
+    try:
+        return list_complete(store, prefix)
+    except IncompleteListing:
+        if next(iter(store.list(prefix)), None) is not None:
+            raise
+        for mark in (_BEGIN, _END):
+            try:
+                store.head(prefix + mark)
+            except ObjectNotFound:
+                continue
+            raise
+        return None
 
 
 def _incomplete(store: ObjectStore, prefix: str, why: str) -> IncompleteListing:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dedupstore.repo.catalog import Catalog
-from dedupstore.repo.config import Operation, RepositoryConfig, find_config, open_config, require_features
+from dedupstore.repo.config import (
+    MARKS_FEATURE,
+    Operation,
+    RepositoryConfig,
+    find_config,
+    open_config,
+    require_features,
+)
 from dedupstore.repo.identity import identify as identify
 from dedupstore.repo.keys import KeyRing, open_slot
 from dedupstore.repo.slots import Secret
@@ -31,4 +38,5 @@ def open_keys(
     keyring = open_slot(store, repository, secret, at_least_epoch=stored.epoch, allow_weak=allow_weak)
     config, keyring = open_config(stored, keyring)
     require_features(config, operation)
-    return OpenKeys(store=store, keyring=keyring, config=config, catalog=Catalog(store, keyring))
+    catalog = Catalog(store, keyring, marks_expected=MARKS_FEATURE in config.features.gc)
+    return OpenKeys(store=store, keyring=keyring, config=config, catalog=catalog)

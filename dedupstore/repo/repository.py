@@ -20,6 +20,8 @@ from dedupstore.repo import layout
 from dedupstore.repo.catalog import Catalog
 from dedupstore.repo.commit import SnapshotCommitter
 from dedupstore.repo.config import (
+    MARKS_FEATURE,
+    Features,
     Operation,
     RepositoryConfig,
     put_config,
@@ -93,6 +95,7 @@ class Repository:
             block_bytes=options.block_bytes,
             delta_block_bytes=options.delta_block_bytes,
             pack_bytes=options.pack_bytes,
+            features=Features(gc=(MARKS_FEATURE,)),
         )
         put_config(store, keyring, config, number=1)
         slot = create_slot(
@@ -107,7 +110,7 @@ class Repository:
         store.barrier()
         store.put(layout.FORMAT_KEY, [layout.format_text(repository)])
         store.barrier()
-        made = cls(store, keyring, config, Catalog(store, keyring), clock, cache_path)
+        made = cls(store, keyring, config, Catalog(store, keyring, marks_expected=True), clock, cache_path)
         return made, slot
 
     @classmethod
@@ -269,9 +272,8 @@ def _clear_unfinished(store: ObjectStore) -> None:
 
 def _is_proven_empty(store: ObjectStore) -> bool:
     """Keys are deleted on the strength of this: complete listings show no data, and FORMAT is asked for by name."""
-    if any(
-        layout.list_complete(store, prefix) for prefix in layout.PREFIXES if prefix not in (layout.CONFIG, layout.KEYS)
-    ):
+    others = [prefix for prefix in layout.PREFIXES if prefix not in (layout.CONFIG, layout.KEYS, layout.MARKS)]
+    if any(layout.list_complete(store, prefix) for prefix in others) or layout.list_if_there(store, layout.MARKS):
         return False
     try:
         store.head(layout.FORMAT_KEY)

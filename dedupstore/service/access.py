@@ -18,6 +18,7 @@ from dedupstore.service.dirs import cache_dir
 from dedupstore.storage.registry import open_store
 
 if TYPE_CHECKING:
+    from dedupstore.repo.config import Operation
     from dedupstore.repo.opening import OpenKeys
 
 
@@ -81,11 +82,15 @@ class Access:
             return self
         return replace(self, _started=secret)
 
-    def open_keys(self) -> OpenKeys:
-        """Its keys and its list of snapshots. Raises RepositoryNotFound, WrongPassphrase, RepositoryTooNew ..."""
+    def open_keys(self, operation: Operation | None = None) -> OpenKeys:
+        """Its keys and its list of snapshots, to read unless another operation is named.
+
+        Raises RepositoryNotFound, WrongPassphrase, RepositoryTooNew ...
+        """
         # Loaded while the key is being derived.
         opening = import_module("dedupstore.repo.opening")
-        opened: OpenKeys = opening.open_keys(open_store(self.url), self.secret, allow_weak=self.allow_weak)
+        more = {} if operation is None else {"operation": operation}
+        opened: OpenKeys = opening.open_keys(open_store(self.url), self.secret, allow_weak=self.allow_weak, **more)
         return opened
 
 

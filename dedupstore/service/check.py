@@ -12,6 +12,7 @@ from dedupstore.repo.repository import Repository
 from dedupstore.service.access import Access
 from dedupstore.service.opened import with_repository
 from dedupstore.service.selection import Selection, choose
+from dedupstore.service.verified import record_verified
 from dedupstore.types import SnapshotId
 from dedupstore.units import format_id
 
@@ -80,7 +81,7 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
         chosen: tuple[SnapshotId, ...] = tuple(
             choose(repository.catalog, selection).id for selection in request.snapshots
         )
-        return check_repository(
+        report = check_repository(
             repository,
             CheckOptions(
                 level=options.level,
@@ -93,6 +94,9 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
             listener=listener,
             cancel=cancel,
         )
+        existing = (snapshot.id for snapshot in repository.catalog.snapshots().snapshots) if report.verified else ()
+        record_verified(access, repository.keyring, report.verified, existing, access.clock.now_ns())
+        return report
 
     return _outcome(with_repository(access, work))
 

@@ -10,6 +10,7 @@ from dedupstore.units import format_id, short_id
 if TYPE_CHECKING:
     # Not loaded for the types alone: a list of snapshots shows no entries.
     from dedupstore.model.entry import Entry
+    from dedupstore.model.mark import Marking
     from dedupstore.model.snapshot import Snapshot, Statistics
 
 
@@ -51,6 +52,12 @@ class SnapshotInfo:
     paths: tuple[bytes, ...]
     tool: str
     counts: Counts
+    protected: bool = False
+    protected_until_ns: int | None = None
+    """None: for as long as nobody unprotects it."""
+
+    protection: str = ""
+    """Why it is protected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +78,8 @@ class EntryInfo:
     """Plain BLAKE3 in hex of files of several chunks, as `b3sum` prints it; empty for others."""
 
 
-def snapshot_info(snapshot: Snapshot) -> SnapshotInfo:
+def snapshot_info(snapshot: Snapshot, marking: Marking | None = None) -> SnapshotInfo:
+    """What is shown of a snapshot that has today's tags and note; with its marks also whether it is protected."""
     return SnapshotInfo(
         id=format_id(snapshot.id),
         short=short_id(snapshot.id),
@@ -88,6 +96,9 @@ def snapshot_info(snapshot: Snapshot) -> SnapshotInfo:
         paths=tuple(path for _, path in snapshot.origins),
         tool=snapshot.tool,
         counts=counts_of(snapshot.statistics),
+        protected=marking is not None and marking.protected,
+        protected_until_ns=marking.until_ns if marking is not None else None,
+        protection=marking.reason if marking is not None else "",
     )
 
 

@@ -34,7 +34,7 @@ class Selection:
 def choose(catalog: Catalog, selection: Selection) -> Snapshot:
     """The one snapshot a selection means; the newest complete one when it says nothing."""
     found = matching(
-        catalog.snapshots().snapshots,
+        catalog.marked()[0].snapshots,
         Filter(source=selection.source, host=selection.host, tags=selection.tags),
     )
     if not (selection.source or selection.tags) and (not selection.snapshot or selection.snapshot.startswith("latest")):
@@ -55,12 +55,12 @@ class SnapshotList:
 
 def snapshots(access: Access, wanted: Filter, *, limit: int | None = None) -> SnapshotList:
     """Complete snapshots, oldest first; the newest `limit` of them."""
-    listing = access.open_keys().catalog.snapshots()
+    listing, book = access.open_keys().catalog.marked()
     found = matching(listing.snapshots, wanted)
     if limit is not None:
         found = found[max(0, len(found) - limit) :]
     return SnapshotList(
-        snapshots=tuple(snapshot_info(snapshot) for snapshot in found),
+        snapshots=tuple(snapshot_info(snapshot, book.of(snapshot)) for snapshot in found),
         findings=tuple(
             Finding(
                 code="snapshot.unreadable",

@@ -18,6 +18,7 @@ from dedupstore.repo.repository import Repository
 from dedupstore.service.access import Access
 from dedupstore.service.opened import open_repository, with_repository
 from dedupstore.service.records import Counts, SnapshotInfo, counts_of, snapshot_info
+from dedupstore.service.texts import require_text
 from dedupstore.sources.base import Stream
 from dedupstore.sources.command import CommandStream, StdinStream
 from dedupstore.sources.exclude import Excluder, ExcludeRules
@@ -108,12 +109,9 @@ def check(request: Request) -> None:
         )
     if not request.paths and (not request.name or "/" in request.name or request.name in (".", "..")):
         raise UsageError("a stream needs a plain file name", hints=["dedup snapshot --stdin dump.sql < dump.sql"])
-    for text in (request.source, request.host, request.note, *request.tags):
-        # Half letters stand for bytes that are no UTF-8; a record holds text.
-        if any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise UsageError(
-                f"not UTF-8 text: {printable(os.fsencode(text))!r}", hints=["check the terminal's encoding"]
-            )
+    require_text(request.source, request.host, request.note, *request.tags)
+    if request.time_ns is not None and request.time_ns < 0:
+        raise UsageError("a snapshot cannot stand for a time before 1970", code="usage.time")
     if not 1 <= request.level <= MAX_LEVEL:
         raise UsageError(
             f"there is no compression level {request.level}", hints=[f"1 to {MAX_LEVEL}; 3 is the default"]

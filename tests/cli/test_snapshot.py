@@ -247,3 +247,9 @@ def test_text_that_is_no_text_is_refused(dedup: Dedup, site: Path, option: str) 
 
 def test_a_stream_may_have_any_name(dedup: Dedup) -> None:
     assert dedup.snapshot("--command", "\udcff", "--", "true")
+
+
+@pytest.mark.parametrize("time", ["1960-01-01", "2999-01-01"])
+def test_a_time_that_no_record_can_hold_is_refused(dedup: Dedup, site: Path, time: str) -> None:
+    assert dedup("snapshot", site, "--time", time).code == "usage.time"
+    assert dedup.ok("snapshots", "--json").document == {"v": 1, "snapshots": [], "damaged": []}

@@ -184,6 +184,11 @@ def lose_commits(store: MemoryStore, scene: Scene) -> None:
         del store.objects[layout.commit_key(identifier)]
 
 
+def lose_marks(store: MemoryStore, scene: Scene) -> None:
+    for key in layout.MARKS_SENTINELS:
+        del store.objects[key]
+
+
 TABLE: list[tuple[str, Damage, CheckOptions, set[str], bool]] = [
     # what, how, the cheapest check that finds it, what it says, whether that is an error
     ("FORMAT flipped", flip_first("FORMAT", 20), QUICK, {"check.format"}, True),
@@ -196,6 +201,9 @@ TABLE: list[tuple[str, Damage, CheckOptions, set[str], bool]] = [
     ("sentinel lost", lambda store, scene: store.delete("packs/zz-end"), QUICK, {"check.listing_incomplete"}, True),
     ("foreign object", foreign("packs/ab/readme"), QUICK, {"check.foreign_object"}, False),
     ("foreign snapshot name", foreign("commits/x"), QUICK, {"check.foreign_object"}, False),
+    ("foreign mark", foreign("marks/x"), QUICK, {"check.foreign_object"}, False),
+    ("marks cut short", lambda store, scene: store.delete("marks/zz-end"), QUICK, {"check.listing_incomplete"}, True),
+    ("marks gone", lose_marks, QUICK, {"check.listing_incomplete"}, True),
     ("pack lost", remove_pack(Kind.DATA, 0), QUICK, {"check.pack_missing"}, True),
     ("pack truncated", truncate_pack, QUICK, {"check.pack_size"}, True),
     ("pack extended", extend_pack, QUICK, {"check.pack_size"}, True),

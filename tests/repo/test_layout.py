@@ -81,6 +81,8 @@ def test_foreign_names_are_corrupt_objects_never_crashes(text: str) -> None:
                 parse(key)
         with pytest.raises(CorruptObject):
             layout.parse_id_key(key, layout.ROOTS)
+        with pytest.raises(CorruptObject):
+            layout.parse_mark_key(layout.MARKS + key)
 
 
 def test_every_name_sorts_between_its_sentinels() -> None:
@@ -90,6 +92,7 @@ def test_every_name_sorts_between_its_sentinels() -> None:
         layout.segment_key(SegmentId(b"\xff" * 32)),
         layout.root_key(identifier),
         layout.plan_key(b"\xff" * 16),
+        layout.mark_key(identifier, 1, b"\xff" * 16),
         "packs/ff/" + "f" * 64 + ".mffff",
     ):
         prefix = key.split("/")[0] + "/"

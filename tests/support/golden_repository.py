@@ -24,7 +24,9 @@ from blake3 import blake3
 from dedupstore.clock import FrozenClock
 from dedupstore.codec.block import Codec
 from dedupstore.model.entry import DIRECTORY, FILE
+from dedupstore.model.mark import NOTE, PROTECT, TAGS, UNPROTECT, Mark
 from dedupstore.repo.config import put_config
+from dedupstore.repo.forgetting import delete_commits, put_markers
 from dedupstore.repo.keys import create_slot
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.slots import DEFAULT_COST, KdfCost, Secret
@@ -207,6 +209,28 @@ def make_epochs(making: Making) -> None:
     making.snapshot()
 
 
+def make_marks(making: Making) -> None:
+    """Three snapshots and a forgotten one; what was said of them later, and a forget that was stopped half-way."""
+    for number in range(4):
+        (making.source / "file").write_bytes(text_bytes(number, 30))
+        making.snapshot()
+    catalog = making.repository.catalog
+    first, second, third, fourth = (snapshot.id for snapshot in catalog.snapshots().snapshots)
+    for snapshot, mark in (
+        (second, Mark(kind=PROTECT, time_ns=TIME_NS, until_ns=TIME_NS * 2, text="audit")),
+        (second, Mark(kind=TAGS, time_ns=TIME_NS, add=("pinned", "release"), remove=("none",))),
+        (second, Mark(kind=TAGS, time_ns=TIME_NS, remove=("release",))),
+        (third, Mark(kind=PROTECT, time_ns=TIME_NS)),
+        (third, Mark(kind=UNPROTECT, time_ns=TIME_NS)),
+        (fourth, Mark(kind=NOTE, time_ns=TIME_NS, text="the newest")),
+    ):
+        catalog.add_mark(snapshot, mark)
+    records = [catalog.get(first), catalog.get(third)]
+    put_markers(making.store, making.repository.keyring, records, TIME_NS)
+    delete_commits(making.store, [first])
+    del making.expected[0]
+
+
 MAKERS: dict[str, Callable[[Making], None]] = {
     "v1-files": make_files,
     "v1-delta": make_delta,
@@ -214,6 +238,7 @@ MAKERS: dict[str, Callable[[Making], None]] = {
     "v1-sparse": make_sparse,
     "v1-production-kdf": make_production_kdf,
     "v1-epochs": make_epochs,
+    "v1-marks": make_marks,
 }
 
 

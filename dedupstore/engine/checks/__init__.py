@@ -6,6 +6,7 @@ from dedupstore.engine.checks.base import Check
 from dedupstore.engine.checks.config import ConfigCheck
 from dedupstore.engine.checks.data import DataCheck
 from dedupstore.engine.checks.listing import ListingCheck
+from dedupstore.engine.checks.marks import MarksCheck
 from dedupstore.engine.checks.packs import PacksCheck
 from dedupstore.engine.checks.plans import PlansCheck
 from dedupstore.engine.checks.restore import RestoreCheck
@@ -19,6 +20,7 @@ CHECKS: tuple[Check, ...] = (
     SlotsCheck(),
     PacksCheck(),
     SnapshotsCheck(),
+    MarksCheck(),
     PlansCheck(),
     DataCheck(),
     StructureCheck(),

@@ -46,6 +46,8 @@ def _drill(session: Session, snapshot: Snapshot) -> Iterator[Finding]:
     session.counts.restored_snapshots += 1
     session.counts.restored_files += result.files
     session.counts.restored_bytes += result.bytes_written
+    if not any(finding.severity == "error" for finding in result.findings):
+        session.restored.append(snapshot.id)
     for finding in result.findings:
         code = "check.restore_failed" if finding.severity == "error" else finding.code
         yield replace(finding, code=code, message=f"{name}: {finding.message}")

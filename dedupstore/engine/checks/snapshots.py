@@ -1,8 +1,9 @@
-"""Does every commit marker have its record, and does it open?"""
+"""Does every commit marker have its record, and does it open? Can what was forgotten be brought back?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from dedupstore.engine.check_options import Level
 from dedupstore.engine.check_session import Session
@@ -10,12 +11,13 @@ from dedupstore.engine.inventory import twice
 from dedupstore.errors import DedupError, ObjectNotFound, StoreMissing
 from dedupstore.events import Finding
 from dedupstore.repo import layout
+from dedupstore.repo.forgetting import open_forgotten
 from dedupstore.types import SnapshotId
 from dedupstore.units import short_id
 
 
 class SnapshotsCheck:
-    """Records and markers, read and compared. A record without marker is a run that was stopped."""
+    """Records and markers, read and compared. A record without a marker of either kind is a run that was stopped."""
 
     name = "snapshots"
     level = Level.QUICK
@@ -33,6 +35,33 @@ class SnapshotsCheck:
                 code="check.uncommitted",
                 message=f"{len(unfinished)} runs stored their tree but were stopped before they became snapshots",
                 severity="note",
+            )
+        yield from _forgotten(session)
+
+
+def _forgotten(session: Session) -> Iterator[Finding]:
+    inventory, repository = session.inventory, session.repository
+    unfinished = inventory.forgotten & inventory.commits
+    if unfinished:
+        yield Finding(
+            code="check.forget_unfinished",
+            message=f"a forget was stopped before {len(unfinished)} snapshots were forgotten: they exist",
+            severity="note",
+        )
+    for identifier in sorted(inventory.forgotten - inventory.commits):
+        session.cancel.check()
+        try:
+            twice(partial(open_forgotten, repository.store, repository.keyring, identifier))
+        except StoreMissing:
+            raise
+        except ObjectNotFound:
+            # Expired by a prune since the listing.
+            continue
+        except DedupError as exc:
+            yield Finding(
+                code="check.forgotten_damaged",
+                message=f"forgotten snapshot {short_id(identifier)} cannot be brought back: {exc.message}",
+                severity="warning",
             )
 
 

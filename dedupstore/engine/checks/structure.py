@@ -88,6 +88,7 @@ def _walk(session: Session) -> Damage:
     for snapshot in snapshots:
         counts.snapshots += 1
         walk.walk(snapshot)
+    session.walked = tuple(snapshot.id for snapshot in snapshots)
     return walk.damage(snapshots)
 
 

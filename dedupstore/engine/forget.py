@@ -1,0 +1,310 @@
+"""Forgetting snapshots: a plan that says why of each, and the steps F1 to F3 that carry it out.
+
+What is forgotten is a promise of prune, not a deletion: the record stays a garbage collection root for the undo window.
+Killed at any point, every snapshot either exists as before or is forgotten and can be brought back; running it again
+is all that is ever needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import tzinfo
+
+from dedupstore.clock import Clock
+from dedupstore.errors import DedupError, NothingMatches, ObjectNotFound, Refused
+from dedupstore.events import Finding
+from dedupstore.model.snapshot import Snapshot
+from dedupstore.policy.keeping import (
+    BURST,
+    FUTURE,
+    NEWEST_GOOD,
+    PIN_TAG,
+    Candidate,
+    Rules,
+    Verdict,
+    decide,
+    grouped,
+)
+from dedupstore.policy.retention import Policy
+from dedupstore.repo import layout
+from dedupstore.repo.catalog import Catalog, Listing
+from dedupstore.repo.forgetting import (
+    delete_commits,
+    list_forgotten,
+    open_forgotten,
+    put_markers,
+    take_back_markers,
+)
+from dedupstore.repo.marks import MarkBook
+from dedupstore.types import SnapshotId
+from dedupstore.units import format_number, short_id
+
+SAFETY_TRIGGER = "safety"
+"""The trigger of snapshots taken before a restore in place."""
+
+STALE_NS = 24 * 3600 * 1_000_000_000
+"""No forget runs so long: an older marker beside a commit marker was left by one that was stopped. Comfort, not safety."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetOptions:
+    """A policy, or snapshots by name; exactly one of the two says something."""
+
+    zone: tzinfo
+    policy: Policy = field(default_factory=Policy)
+    snapshots: frozenset[SnapshotId] = frozenset()
+    source: str = ""
+    host: str = ""
+    """Only snapshots of this source and host are judged; empty means all."""
+
+    count_bursts: bool = False
+    verified: Mapping[SnapshotId, int] = field(default_factory=dict)
+    """When each snapshot was last proven restorable, as far as this machine knows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One snapshot, with today's tags and note, and what is to become of it."""
+
+    snapshot: Snapshot
+    keep: bool
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetPlan:
+    """What a forget would do. `rows` are by source and host, oldest first."""
+
+    options: ForgetOptions
+    rows: tuple[Judged, ...]
+    majorities: tuple[tuple[str, str], ...]
+    """Sources and hosts that would lose more than half of their snapshots: only with a clear yes."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def removed(self) -> list[Snapshot]:
+        return [row.snapshot for row in self.rows if not row.keep]
+
+    @property
+    def kept(self) -> list[Snapshot]:
+        return [row.snapshot for row in self.rows if row.keep]
+
+
+def plan_forget(catalog: Catalog, options: ForgetOptions, clock: Clock) -> ForgetPlan:
+    """Judge every snapshot of the sources chosen. Reads records and marks only.
+
+    Raises Refused when a snapshot that was named must not go, NothingMatches when there is none to judge,
+    IncompleteListing when it is not known which snapshots are protected.
+    """
+    if options.policy.empty == (not options.snapshots):
+        raise ValueError("a policy or names, and not both")
+    listing, book = catalog.marked()
+    book.require_whole()
+    return _plan(listing, book, options, clock.now_ns())
+
+
+def execute_forget(catalog: Catalog, plan: ForgetPlan, clock: Clock) -> list[Snapshot]:
+    """Forget what the plan shows, as far as a fresh look agrees; what was forgotten.
+
+    Raises Refused, with every snapshot as it was, when others forgot or protected something meanwhile so that the
+    guards would not hold. A store that fails or denies deletes raises StoreError: each snapshot then exists, or is
+    forgotten and can be brought back.
+    """
+    fresh = _look_again(catalog, plan, clock)
+    shown = {snapshot.id for snapshot in plan.removed}
+    removed = [snapshot for snapshot in fresh.removed if snapshot.id in shown]
+    if not removed:
+        return []
+    store, identifiers = catalog.store, {snapshot.id for snapshot in removed}
+    waiting = _clear_stale_markers(catalog, clock.now_ns())
+    # As they were committed: today's tags and note are in the marks, which stay.
+    records = [catalog.get(identifier) for identifier in sorted(identifiers)]
+    ours = [record for record in records if record.id not in waiting]
+    put_markers(store, catalog.keyring, ours, clock.now_ns())
+    try:
+        _require_guards(catalog, fresh, identifiers, clock.now_ns())
+    except Refused:
+        take_back_markers(store, [record.id for record in ours])
+        raise
+    delete_commits(store, identifiers)
+    marked = list_forgotten(store)
+    lost = [record for record in records if record.id not in marked]
+    if lost:
+        # One of these markers was that of another forget, which gave way: without it there would be no way back.
+        put_markers(store, catalog.keyring, lost, clock.now_ns())
+    return removed
+
+
+def sweep_marks(catalog: Catalog) -> int:
+    """Delete the marks of snapshots of which nothing is left, neither record nor markers; how many.
+
+    A mark is only ever made of a snapshot that exists, and no id is used twice.
+    """
+    store = catalog.store
+    rows = layout.list_if_there(store, layout.MARKS) or []
+    alive = {
+        layout.parse_id_key(row.key, prefix)
+        for prefix in (layout.COMMITS, layout.FORGOTTEN, layout.ROOTS)
+        for row in layout.list_complete(store, prefix)
+    }
+    stale = [row.key for row in rows if layout.parse_mark_key(row.key)[0] not in alive]
+    for key in stale:
+        store.delete(key)
+    return len(stale)
+
+
+# Planning
+
+
+def _plan(listing: Listing, book: MarkBook, options: ForgetOptions, now_ns: int) -> ForgetPlan:
+    snapshots = {
+        snapshot.id: snapshot
+        for snapshot in listing.snapshots
+        if (not options.source or snapshot.source == options.source)
+        and (not options.host or snapshot.host == options.host)
+    }
+    missing = options.snapshots - snapshots.keys()
+    if missing or (not snapshots and (options.source or options.host)):
+        names = ", ".join(sorted(short_id(identifier) for identifier in missing))
+        raise NothingMatches(
+            f"no snapshot {names}" if names else "there is no such snapshot",
+            hints=["dedup snapshots"],
+            code="snapshot.not_found",
+        )
+    candidates = [_candidate(snapshot, listing, book, options, now_ns) for snapshot in snapshots.values()]
+    rules = Rules(zone=options.zone, policy=options.policy, named=options.snapshots, count_bursts=options.count_bursts)
+    verdicts = decide(candidates, rules, now_ns)
+    _refuse_guarded([verdict for verdict in verdicts if verdict.guarded and verdict.id in options.snapshots])
+    return ForgetPlan(
+        options=options,
+        rows=tuple(
+            Judged(snapshot=snapshots[verdict.id], keep=verdict.keep, reasons=verdict.reasons) for verdict in verdicts
+        ),
+        majorities=tuple(_majorities(candidates, verdicts)),
+        findings=tuple(_findings(listing, verdicts)),
+    )
+
+
+def _candidate(snapshot: Snapshot, listing: Listing, book: MarkBook, options: ForgetOptions, now_ns: int) -> Candidate:
+    marking = book.of(snapshot)
+    protection = ""
+    if marking.holds(now_ns):
+        protection = f"protected: {marking.reason}" if marking.reason else "protected"
+    return Candidate(
+        id=snapshot.id,
+        source=snapshot.source,
+        host=snapshot.host,
+        time_ns=snapshot.time_ns,
+        made_ns=listing.made_ns[snapshot.id],
+        tags=snapshot.tags,
+        good=not snapshot.statistics.errors,
+        safety=snapshot.trigger == SAFETY_TRIGGER,
+        protection=protection,
+        unclear=snapshot.id in book.unclear,
+        verified_ns=options.verified.get(snapshot.id),
+    )
+
+
+def _refuse_guarded(verdicts: Sequence[Verdict]) -> None:
+    if verdicts:
+        first, *others = verdicts
+        more = f" and {len(others)} more" if others else ""
+        raise Refused(
+            f"snapshot {short_id(first.id)}{more} must not be forgotten",
+            why=", ".join(first.reasons),
+            hints=["take a new snapshot first, or: dedup unprotect ID, dedup tag ID --remove TAG"],
+            code="refused.guarded_snapshot",
+        )
+
+
+def _majorities(candidates: Sequence[Candidate], verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
+    removed = {verdict.id for verdict in verdicts if not verdict.keep}
+    return [
+        group for group, rows in grouped(candidates).items() if 2 * sum(row.id in removed for row in rows) > len(rows)
+    ]
+
+
+def _findings(listing: Listing, verdicts: Sequence[Verdict]) -> list[Finding]:
+    findings = [
+        Finding(code="snapshot.unreadable", message=f"snapshot {short_id(identifier)} cannot be read and stays: {why}")
+        for identifier, why in listing.damaged
+    ]
+    future = sum(FUTURE in verdict.reasons for verdict in verdicts)
+    if future:
+        message = (
+            f"{format_number(future, 'snapshot')} dated in the future stay and count for nothing; is the clock right?"
+        )
+        findings.append(Finding(code="forget.future", message=message))
+    burst = sum(BURST in verdict.reasons for verdict in verdicts)
+    if burst:
+        message = (
+            f"{format_number(burst, 'snapshot')} that came in a burst stay and count for nothing; see who made them"
+        )
+        findings.append(Finding(code="forget.burst", message=message))
+    return findings
+
+
+# Carrying out
+
+
+def _look_again(catalog: Catalog, plan: ForgetPlan, clock: Clock) -> ForgetPlan:
+    """The plan of now: a person may have thought for a long time about the one that was shown."""
+    try:
+        return plan_forget(catalog, plan.options, clock)
+    except NothingMatches as error:
+        raise _changed("some of the snapshots are gone already") from error
+
+
+def _clear_stale_markers(catalog: Catalog, now_ns: int) -> set[SnapshotId]:
+    """Take away markers that a stopped forget left; the snapshots whose markers are of today, to be used as they are."""
+    commits = {
+        SnapshotId(layout.parse_id_key(row.key, layout.COMMITS))
+        for row in layout.list_complete(catalog.store, layout.COMMITS)
+    }
+    stale, recent = [], set()
+    for identifier in sorted(list_forgotten(catalog.store) & commits):
+        try:
+            age_ns = now_ns - open_forgotten(catalog.store, catalog.keyring, identifier).time_ns
+        except ObjectNotFound:
+            continue
+        except DedupError:
+            age_ns = STALE_NS
+        if abs(age_ns) < STALE_NS:
+            recent.add(identifier)
+        else:
+            stale.append(identifier)
+    if stale:
+        take_back_markers(catalog.store, stale)
+    return recent
+
+
+def _require_guards(catalog: Catalog, plan: ForgetPlan, removed: set[SnapshotId], now_ns: int) -> None:
+    """Publish, then look: of two forgets at once, at least one sees the other's markers and gives way.
+
+    A snapshot with a marker counts as gone: the newest good one of each source and host must have none.
+    """
+    marked = list_forgotten(catalog.store)
+    listing, book = catalog.marked()
+    book.require_whole()
+    groups = {(row.snapshot.source, row.snapshot.host) for row in plan.rows if row.snapshot.id in removed}
+    staying = {snapshot.id for snapshot in listing.snapshots} - marked
+    for row in plan.rows:
+        source, host = group = (row.snapshot.source, row.snapshot.host)
+        if NEWEST_GOOD in row.reasons and group in groups and row.snapshot.id not in staying:
+            raise _changed(f'the newest good snapshot of "{source}" on {host} is being forgotten by someone else')
+    for snapshot in listing.snapshots:
+        if snapshot.id in removed:
+            candidate = _candidate(snapshot, listing, book, plan.options, now_ns)
+            if candidate.protection or candidate.unclear or PIN_TAG in candidate.tags:
+                raise _changed(f"snapshot {short_id(snapshot.id)} was protected meanwhile")
+
+
+def _changed(why: str) -> Refused:
+    return Refused(
+        "the snapshots changed while they were being forgotten; nothing was done",
+        why=why,
+        hints=["run it again"],
+        code="refused.changed_meanwhile",
+    )

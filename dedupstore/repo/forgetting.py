@@ -1,0 +1,65 @@
+"""The steps of forgetting a snapshot, each durable before the next: marker first, then the commit goes.
+
+A snapshot exists exactly as long as its commit marker does. A forget marker beside a commit marker is a forget that was
+stopped, or that someone without the right to delete tried: it means nothing. See docs/protocols.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dedupstore.codec.crypto import ObjectType
+from dedupstore.errors import CorruptObject
+from dedupstore.model.snapshot import Snapshot
+from dedupstore.repo import layout
+from dedupstore.repo.forgotten import Forgotten, get_forgotten
+from dedupstore.repo.keys import KeyRing
+from dedupstore.storage.base import ObjectStore
+from dedupstore.types import SnapshotId
+
+
+def list_forgotten(store: ObjectStore) -> set[SnapshotId]:
+    """Every snapshot with a forget marker, also those whose commit marker is still there."""
+    rows = layout.list_complete(store, layout.FORGOTTEN)
+    return {SnapshotId(layout.parse_id_key(row.key, layout.FORGOTTEN)) for row in rows}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgottenRecord:
+    """A forget marker, opened: the snapshot as it was committed, and when it was forgotten."""
+
+    snapshot: Snapshot
+    time_ns: int
+
+
+def open_forgotten(store: ObjectStore, keyring: KeyRing, identifier: SnapshotId) -> ForgottenRecord:
+    """One forget marker. Raises ObjectNotFound, CorruptObject, RepositoryTooNew."""
+    marker = get_forgotten(store, keyring, identifier)
+    snapshot = Snapshot.decode(marker.record)
+    if snapshot.id != identifier:
+        raise CorruptObject(f"{layout.forgotten_key(identifier)} holds the record of another snapshot")
+    return ForgottenRecord(snapshot=snapshot, time_ns=marker.time_ns)
+
+
+def put_markers(store: ObjectStore, keyring: KeyRing, snapshots: Iterable[Snapshot], time_ns: int) -> None:
+    """F1: a copy of each record, durable. Nothing is forgotten yet."""
+    for snapshot in snapshots:
+        key = layout.forgotten_key(snapshot.id)
+        marker = Forgotten(record=snapshot.encode(), time_ns=time_ns)
+        store.put(key, [keyring.seal(ObjectType.FORGOTTEN, key, marker.encode())])
+    store.barrier()
+
+
+def take_back_markers(store: ObjectStore, snapshots: Iterable[SnapshotId]) -> None:
+    """Markers of snapshots that are not to be forgotten after all; their commit markers are still there."""
+    for snapshot in snapshots:
+        store.delete(layout.forgotten_key(snapshot))
+    store.barrier()
+
+
+def delete_commits(store: ObjectStore, snapshots: Iterable[SnapshotId]) -> None:
+    """F3: from here on the snapshots do not exist; what they hold stays until a prune after the undo window."""
+    for snapshot in snapshots:
+        store.delete(layout.commit_key(snapshot))
+    store.barrier()
