@@ -69,6 +69,7 @@ PAGES: dict[str, str] = {
     "config.unknown_scheme": "The repository URL begins with an unknown scheme. A directory whose name looks "
     "like a URL is written ./NAME.",
     "config.unsupported_scheme": "This version cannot use that kind of storage yet. A newer one may.",
+    "copy.same_place": "Source and target of a copy are one place, or one lies in the other. Name another place after --to.",
     "failed": "The operation failed. The message says what is known; run it again with -vv for more.",
     "file.attributes_too_large": "A file has more extended attributes than are stored. The file is stored "
     "without them.",
@@ -94,6 +95,27 @@ PAGES: dict[str, str] = {
     "key.not_found": "There is no key slot with that id. `dedup key list` shows the ones there are.",
     "local.unsafe_directory": "A local directory could be changed by others. Whoever can swap these files can "
     "make the program forget what it has seen; the message names the command that puts it right.",
+    "mirror.conflict": "An object of the mirror has another size than in the repository. One of the two is cut or was "
+    "put there by something else; nothing is overwritten. Remove the bad one by hand and mirror again.",
+    "mirror.diverged": "The configuration of the mirror is not that of the repository. Somebody has changed the mirror "
+    "itself, and two configurations must not meet; mirror to an empty place.",
+    "mirror.held": "New snapshots are not shown in the mirror, because a damaged pack could not be copied. Which "
+    "snapshots need it cannot be told without a key. Repair the repository, or show them with --despite-damage.",
+    "mirror.incomplete": "Something could not be mirrored, or the mirror does not hold what it should. The findings name "
+    "the objects; `dedup check` tells which files are hit.",
+    "mirror.needs_consent": "The mirror would be made smaller, and nobody agreed. Look at the plan with --dry-run, agree "
+    "with --yes.",
+    "mirror.not_empty": "Something lies where the mirror should go that is no part of the repository. Choose another place.",
+    "mirror.other_repository": "The target is another repository. A mirror is the same one; snapshots are copied between "
+    "two by `dedup copy`.",
+    "mirror.segment_damaged": "An index segment of the repository is damaged and was not copied. Its packs were; "
+    "`dedup repair index` describes them again.",
+    "mirror.source_damaged": "An object of the repository is not what its name says, so it was not copied. `dedup check` "
+    "tells which files are hit.",
+    "mirror.target_damaged": "An object of the mirror is not what its name says. Remove it by hand and mirror again; "
+    "nothing is overwritten by itself.",
+    "mirror.would_empty": "The repository has no snapshot any more and --delete would empty the mirror. That is rarely "
+    "meant: a repository that was emptied is what a mirror is for.",
     "nothing_matches": "No snapshot, path or object answers the question. Look with `dedup snapshots` and `dedup ls`.",
     "refused": "Refused for safety; nothing was changed. The message says what stands in the way.",
     "refused.last_slot": "The last key slot cannot be removed. Without it nobody could open the repository "
