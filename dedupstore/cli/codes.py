@@ -69,6 +69,14 @@ PAGES: dict[str, str] = {
     "config.unknown_scheme": "The repository URL begins with an unknown scheme. A directory whose name looks "
     "like a URL is written ./NAME.",
     "config.unsupported_scheme": "This version cannot use that kind of storage yet. A newer one may.",
+    "copy.chunk_damaged": "Stored content of a file is damaged or missing in the source, so its snapshot was not copied. "
+    "`dedup check` on the source tells what is hit; all other snapshots are copied.",
+    "copy.directory_damaged": "A stored directory of the source is damaged, so its snapshot was not copied. `dedup check` "
+    "on the source tells what is hit; all other snapshots are copied.",
+    "copy.incomplete": "Not every chosen snapshot could be copied, because the source is damaged. The findings name files "
+    "and snapshots; everything else was copied.",
+    "copy.other_chunks": "Source and target cut files into chunks of different size. Copies keep the cuts of the source; "
+    "see docs/decisions/0027-copies.md.",
     "copy.same_place": "Source and target of a copy are one place, or one lies in the other. Name another place after --to.",
     "failed": "The operation failed. The message says what is known; run it again with -vv for more.",
     "file.attributes_too_large": "A file has more extended attributes than are stored. The file is stored "
@@ -95,6 +103,10 @@ PAGES: dict[str, str] = {
     "key.not_found": "There is no key slot with that id. `dedup key list` shows the ones there are.",
     "local.unsafe_directory": "A local directory could be changed by others. Whoever can swap these files can "
     "make the program forget what it has seen; the message names the command that puts it right.",
+    "copy.same_repository": "Source and target are one repository, or mirrors of each other. Snapshots are copied to "
+    "another repository; the same one is kept at a second place by `dedup mirror`.",
+    "copy.snapshot_damaged": "A snapshot was not copied because some of it cannot be read. The findings before it name the "
+    "files.",
     "mirror.conflict": "An object of the mirror has another size than in the repository. One of the two is cut or was "
     "put there by something else; nothing is overwritten. Remove the bad one by hand and mirror again.",
     "mirror.diverged": "The configuration of the mirror is not that of the repository. Somebody has changed the mirror "

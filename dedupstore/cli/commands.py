@@ -28,6 +28,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("diff", "dedupstore.cli.diff:diff", "Look inside", "Show what changed between two snapshots."),
     Entry("stats", "dedupstore.cli.stats:stats", "Look inside", "Show what takes up how much space."),
     Entry("repair", "dedupstore.cli.repair:repair", "Keep tidy", "Mend what a check found; never deletes."),
+    Entry("copy", "dedupstore.cli.copy:copy", "Replicate", "Copy snapshots to another repository."),
     Entry("mirror", "dedupstore.cli.mirror:mirror", "Replicate", "Keep the same repository at a second place."),
     Entry("init", "dedupstore.cli.init:init", "Repository", "Create an encrypted repository."),
     Entry("repo", "dedupstore.cli.repo:repo", "Repository", "Show a repository and probe its storage."),

@@ -37,6 +37,7 @@ def snapshot_fields(out: Output, snapshot: SnapshotInfo) -> dict[str, object]:
         "note": safe(snapshot.note),
         "paths": [path_fields(path) for path in snapshot.paths],
         "tool": snapshot.tool,
+        "copy_of": None if snapshot.copy_of is None else safe(snapshot.copy_of),
         **count_fields(snapshot.counts),
     }
 

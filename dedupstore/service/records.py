@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from dedupstore.model.snapshot import Snapshot, Statistics
 
 
+COPY_OF = "copy.snapshot"
+"""What engine/origin.py writes; told here without loading the engine."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
     """What a run saw and stored. Sizes in bytes."""
@@ -51,6 +55,8 @@ class SnapshotInfo:
     paths: tuple[bytes, ...]
     tool: str
     counts: Counts
+    copy_of: str | None = None
+    """The id it had where it was taken, if this is a copy from another repository."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +94,7 @@ def snapshot_info(snapshot: Snapshot) -> SnapshotInfo:
         paths=tuple(path for _, path in snapshot.origins),
         tool=snapshot.tool,
         counts=counts_of(snapshot.statistics),
+        copy_of=dict(snapshot.details).get(COPY_OF),
     )
 
 

@@ -9,13 +9,15 @@ from pathlib import Path
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.check import check_repository
 from dedupstore.engine.check_options import CheckOptions, DataShare
+from dedupstore.engine.copy import CopyResult, copy_snapshots
 from dedupstore.engine.mirror import MirrorResult, mirror
 from dedupstore.engine.mirror_plan import MirrorOptions, plan_mirror
+from dedupstore.engine.origin import origin_of
 from dedupstore.events import NullListener
-from dedupstore.repo.repository import Repository
 from dedupstore.storage.base import ObjectStore
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import SnapshotId
+from dedupstore.units import parse_id
 from tests.support.repositories import (
     assert_restores,
     files_below,
@@ -87,5 +89,24 @@ def run_mirror(
     return mirror(source, target, plan, options, listener=NullListener(), cancel=CancelToken())
 
 
-def snapshot_of(repository: Repository, number: int) -> SnapshotId:
-    return repository.catalog.snapshots().snapshots[number].id
+def run_copy(source: ObjectStore, target: ObjectStore, *numbers: int, cache: Path | None = None) -> CopyResult:
+    """Copy all snapshots, or those with these numbers, between two repositories with keys of their own."""
+    with open_repository(source) as here, open_repository(target, cache) as there:
+        snapshots = here.catalog.snapshots().snapshots
+        chosen = [snapshots[number] for number in numbers] if numbers else snapshots
+        return copy_snapshots(here, there, chosen, listener=NullListener(), cancel=CancelToken())
+
+
+def assert_copied(store: ObjectStore, history: History, ids: Sequence[SnapshotId] | None = None) -> None:
+    """Every snapshot of the store is a whole copy of one of the history's; with `ids`, of exactly these, once each."""
+    with open_repository(store) as repository:
+        listing = repository.catalog.snapshots()
+        assert not listing.damaged
+        originals = []
+        for snapshot in listing.snapshots:
+            original = SnapshotId(parse_id(origin_of(snapshot, repository.id).snapshot))
+            assert_restores(repository, snapshot, history.states[original])
+            originals.append(original)
+        if ids is not None:
+            assert sorted(originals) == sorted(ids)
+    check_clean(store)
