@@ -101,6 +101,10 @@ PAGES: dict[str, str] = {
     "key.kit_outdated": "The recovery kit was printed before the keys were rotated. It no longer opens the "
     "repository; print a new one with `dedup key kit`.",
     "key.not_found": "There is no key slot with that id. `dedup key list` shows the ones there are.",
+    "local.state_damaged": "A file in the state directory cannot be read. It holds what this machine remembers of "
+    "replicas and checks, and no backup data; move it away and it begins anew.",
+    "local.state_not_kept": "What was done could not be noted in the state directory. The work itself is done; see the "
+    "rights of the directory (DEDUP_STATE_DIR).",
     "local.unsafe_directory": "A local directory could be changed by others. Whoever can swap these files can "
     "make the program forget what it has seen; the message names the command that puts it right.",
     "copy.same_repository": "Source and target are one repository, or mirrors of each other. Snapshots are copied to "
@@ -143,6 +147,8 @@ PAGES: dict[str, str] = {
     "old one does no harm.",
     "repair.sentinel": "The mark at an end of a listing was missing and is put back. Without it a complete "
     "listing cannot be told from a cut one.",
+    "replicas.unknown": "This machine knows of no such replica. A replica is what `dedup copy` or `dedup mirror` was run "
+    "to from here.",
     "repo.config_conflict": "The repository has two configurations with one number. Two clients changed it at "
     "the same moment, or storage added one; nothing is done until someone has looked.",
     "repo.corrupt_chunk": "A chunk is not what its name says. `dedup check` names the files it belongs to; "

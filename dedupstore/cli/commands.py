@@ -30,6 +30,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("repair", "dedupstore.cli.repair:repair", "Keep tidy", "Mend what a check found; never deletes."),
     Entry("copy", "dedupstore.cli.copy:copy", "Replicate", "Copy snapshots to another repository."),
     Entry("mirror", "dedupstore.cli.mirror:mirror", "Replicate", "Keep the same repository at a second place."),
+    Entry("replicas", "dedupstore.cli.replicas:replicas", "Replicate", "Where copies are, how old, how safe."),
     Entry("init", "dedupstore.cli.init:init", "Repository", "Create an encrypted repository."),
     Entry("repo", "dedupstore.cli.repo:repo", "Repository", "Show a repository and probe its storage."),
     Entry("key", "dedupstore.cli.key:key", "Repository", "Add, list and remove passphrases; the recovery kit."),

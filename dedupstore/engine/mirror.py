@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from dedupstore.cancel import CancelToken
+from dedupstore.engine.allocator import keep_freed_memory
 from dedupstore.engine.inventory import twice
 from dedupstore.engine.mirror_plan import MirrorOptions, MirrorPlan, Sizes, conflicts, listed
 from dedupstore.errors import (
@@ -34,10 +35,14 @@ from dedupstore.repo.proof import PROVEN, prove
 from dedupstore.storage.base import ObjectInfo, ObjectStore
 from dedupstore.types import RepositoryId
 
-TRANSFERS = 4
-"""Objects read, hashed and put at a time, each whole in memory: 128 MiB with packs of the usual size."""
+TRANSFERS = 8
+"""Objects read, hashed and put at a time. Each put waits for the disk: with eight of them it is busy (measured, packs of
+32 MiB: 2.5 s with one, 1.3 s with three, 0.9 s with eight; `cp -r` and `sync` take 0.9 s)."""
 
-_AHEAD = 16
+MAX_BYTES = 192 << 20
+"""Of objects that are on their way, each whole in memory."""
+
+_AHEAD = 32
 _MAX_ROUNDS = 16
 
 
@@ -84,6 +89,7 @@ def mirror(
 
     Raises StoreError for trouble with the target, Interrupted when stopped: run again, it goes on from there.
     """
+    keep_freed_memory()
     return _Mirror(source, target, plan, options, listener, cancel).run()
 
 
@@ -91,6 +97,7 @@ def verify_mirror(
     target: ObjectStore, repository: RepositoryId, *, listener: Listener, cancel: CancelToken
 ) -> VerifyResult:
     """Read every object of a mirror and compare it with its name; no key needed. Changes nothing."""
+    keep_freed_memory()
     found = Collector(listener)
     result = VerifyResult()
     progress = Progress(phase="verify")
@@ -331,17 +338,23 @@ def _in_parallel(
     """`work` in a few threads, `settle` in this one and in order. The first exception ends it all."""
     with ThreadPoolExecutor(TRANSFERS, thread_name_prefix="mirror") as pool:
         pending: deque[_Pending] = deque()
+        flying = 0
         try:
             for row in rows:
                 cancel.check()
+                while pending and (len(pending) >= _AHEAD or flying + row.size > MAX_BYTES):
+                    flying -= _settle_first(pending, settle)
                 pending.append(_Pending(row, pool.submit(work, row)))
-                if len(pending) >= _AHEAD:
-                    first = pending.popleft()
-                    settle(first.row, first.future.result())
+                flying += row.size
             while pending:
-                first = pending.popleft()
                 cancel.check()
-                settle(first.row, first.future.result())
+                _settle_first(pending, settle)
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _settle_first(pending: deque[_Pending], settle: Callable[[ObjectInfo, RepositoryError | None], None]) -> int:
+    first = pending.popleft()
+    settle(first.row, first.future.result())
+    return first.row.size

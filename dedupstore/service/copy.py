@@ -16,6 +16,7 @@ from dedupstore.service.access import Access
 from dedupstore.service.opened import open_repository
 from dedupstore.service.places import require_apart
 from dedupstore.service.records import SnapshotInfo, snapshot_info
+from dedupstore.service.replica_state import Replica, device_of, remember_run
 from dedupstore.service.selection import SAFETY
 from dedupstore.units import format_id
 
@@ -83,6 +84,14 @@ def run(request: Request, source: Access, target: Access, listener: Listener, ca
         if not request.dry_run:
             result = copy_snapshots(here, there, chosen, listener=listener, cancel=cancel, level=request.level)
             lacking = []
+            _, there_now = split_known(here, there, listing.snapshots)
+            now_ns = source.clock.now_ns()
+            seen = Replica(
+                url=there.store.url, way="copy", repository=there.id.hex(), first_ns=now_ns, last_ns=now_ns,
+                complete=result.exit_code == 0, snapshots=tuple(format_id(each.id) for each in there_now),
+                device=device_of(there.store.url),
+            )  # fmt: skip
+            remember_run(source.environ, here.id.hex(), seen, listener.finding)
         return _outcome(here, there, result, lacking, damaged, request, source.clock.monotonic() - began)
 
 

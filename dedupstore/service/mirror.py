@@ -14,6 +14,7 @@ from dedupstore.events import Finding, Listener
 from dedupstore.repo import layout
 from dedupstore.repo.identity import identify
 from dedupstore.service.places import require_apart
+from dedupstore.service.replica_state import CheckMemory, Replica, device_of, remember_check, remember_run
 from dedupstore.storage.base import ObjectStore
 from dedupstore.storage.registry import create_store, open_store
 
@@ -94,6 +95,7 @@ def run(
                 result = mirror(source, target, plan, options, listener=listener, cancel=cancel)
                 if request.verify:
                     verified = verify_mirror(target, plan.repository, listener=listener, cancel=cancel)
+                _remember(request, target, plan, result, verified, clock.now_ns(), environ, listener)
         finally:
             target.close()
     finally:
@@ -132,6 +134,24 @@ def _target(request: Request) -> ObjectStore:
         return store
     store.close()
     return create_store(request.target)
+
+
+def _remember(
+    request: Request, target: ObjectStore, plan: MirrorPlan, result: MirrorResult, verified: VerifyResult, now_ns: int,
+    environ: Mapping[str, str], listener: Listener,
+) -> None:  # fmt: skip
+    repository = plan.repository.hex()
+    there = tuple(row.key.removeprefix(layout.COMMITS) for row in layout.list_complete(target, layout.COMMITS))
+    seen = Replica(
+        url=target.url, way="mirror", repository=repository, first_ns=now_ns, last_ns=now_ns,
+        complete=result.exit_code == 0, snapshots=there, device=device_of(target.url),
+    )  # fmt: skip
+    remember_run(environ, repository, seen, listener.finding)
+    if request.verify:
+        check = CheckMemory(
+            repository=repository, url=target.url, depth="names", time_ns=now_ns, errors=len(verified.findings)
+        )
+        remember_check(environ, check, listener.finding)
 
 
 def _planned(plan: MirrorPlan) -> Planned:
