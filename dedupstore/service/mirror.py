@@ -16,6 +16,7 @@ from dedupstore.repo.identity import identify
 from dedupstore.service.places import require_apart
 from dedupstore.service.replica_state import CheckMemory, Replica, device_of, remember_check, remember_run
 from dedupstore.storage.base import ObjectStore
+from dedupstore.storage.memory import MemoryStore
 from dedupstore.storage.registry import create_store, open_store
 
 
@@ -130,6 +131,9 @@ def _target(request: Request) -> ObjectStore:
         if not request.init:
             error.hints = (f"the first time: dedup mirror --to {store.url} --init", "is the disk mounted?")
             raise
+        if request.dry_run and isinstance(error, StoreMissing):
+            store.close()
+            return MemoryStore(request.target)
     if request.dry_run:
         return store
     store.close()

@@ -33,6 +33,16 @@ def test_a_place_without_a_repository_is_not_filled_unasked(dedup: Dedup, site: 
     assert list((tmp_path / "unmounted").iterdir()) == [] and not (tmp_path / "missing").exists()
 
 
+def test_a_dry_run_of_a_first_mirror_makes_nothing(dedup: Dedup, site: Path, tmp_path: Path) -> None:
+    dedup.snapshot(site)
+    (tmp_path / "empty").mkdir()
+
+    for place in (tmp_path / "empty", tmp_path / "missing"):
+        planned = dedup.ok("mirror", "--to", place, "--init", "--dry-run", "--json").summary["planned"]
+        assert planned["snapshots"] == 1 and planned["objects"] > 4
+    assert list((tmp_path / "empty").iterdir()) == [] and not (tmp_path / "missing").exists()
+
+
 def test_a_mirror_into_itself_is_refused(dedup: Dedup, site: Path, tmp_path: Path) -> None:
     dedup.snapshot(site)
     (tmp_path / "alias").symlink_to(dedup.repository)
