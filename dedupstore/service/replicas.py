@@ -24,6 +24,8 @@ STATED = "stated"
 UNKNOWN = "unknown"
 MISSING = "missing"
 
+REPLACED = "another repository lies there now"
+
 DEEP = ("data", "names")
 """Depths of checks that read every byte."""
 
@@ -139,7 +141,7 @@ def _snapshots_there(replica: Replica) -> tuple[frozenset[str], str]:
         store = open_store(replica.url)
         try:
             if identify(store).hex() != replica.repository:
-                return frozenset(), "another repository lies there now"
+                return frozenset(), REPLACED
             if replica.way != "mirror":
                 return remembered, "then"
             rows = layout.list_complete(store, layout.COMMITS)
@@ -157,9 +159,13 @@ def _reachable(replica: ReplicaInfo) -> bool:
 
 
 def _copies(replicas: Sequence[ReplicaInfo], now_ns: int) -> Rule:
-    count = 2 + len(replicas)
-    away = [replica for replica in replicas if not _reachable(replica)]
-    proof = f"the data, this repository and {format_number(len(replicas), 'replica')}"
+    kept = [replica for replica in replicas if replica.seen != REPLACED and replica.snapshots]
+    count = 2 + len(kept)
+    away = [replica for replica in kept if not _reachable(replica)]
+    proof = f"the data, this repository and {format_number(len(kept), 'replica')}"
+    behind = sum(bool(replica.missing) for replica in kept)
+    if behind:
+        proof += f", {behind} of them behind"
     if away:
         proof += f", {len(away)} of them not looked at now"
     oldest = min((replica.last_ns for replica in away), default=now_ns)

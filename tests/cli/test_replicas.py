@@ -52,7 +52,7 @@ def test_a_mirror_is_looked_at_and_its_lag_is_told(dedup: Dedup, site: Path, mir
     assert (after["missing"], after["snapshots"]) == (1, 1) and after["newest_missing"] is not None
     assert after["behind_s"] >= 0
     text = dedup.ok("replicas").out
-    assert str(mirror) in text and "copies" in text
+    assert str(mirror) in text and "1 of them behind" in text
 
 
 def test_a_copy_is_remembered_with_what_was_there(dedup: Dedup, site: Path, tmp_path: Path) -> None:
@@ -128,6 +128,7 @@ def test_a_replica_that_was_taken_away_is_told_from_one_that_is_there(dedup: Ded
     dedup.setenv("DEDUP_REPO", str(dedup.repository))
     (replica,) = dedup.ok("replicas", "--json").document["replicas"]
     assert "another repository" in replica["seen"] and replica["missing"] == 1
+    assert rules(dedup)["copies"]["found"] == 2
 
 
 def test_a_replica_can_be_taken_from_the_list_and_an_unknown_one_is_named(
