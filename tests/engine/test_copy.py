@@ -18,7 +18,7 @@ from dedupstore.model.tree import read_content, read_tree
 from dedupstore.repo import layout
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.memory import MemoryStore
-from dedupstore.types import ChunkId
+from dedupstore.types import ChunkId, Kind
 from dedupstore.units import format_id
 from tests.support.faults import Fault, FaultPlan, FaultyStore, Step, every_fault
 from tests.support.replicating import (
@@ -37,6 +37,7 @@ from tests.support.repositories import (
     make_tree,
     new_repository,
     open_repository,
+    segment_facts,
     take,
 )
 
@@ -278,6 +279,37 @@ def _dump_chunks(repository: Repository, snapshot: Snapshot) -> set[ChunkId]:
     load = repository.reader.load_manifest
     dump = next(entry for path, entry in entries_of(load, snapshot) if path == b"tree/dump.sql")
     return {chunk for chunk, _ in read_content(load, dump)}
+
+
+def test_chunks_that_a_prune_of_the_source_moves_meanwhile_are_found_where_they_went(
+    history: History, target: MemoryStore
+) -> None:
+    """Just before the first data pack is read, all it holds is stored in another pack, and it is removed."""
+    source = history.store()
+    moved: list[str] = []
+
+    def evacuate(step: Step) -> None:
+        if step.verb == "get" and ".d" in step.key and not step.done and not moved and reading:
+            moved.append(step.key)
+            with open_repository(source) as repository:
+                view = repository.look()
+                (row,) = [row for row in repository.index.packs() if row.name.key == step.key]
+                (fact,) = [fact for fact in segment_facts(repository) if fact.id == row.id]
+                with repository.writer(view) as writer:
+                    for chunk in [chunk for block in fact.blocks() for chunk in block.ids]:
+                        writer.store_again(Kind.DATA, chunk, repository.reader.read(Kind.DATA, chunk))
+            del source.objects[step.key]
+
+    reading: list[bool] = []
+    with open_repository(FaultyStore(source, hook=evacuate)) as here, open_repository(target) as there:
+        snapshots = here.catalog.snapshots().snapshots
+        here.look()
+        reading.append(True)
+
+        result = copy_snapshots(here, there, snapshots, listener=NullListener(), cancel=CancelToken())
+
+    assert moved and result.exit_code == 0, result.findings
+    assert_copied(target, history, list(history.states))
 
 
 def test_a_damaged_directory_is_named_and_its_snapshot_left_out(history: History, target: MemoryStore) -> None:
