@@ -34,6 +34,7 @@ from dedupstore.repo import layout
 from dedupstore.repo.proof import PROVEN, prove
 from dedupstore.storage.base import ObjectInfo, ObjectStore
 from dedupstore.types import RepositoryId
+from dedupstore.units import format_number
 
 TRANSFERS = 8
 """Objects read, hashed and put at a time. Each put waits for the disk: with eight of them it is busy (measured, packs of
@@ -308,8 +309,8 @@ class _Mirror:
         self._found.finding(
             Finding(
                 code="mirror.held",
-                message=f"{len(self._plan.snapshots)} new snapshots are not shown in the mirror: what could not be copied "
-                "may belong to them; --despite-damage shows them",
+                message=f"not shown in the mirror: {format_number(len(self._plan.snapshots), 'new snapshot')}, to which "
+                "what could not be copied may belong; --despite-damage shows them all the same",
                 severity="error",
             )
         )

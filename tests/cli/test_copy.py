@@ -46,6 +46,7 @@ def test_a_copy_is_restored_from_the_other_repository(dedup: Dedup, site: Path, 
         ([], "", "site"),
     ]
     assert [row["copy_of"] for row in listed] == [first, second]
+    assert "copy  #monday" in dedup.ok("snapshots", "-r", replica).out
     dedup.ok("restore", "-r", replica, "--to", tmp_path / "back")
     assert read_tree(tmp_path / "back" / "site") == read_tree(site)
     dedup.ok("check", "-r", replica, "--read-data")
