@@ -6,8 +6,9 @@ lacks are gathered by the block they lie in, a window at a time, so that each bl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.copy_memory import CopyMemory
@@ -19,6 +20,8 @@ from dedupstore.model.tree import read_content, read_tree
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.writer import ChunkWriter
 from dedupstore.types import ChunkId, Kind, SnapshotId
+
+Row = TypeVar("Row")
 
 MAX_WINDOW_CHUNKS = 65_536
 """Chunks gathered before they are read: some 20 MB of ids and places, 4 GiB of data at the usual chunk size."""
@@ -67,14 +70,12 @@ class DataCopy:
             if self._is_done(tree):
                 continue
             self._cancel.check()
-            try:
-                for entry in read_tree(self._reader.load_manifest, tree):
-                    if entry.kind == DIRECTORY and entry.tree is not None:
-                        stack.append((entry.tree, path + entry.name + b"/"))
-                    elif entry.kind == FILE:
-                        self._file(entry, path + entry.name)
-            except (IntegrityError, ObjectNotFound) as error:
-                self._fail("copy.directory_damaged", path.rstrip(b"/"), error)
+            entries = read_tree(self._reader.load_manifest, tree)
+            while (entry := self._next(entries, "copy.directory_damaged", path.rstrip(b"/"))) is not None:
+                if entry.kind == DIRECTORY and entry.tree is not None:
+                    stack.append((entry.tree, path + entry.name + b"/"))
+                elif entry.kind == FILE:
+                    self._file(entry, path + entry.name)
         self._read_window()
 
     def _is_done(self, tree: ChunkId) -> bool:
@@ -90,11 +91,26 @@ class DataCopy:
     def _file(self, entry: Entry, path: bytes) -> None:
         self._progress.files_done += 1
         self._progress.current = path
+        references = read_content(self._reader.load_manifest, entry)
+        while (reference := self._next(references, "copy.chunk_damaged", path)) is not None:
+            try:
+                self._need(*reference, path)
+            except IntegrityError as error:
+                self._fail("copy.chunk_damaged", path, error)
+                return
+            if len(self._window.paths) >= MAX_WINDOW_CHUNKS:
+                self._read_window()
+
+    def _next(self, rows: Iterator[Row], code: str, path: bytes) -> Row | None:
+        """The next row of a manifest; None at the end, or when the rest cannot be read, which is told then.
+
+        Only the source is read here: what goes wrong with the target is never taken for damage of the source.
+        """
         try:
-            for chunk, length in read_content(self._reader.load_manifest, entry):
-                self._need(chunk, length, path)
+            return next(rows, None)
         except (IntegrityError, ObjectNotFound) as error:
-            self._fail("copy.chunk_damaged", path, error)
+            self._fail(code, path, error)
+            return None
 
     def _need(self, chunk: ChunkId, length: int, path: bytes) -> None:
         window = self._window
@@ -108,8 +124,6 @@ class DataCopy:
             raise CorruptObject(f"chunk {chunk.hex()[:16]} is not as long as the manifest says")
         window.paths[chunk] = path
         window.blocks.setdefault((place.pack_no, place.block_no), {})[place.position] = chunk
-        if len(window.paths) >= MAX_WINDOW_CHUNKS:
-            self._read_window()
 
     def _read_window(self) -> None:
         window, self._window = self._window, _Window()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +10,15 @@ import pytest
 
 from dedupstore.cancel import CancelToken
 from dedupstore.chunking.params import ChunkerParams
+from dedupstore.engine import copy_data
 from dedupstore.engine.copy import copy_snapshots
 from dedupstore.engine.origin import REPOSITORY, SNAPSHOT
-from dedupstore.errors import IncompleteListing, Interrupted, Refused, RepositoryError, StoreError
+from dedupstore.errors import CacheError, IncompleteListing, Interrupted, Refused, RepositoryError, StoreError
 from dedupstore.events import Collector, NullListener, Progress
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.model.tree import read_content, read_tree
 from dedupstore.repo import layout
+from dedupstore.repo.lmdb_index import LmdbIndex
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import ChunkId, Kind
@@ -105,6 +108,16 @@ def test_a_second_run_copies_nothing_and_reads_no_data(history: History, target:
 
     assert not result.copied and len(result.present) == 3
     assert target.objects == before
+
+
+def test_a_copy_in_many_small_windows_is_the_same_copy(
+    history: History, target: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copy_data, "MAX_WINDOW_CHUNKS", 5)
+
+    run_copy(history.store(), target)
+
+    assert_copied(target, history, list(history.states))
 
 
 def test_only_chosen_snapshots_are_copied_in_any_order(history: History, target: MemoryStore) -> None:
@@ -465,3 +478,48 @@ def test_a_snapshot_of_a_large_directory_and_a_long_file_is_copied_page_by_page(
     run_copy(source, target)
 
     assert_copied(target, history, [taken.id])
+
+
+class _BreakingIndex:
+    """An index that takes rows `left` times and is broken from then on."""
+
+    def __init__(self, inner: LmdbIndex, left: int) -> None:
+        self._inner = inner
+        self._left = left
+
+    def put_directories(self, items: Iterable[tuple[bytes, bytes]]) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise CacheError("the cache is full", why="injected")
+        self._inner.put_directories(items)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._inner, name)
+
+
+@pytest.mark.parametrize("left", [0, 1, 3])
+def test_a_cache_that_breaks_costs_time_and_no_copy(
+    history: History, target: MemoryStore, tmp_path: Path, left: int
+) -> None:
+    with open_repository(history.store()) as here, open_repository(target, tmp_path / "cache") as there:
+        there._index = _BreakingIndex(there.index, left)  # type: ignore[assignment]
+        snapshots = here.catalog.snapshots().snapshots
+
+        result = copy_snapshots(here, there, snapshots, listener=NullListener(), cancel=CancelToken())
+
+        assert result.exit_code == 0 and len(result.copied) == 3
+    assert_copied(target, history, list(history.states))
+
+
+def test_trouble_with_the_target_is_not_taken_for_damage_of_the_source(
+    history: History, empty: dict[str, bytes]
+) -> None:
+    store = fresh(empty)
+    faulty = FaultyStore(store, FaultPlan(fault=Fault.FAIL_BEFORE, at=0, verb="put", below=layout.PACKS, times=None))
+    found = Collector()
+
+    with open_repository(history.store()) as here, open_repository(faulty) as there, pytest.raises(StoreError):
+        copy_snapshots(here, there, here.catalog.snapshots().snapshots, listener=found, cancel=CancelToken())
+
+    assert not found.findings
+    assert_copied(store, history, [])
