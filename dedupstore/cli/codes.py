@@ -80,6 +80,15 @@ PAGES: dict[str, str] = {
     "dump.exists": "The file to write exists. Nothing is overwritten; give another name.",
     "dump.not_kept": "An archive of that format cannot keep everything. The message says what is missing; a restore "
     "keeps all of it.",
+    "copy.chunk_damaged": "Stored content of a file is damaged or missing in the source, so its snapshot was not copied. "
+    "`dedup check` on the source tells what is hit; all other snapshots are copied.",
+    "copy.directory_damaged": "A stored directory of the source is damaged, so its snapshot was not copied. `dedup check` "
+    "on the source tells what is hit; all other snapshots are copied.",
+    "copy.incomplete": "Not every chosen snapshot could be copied, because the source is damaged. The findings name files "
+    "and snapshots; everything else was copied.",
+    "copy.other_chunks": "Source and target cut files into chunks of different size. Copies keep the cuts of the source; "
+    "see docs/decisions/0027-copies.md.",
+    "copy.same_place": "Source and target of a copy are one place, or one lies in the other. Name another place after --to.",
     "failed": "The operation failed. The message says what is known; run it again with -vv for more.",
     "file.attributes_too_large": "A file has more extended attributes than are stored. The file is stored "
     "without them.",
@@ -110,6 +119,10 @@ PAGES: dict[str, str] = {
     "key.kit_outdated": "The recovery kit was printed before the keys were rotated. It no longer opens the "
     "repository; print a new one with `dedup key kit`.",
     "key.not_found": "There is no key slot with that id. `dedup key list` shows the ones there are.",
+    "local.state_damaged": "A file in the state directory cannot be read. It holds what this machine remembers of "
+    "replicas and checks, and no backup data; move it away and it begins anew.",
+    "local.state_not_kept": "What was done could not be noted in the state directory. The work itself is done; see the "
+    "rights of the directory (DEDUP_STATE_DIR).",
     "local.unsafe_directory": "A local directory could be changed by others. Whoever can swap these files can "
     "make the program forget what it has seen; the message names the command that puts it right.",
     "local.verified_unreadable": "The file in the state directory that says what was verified on this machine "
@@ -117,6 +130,31 @@ PAGES: dict[str, str] = {
     "know the last verified snapshot.",
     "local.verified_unwritable": "The file in the state directory that says what was verified on this machine "
     "cannot be written. The check itself is not hit; see the rights of the directory (DEDUP_STATE_DIR).",
+    "copy.same_repository": "Source and target are one repository, or mirrors of each other. Snapshots are copied to "
+    "another repository; the same one is kept at a second place by `dedup mirror`.",
+    "copy.snapshot_damaged": "A snapshot was not copied because some of it cannot be read. The findings before it name the "
+    "files.",
+    "mirror.conflict": "An object of the mirror has another size than in the repository. One of the two is cut or was "
+    "put there by something else; nothing is overwritten. Remove the bad one by hand and mirror again.",
+    "mirror.diverged": "The configuration of the mirror is not that of the repository. Somebody has changed the mirror "
+    "itself, and two configurations must not meet; mirror to an empty place.",
+    "mirror.held": "New snapshots are not shown in the mirror, because a damaged pack could not be copied. Which "
+    "snapshots need it cannot be told without a key. Repair the repository, or show them with --despite-damage.",
+    "mirror.incomplete": "Something could not be mirrored, or the mirror does not hold what it should. The findings name "
+    "the objects; `dedup check` tells which files are hit.",
+    "mirror.needs_consent": "The mirror would be made smaller, and nobody agreed. Look at the plan with --dry-run, agree "
+    "with --yes.",
+    "mirror.not_empty": "Something lies where the mirror should go that is no part of the repository. Choose another place.",
+    "mirror.other_repository": "The target is another repository. A mirror is the same one; snapshots are copied between "
+    "two by `dedup copy`.",
+    "mirror.segment_damaged": "An index segment of the repository is damaged and was not copied. Its packs were; "
+    "`dedup repair index` describes them again.",
+    "mirror.source_damaged": "An object of the repository is not what its name says, so it was not copied. `dedup check` "
+    "tells which files are hit.",
+    "mirror.target_damaged": "An object of the mirror is not what its name says. Remove it by hand and mirror again; "
+    "nothing is overwritten by itself.",
+    "mirror.would_empty": "The repository has no snapshot any more and --delete would empty the mirror. That is rarely "
+    "meant: a repository that was emptied is what a mirror is for.",
     "nothing_matches": "No snapshot, path or object answers the question. Look with `dedup snapshots` and `dedup ls`.",
     "refused": "Refused for safety; nothing was changed. The message says what stands in the way.",
     "refused.changed_meanwhile": "Somebody else forgot or protected snapshots at the same time. Nothing was "
@@ -142,6 +180,8 @@ PAGES: dict[str, str] = {
     "mount.target": "Snapshots are mounted on an empty directory. Make one; what is in another would be hidden.",
     "mount.unavailable": "This machine cannot mount. It takes mfusepy (pip install 'dedupstore[mount]'), libfuse (apt "
     "install fuse3) and the device /dev/fuse; the message says which is missing.",
+    "replicas.unknown": "This machine knows of no such replica. A replica is what `dedup copy` or `dedup mirror` was run "
+    "to from here.",
     "repo.config_conflict": "The repository has two configurations with one number. Two clients changed it at "
     "the same moment, or storage added one; nothing is done until someone has looked.",
     "repo.corrupt_chunk": "A chunk is not what its name says. `dedup check` names the files it belongs to; "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-SECTIONS = ("Everyday", "Look inside", "Keep tidy", "Repository", "Setup")
+SECTIONS = ("Everyday", "Look inside", "Keep tidy", "Replicate", "Repository", "Setup")
 
 
 class Entry(NamedTuple):
@@ -38,6 +38,9 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("tag", "dedupstore.cli.marks:tag", "Keep tidy", "Add tags to a snapshot or take them away."),
     Entry("note", "dedupstore.cli.marks:note", "Keep tidy", "Write a note beside a snapshot."),
     Entry("repair", "dedupstore.cli.repair:repair", "Keep tidy", "Mend what a check found; never deletes."),
+    Entry("copy", "dedupstore.cli.copy:copy", "Replicate", "Copy snapshots to another repository."),
+    Entry("mirror", "dedupstore.cli.mirror:mirror", "Replicate", "Keep the same repository at a second place."),
+    Entry("replicas", "dedupstore.cli.replicas:replicas", "Replicate", "Where copies are, how old, how safe."),
     Entry("init", "dedupstore.cli.init:init", "Repository", "Create an encrypted repository."),
     Entry("repo", "dedupstore.cli.repo:repo", "Repository", "Show a repository and probe its storage."),
     Entry("key", "dedupstore.cli.key:key", "Repository", "Add, list and remove passphrases; the recovery kit."),

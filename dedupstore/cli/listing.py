@@ -52,6 +52,7 @@ def show(session: Session, found: SnapshotList) -> int:
 def _row(session: Session, snapshot: SnapshotInfo) -> tuple[str, ...]:
     counts = snapshot.counts
     remarks = [f"{format_count(counts.errors)} missing"] if counts.errors else []
+    remarks += ["copy"] if snapshot.copy_of is not None else []
     remarks += [f"#{safe(tag)}" for tag in snapshot.tags]
     if snapshot.protected:
         remarks.append(protection_text(session.out, snapshot))

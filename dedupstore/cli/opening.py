@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from dedupstore.cli import prompts
@@ -43,14 +43,15 @@ def with_credential(session: Session, work: Callable[[Credential], Answer]) -> A
     raise AssertionError("unreachable")
 
 
-def from_environment(session: Session) -> Credential | None:
+def from_environment(session: Session, environ: Mapping[str, str] | None = None) -> Credential | None:
     """A key file, a recovery key or a passphrase that the environment names, in this order; None: someone is asked."""
+    given = session.environ if environ is None else environ
     for find, kind in (
         (secrets.key_file, "key_file"),
         (secrets.recovery_key, "recovery_key"),
         (secrets.passphrase, "passphrase"),
     ):
-        found = find(session.environ)
+        found = find(given)
         if found is None:
             continue
         session.out.findings(found.findings)

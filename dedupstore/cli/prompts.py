@@ -21,6 +21,11 @@ def passphrase(session: Session) -> bytes:
     return _typed(session, "Passphrase", "DEDUP_PASSPHRASE")
 
 
+def target_passphrase(session: Session, url: str) -> bytes:
+    """The passphrase of the repository that is copied to, typed."""
+    return _typed(session, f"Passphrase of {url}", "DEDUP_TO_PASSPHRASE")
+
+
 def new_passphrase(session: Session, *, may_generate: bool = False) -> bytes | None:
     """The passphrase for something new, typed twice; None when the person left it empty to have one generated.
 

@@ -38,6 +38,7 @@ def snapshot_fields(out: Output, snapshot: SnapshotInfo) -> dict[str, object]:
         **protection_fields(out, snapshot),
         "paths": [path_fields(path) for path in snapshot.paths],
         "tool": snapshot.tool,
+        "copy_of": None if snapshot.copy_of is None else safe(snapshot.copy_of),
         **count_fields(snapshot.counts),
     }
 

@@ -198,6 +198,12 @@ def peek_epoch(sealed: bytes) -> int:
     return _parse_header(sealed, "a sealed object")[2]
 
 
+def peek_claims(sealed: bytes, name: str) -> tuple[int, bytes]:
+    """The type and the repository an object claims: all that can be told without a key. Nothing of it is authenticated."""
+    found_type, repository, _ = _parse_header(sealed, name)
+    return found_type, repository
+
+
 def _object_material(root: bytes, repository: bytes, header: bytes, name: str) -> bytes:
     return derive(root, "object", repository, header + name.encode("utf-8"), MATERIAL_LENGTH)
 

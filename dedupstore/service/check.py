@@ -11,6 +11,7 @@ from dedupstore.events import Finding, Listener
 from dedupstore.repo.repository import Repository
 from dedupstore.service.access import Access
 from dedupstore.service.opened import with_repository
+from dedupstore.service.replica_state import CheckMemory, remember_check
 from dedupstore.service.selection import Selection, choose
 from dedupstore.service.verified import record_verified
 from dedupstore.types import SnapshotId
@@ -77,7 +78,10 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
     """Damage is in the outcome; what raises is trouble that says nothing about the data."""
     options = check_request(request)
 
+    places: list[tuple[str, str]] = []
+
     def work(repository: Repository) -> CheckReport:
+        places.append((repository.id.hex(), repository.store.url))
         chosen: tuple[SnapshotId, ...] = tuple(
             choose(repository.catalog, selection).id for selection in request.snapshots
         )
@@ -98,7 +102,31 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
         record_verified(access, repository.keyring, report.verified, existing, access.clock.now_ns())
         return report
 
-    return _outcome(with_repository(access, work))
+    outcome = _outcome(with_repository(access, work))
+    repository, url = places[-1]
+    remember_check(
+        access.environ,
+        CheckMemory(
+            repository=repository,
+            url=url,
+            depth=_depth(request, outcome),
+            time_ns=access.clock.now_ns(),
+            errors=outcome.errors,
+        ),
+        access.note,
+    )
+    return outcome
+
+
+def _depth(request: Request, outcome: Outcome) -> str:
+    """How deep a check went, as `dedup replicas` tells it."""
+    if request.quick:
+        return "quick"
+    if request.snapshots:
+        return "sample"
+    if request.read_data is not None:
+        return "data" if request.read_data == "all" and outcome.complete else "sample"
+    return "restore" if request.restore and not request.restore_sources else "structure"
 
 
 def _outcome(report: CheckReport) -> Outcome:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from dedupstore.model.snapshot import Snapshot, Statistics
 
 
+COPY_OF = "copy.snapshot"
+"""What engine/origin.py writes; told here without loading the engine."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
     """What a run saw and stored. Sizes in bytes."""
@@ -58,6 +62,8 @@ class SnapshotInfo:
 
     protection: str = ""
     """Why it is protected."""
+    copy_of: str | None = None
+    """The id it had where it was taken, if this is a copy from another repository."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +105,7 @@ def snapshot_info(snapshot: Snapshot, marking: Marking | None = None) -> Snapsho
         protected=marking is not None and marking.protected,
         protected_until_ns=marking.until_ns if marking is not None else None,
         protection=marking.reason if marking is not None else "",
+        copy_of=dict(snapshot.details).get(COPY_OF),
     )
 
 

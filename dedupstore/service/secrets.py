@@ -29,6 +29,8 @@ COMMAND_TIMEOUT_SECONDS = 120.0
 _PRIVATE_MOUNTS = ("/run/secrets/", "/var/run/secrets/", "/run/credentials/")
 _PASSPHRASE = "DEDUP_PASSPHRASE"
 _NEW_PASSPHRASE = "DEDUP_NEW_PASSPHRASE"
+_TO_PASSPHRASE = "DEDUP_TO_PASSPHRASE"
+_OURS = (_PASSPHRASE, _NEW_PASSPHRASE, _TO_PASSPHRASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,9 +95,35 @@ def recovery_key(environ: Mapping[str, str]) -> Secret | None:
     return _from_file(path, "DEDUP_RECOVERY_KEY_FILE") if path else None
 
 
+def of_target(
+    environ: Mapping[str, str], *, passphrase_file: str = "", passphrase_command: str = "", key_file: str = ""
+) -> dict[str, str]:
+    """The environment as the target of a copy sees it: `DEDUP_TO_…` is what `DEDUP_…` is for the source.
+
+    What is given here wins. The secrets of the source are not among it: two repositories may well be opened by the same
+    passphrase, but that has to be said.
+    """
+    given = {
+        _PASSPHRASE: environ.get(_TO_PASSPHRASE, ""),
+        f"{_PASSPHRASE}_FILE": environ.get(f"{_TO_PASSPHRASE}_FILE", ""),
+        f"{_PASSPHRASE}_COMMAND": environ.get(f"{_TO_PASSPHRASE}_COMMAND", ""),
+        f"{_PASSPHRASE}_FD": environ.get(f"{_TO_PASSPHRASE}_FD", ""),
+        "DEDUP_KEY_FILE": environ.get("DEDUP_TO_KEY_FILE", ""),
+        "DEDUP_RECOVERY_KEY_FILE": environ.get("DEDUP_TO_RECOVERY_KEY_FILE", ""),
+    }
+    chosen = {
+        f"{_PASSPHRASE}_FILE": passphrase_file,
+        f"{_PASSPHRASE}_COMMAND": passphrase_command,
+        "DEDUP_KEY_FILE": key_file,
+    }
+    if any(chosen.values()):
+        given = dict.fromkeys(given, "") | chosen
+    return {**environ, **given}
+
+
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment for a program we start: ours without our passphrases and where they come from."""
-    return {name: value for name, value in environ.items() if not name.startswith((_PASSPHRASE, _NEW_PASSPHRASE))}
+    return {name: value for name, value in environ.items() if not name.startswith(_OURS)}
 
 
 def how_to_give(variable: str = _PASSPHRASE) -> tuple[str, ...]:

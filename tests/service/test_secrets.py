@@ -222,3 +222,25 @@ def test_children_do_not_inherit_any_passphrase() -> None:
     environ = {"DEDUP_PASSPHRASE_FILE": "x", "DEDUP_NEW_PASSPHRASE": "y", "DEDUP_REPO": "/r", "HOME": "/h"}
 
     assert child_environment(environ) == {"DEDUP_REPO": "/r", "HOME": "/h"}
+
+
+def test_the_target_of_a_copy_has_secrets_of_its_own() -> None:
+    environ = {
+        "DEDUP_PASSPHRASE": "source",
+        "DEDUP_KEY_FILE": "/source.key",
+        "DEDUP_TO_PASSPHRASE": "target",
+        "PATH": "/bin",
+    }
+
+    seen = secrets.of_target(environ)
+    chosen = secrets.of_target(environ, passphrase_file="/etc/target.pass")
+
+    assert (seen["DEDUP_PASSPHRASE"], seen["DEDUP_KEY_FILE"], seen["PATH"]) == ("target", "", "/bin")
+    assert (chosen["DEDUP_PASSPHRASE"], chosen["DEDUP_PASSPHRASE_FILE"]) == ("", "/etc/target.pass")
+    assert not any("source" in value for value in chosen.values())
+
+
+def test_no_child_sees_the_secrets_of_the_target() -> None:
+    assert secrets.child_environment({"DEDUP_TO_PASSPHRASE": "x", "DEDUP_TO_PASSPHRASE_FD": "3", "A": "b"}) == {
+        "A": "b"
+    }

@@ -1,0 +1,69 @@
+"""The second repository of a command: what opens it, found out before anything else is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import click
+
+from dedupstore.cli import prompts
+from dedupstore.cli.opening import access_to, from_environment
+from dedupstore.cli.session import Session
+from dedupstore.errors import RepositoryNotFound, StoreMissing, WrongPassphrase
+from dedupstore.service import access as service
+from dedupstore.service.access import Access, Credential
+
+Answer = TypeVar("Answer")
+Decorated = TypeVar("Decorated", bound=Callable[..., object])
+
+
+def target_options(function: Decorated) -> Decorated:
+    """Adds `--to` and the options that say what opens the target; none of them takes a secret."""
+    for decorator in (
+        click.option("--to-key-file", metavar="FILE", default="", help="The key file that opens the target."),
+        click.option(
+            "--to-passphrase-command", metavar="CMD", default="", help="A command that prints the target's passphrase."
+        ),
+        click.option(
+            "--to-passphrase-file", metavar="FILE", default="", help="A file that holds the target's passphrase."
+        ),
+        click.option("--to", "target", metavar="URL", required=True, help="The repository to copy to."),
+    ):
+        function = decorator(function)
+    return function
+
+
+def with_target(session: Session, url: str, environ: Mapping[str, str], work: Callable[[Access], Answer]) -> Answer:
+    """Do the work with the repository at `url`, opened by what `environ` names or by what is typed, up to three times.
+
+    It is opened once before the work begins: a wrong passphrase of the source can then not be taken for one of it.
+    """
+    try:
+        service.require_repository(url)
+    except (RepositoryNotFound, StoreMissing) as error:
+        error.hints = (f"create it first: dedup init -r {url}", "is the disk mounted?")
+        raise
+    given = from_environment(session, environ)
+    if given is not None:
+        return work(_proven(session, url, given))
+    for left in range(prompts.MAX_TRIES - 1, -1, -1):
+        try:
+            access = _proven(session, url, Credential(passphrase=prompts.target_passphrase(session, url)))
+        except WrongPassphrase as error:
+            if not left:
+                raise
+            session.out.note(error.message)
+            continue
+        return work(access)
+    raise AssertionError("unreachable")
+
+
+def _proven(session: Session, url: str, credential: Credential) -> Access:
+    access = access_to(session, url, credential).started()
+    try:
+        access.open_keys().store.close()
+    except WrongPassphrase as error:
+        error.message = f"{error.message} ({url})"
+        raise
+    return access

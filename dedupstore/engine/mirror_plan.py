@@ -1,0 +1,214 @@
+"""What a mirror lacks, has too much, and has otherwise: two listings compared, nothing read, nothing changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dedupstore.errors import Refused, RepositoryNotFound
+from dedupstore.events import Finding
+from dedupstore.repo import layout
+from dedupstore.repo.identity import identify
+from dedupstore.storage.base import ObjectInfo, ObjectStore
+from dedupstore.types import RepositoryId
+
+Sizes = dict[str, int]
+"""Objects of one listing: size by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MirrorOptions:
+    """How to mirror. With `delete`, what the source no longer has goes from the target, too."""
+
+    delete: bool = False
+    despite_damage: bool = False
+    """Show new snapshots although an object they may need could not be copied."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MirrorPlan:
+    """What is to be copied and deleted, as two listings say. Sizes in bytes.
+
+    `roots` and `snapshots` (markers) were listed before everything they refer to: what one of these names was stored
+    by then. So packs and segments may be listed later and again, and are never listed too early.
+    """
+
+    repository: RepositoryId
+    fresh: bool
+    """The target is no repository yet."""
+
+    heads: tuple[ObjectInfo, ...]
+    """Key slots and configs that are to be copied."""
+
+    roots: tuple[ObjectInfo, ...]
+    snapshots: tuple[ObjectInfo, ...]
+    forgotten: tuple[ObjectInfo, ...]
+    delete: tuple[ObjectInfo, ...]
+    """In the order in which they go: markers, records, segments, packs, key slots."""
+
+    objects: int
+    size: int
+    """How many objects, and bytes, are to be copied."""
+
+    slots_left: int
+    """Key slots that only the target has: they still open it."""
+
+    @property
+    def delete_size(self) -> int:
+        return sum(row.size for row in self.delete)
+
+    @property
+    def snapshots_deleted(self) -> int:
+        return sum(row.key.startswith(layout.COMMITS) for row in self.delete)
+
+
+def plan_mirror(source: ObjectStore, target: ObjectStore, options: MirrorOptions) -> MirrorPlan:
+    """Compare two stores. Raises Refused for a target that is something else, RepositoryNotFound for no source.
+
+    The listings of the source come in the order opposite to that of writing, see `MirrorPlan`.
+    """
+    repository = identify(source)
+    fresh = _is_fresh(target, repository)
+    commits, roots, forgotten, segments, packs, slots, configs = (
+        listed(source, prefix)
+        for prefix in (
+            layout.COMMITS,
+            layout.ROOTS,
+            layout.FORGOTTEN,
+            layout.INDEX,
+            layout.PACKS,
+            layout.KEYS,
+            layout.CONFIG,
+        )
+    )
+    there = (
+        _everything(target)
+        if fresh
+        else {key: size for prefix in _SEEN for key, size in listed(target, prefix).items()}
+    )
+    if fresh:
+        _require_own(target, there, {**slots, **configs})
+    else:
+        _require_same_configs(target, there, configs)
+    wanted_roots = {key: size for key, size in roots.items() if _is_wanted(key, commits, forgotten, options)}
+    wanted = {**configs, **slots, **packs, **segments, **wanted_roots, **commits}
+    if options.delete:
+        wanted |= forgotten
+    missing = {key: size for key, size in wanted.items() if key not in there}
+    extra = _extra(there, {**wanted, **forgotten}) if options.delete else ()
+    if extra and not commits:
+        raise _would_empty(source, target)
+    return MirrorPlan(
+        repository=repository,
+        fresh=fresh,
+        heads=rows_of({**slots, **configs}, missing),
+        roots=rows_of(wanted_roots, missing),
+        snapshots=rows_of(commits, missing),
+        forgotten=rows_of(forgotten, missing),
+        delete=extra,
+        objects=len(missing),
+        size=sum(missing.values()),
+        slots_left=0 if options.delete else len(set(_below(there, layout.KEYS)) - set(slots)),
+    )
+
+
+_SEEN = (
+    layout.COMMITS,
+    layout.ROOTS,
+    layout.FORGOTTEN,
+    layout.INDEX,
+    layout.PACKS,
+    layout.KEYS,
+    layout.CONFIG,
+)
+_DELETED = (layout.COMMITS, layout.FORGOTTEN, layout.ROOTS, layout.INDEX, layout.PACKS, layout.KEYS)
+
+
+def listed(store: ObjectStore, prefix: str) -> Sizes:
+    """The objects under a prefix by name. Raises IncompleteListing."""
+    return {row.key: row.size for row in layout.list_complete(store, prefix)}
+
+
+def rows_of(group: Sizes, missing: Sizes) -> tuple[ObjectInfo, ...]:
+    return tuple(ObjectInfo(key, size) for key, size in sorted(group.items()) if key in missing)
+
+
+def conflicts(source: Sizes, target: Sizes) -> list[Finding]:
+    """Objects of one name and two sizes: one of them is cut or foreign, and none is overwritten."""
+    return [
+        Finding(
+            code="mirror.conflict",
+            message=f"{key} has {target[key]} bytes in the mirror and {size} in the repository; it is not overwritten",
+            severity="error",
+        )
+        for key, size in source.items()
+        if target.get(key, size) != size
+    ]
+
+
+def _is_fresh(target: ObjectStore, repository: RepositoryId) -> bool:
+    try:
+        found = identify(target)
+    except RepositoryNotFound:
+        return True
+    if found != repository:
+        raise Refused(
+            f"{target.url} holds another repository",
+            why=f"{found.hex()} there, {repository.hex()} here; a mirror is the same repository at another place",
+            hints=["name an empty place", f"or copy snapshots between the two: dedup copy --to {target.url}"],
+            code="mirror.other_repository",
+        )
+    return False
+
+
+def _everything(target: ObjectStore) -> Sizes:
+    return {row.key: row.size for row in target.list("") if row.key not in layout.SENTINELS}
+
+
+def _require_own(target: ObjectStore, there: Sizes, heads: Sizes) -> None:
+    """A place without FORMAT holds nothing, or what a mirror that was stopped had put before FORMAT."""
+    if any(heads.get(key) != size for key, size in there.items()):
+        raise Refused(
+            f"{target.url} is not empty",
+            why="something lies there that is no part of this repository",
+            hints=["choose another place; nothing was changed"],
+            code="mirror.not_empty",
+        )
+
+
+def _require_same_configs(target: ObjectStore, there: Sizes, configs: Sizes) -> None:
+    """Two configs with one number are an error of every reader: never make a second one."""
+    ours = {layout.parse_config_key(key)[0]: key for key in configs}
+    for key in _below(there, layout.CONFIG):
+        if ours.get(layout.parse_config_key(key)[0]) != key:
+            raise Refused(
+                f"{target.url} has gone its own way",
+                why=f"its {key} is not that of the repository: somebody has changed the mirror itself",
+                hints=["mirror to an empty place; nothing was changed"],
+                code="mirror.diverged",
+            )
+
+
+def _is_wanted(key: str, commits: Sizes, forgotten: Sizes, options: MirrorOptions) -> bool:
+    """Records of runs that are not finished stay where they are: without their marker they would be of no use."""
+    name = key.removeprefix(layout.ROOTS)
+    return layout.COMMITS + name in commits or (options.delete and layout.FORGOTTEN + name in forgotten)
+
+
+def _extra(there: Sizes, wanted: Sizes) -> tuple[ObjectInfo, ...]:
+    return tuple(
+        ObjectInfo(key, there[key]) for prefix in _DELETED for key in sorted(_below(there, prefix)) if key not in wanted
+    )
+
+
+def _below(sizes: Sizes, prefix: str) -> Sequence[str]:
+    return [key for key in sizes if key.startswith(prefix)]
+
+
+def _would_empty(source: ObjectStore, target: ObjectStore) -> Refused:
+    return Refused(
+        f"{source.url} has no snapshot, and {target.url} would lose what it has",
+        why="--delete makes the mirror what the repository is, and an emptied repository is rarely meant",
+        hints=["leave out --delete"],
+        code="mirror.would_empty",
+    )

@@ -1,0 +1,52 @@
+"""What an object's name proves of its bytes, without any key: what a mirror can hold a copy against.
+
+| object | proven |
+|---|---|
+| packs, config, index | every byte: the name carries the BLAKE3 of the object |
+| keys | that it is a slot of this repository and of that name |
+| roots, commits, forgotten | that it is a sealed object of this repository and of the type its name says |
+| sentinels, FORMAT | every byte: they are fixed |
+"""
+
+from __future__ import annotations
+
+from dedupstore.codec.crypto import ObjectType, peek_claims
+from dedupstore.codec.hashing import digest
+from dedupstore.errors import CorruptObject
+from dedupstore.repo import layout, slots
+from dedupstore.repo.pack import PackName
+from dedupstore.types import RepositoryId
+
+PROVEN = (layout.PACKS, layout.INDEX, layout.CONFIG)
+"""Below these a name proves every byte; of the others, small ones, only the beginning."""
+
+_SEALED = {
+    layout.ROOTS: ObjectType.ROOT,
+    layout.COMMITS: ObjectType.COMMIT,
+    layout.FORGOTTEN: ObjectType.FORGOTTEN,
+}
+
+
+def prove(key: str, data: bytes, repository: RepositoryId) -> None:
+    """Raise CorruptObject unless `data` is what `key` says it is, as far as that can be told without a key."""
+    prefix = key[: key.find("/") + 1]
+    if key == layout.FORMAT_KEY:
+        right = data == layout.format_text(repository)
+    elif key in layout.SENTINELS:
+        right = True
+    elif prefix == layout.PACKS:
+        right = digest([data]) == PackName.parse(key).id
+    elif prefix == layout.INDEX:
+        right = digest([data]) == layout.parse_segment_key(key)
+    elif prefix == layout.CONFIG:
+        right = digest([data]) == layout.parse_config_key(key)[1]
+    elif prefix == layout.KEYS:
+        header = slots.parse_header(data)
+        right = header.slot_id == layout.parse_id_key(key, prefix) and header.repository == repository
+    elif prefix in _SEALED:
+        layout.parse_id_key(key, prefix)
+        right = peek_claims(data, key) == (_SEALED[prefix], repository)
+    else:
+        raise CorruptObject(f"{key} is not the name of an object that dedup writes")
+    if not right:
+        raise CorruptObject(f"{key} is damaged", why="its bytes are not those its name says")
