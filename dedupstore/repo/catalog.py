@@ -9,12 +9,15 @@ from dataclasses import dataclass
 
 from dedupstore.codec.crypto import ObjectType
 from dedupstore.codec.hashing import digest
-from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound
+from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound, Refused
 from dedupstore.model.snapshot import Commit, Snapshot
 from dedupstore.repo import layout
 from dedupstore.repo.keys import KeyRing
 from dedupstore.storage.base import ObjectStore
 from dedupstore.types import SnapshotId
+
+UNDO_WINDOW_SECONDS = 7 * 24 * 3600
+"""How long the root of a forgotten snapshot stays, by default: as long as forgetting can be undone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +75,39 @@ class Catalog:
         return digest([plain])
 
     def put_commit(self, identifier: SnapshotId, record_hash: bytes, time_ns: int) -> None:
-        """W6: now the snapshot exists. Raises ObjectNotFound when its root has disappeared meanwhile."""
+        """W6: now the snapshot exists. Raises ObjectNotFound when its root has disappeared meanwhile.
+
+        And Refused when it was given up for abandoned: who expires a root marks it first and looks for its marker
+        afterwards, so one of the two sees the other, whatever their clocks say.
+        """
         key = layout.commit_key(identifier)
         plain = Commit(record_hash=record_hash, time_ns=time_ns).encode()
         self._store.put(key, [self._keyring.seal(ObjectType.COMMIT, key, plain)])
         self._store.barrier()
         self._store.head(layout.root_key(identifier))
+        if self.is_forgotten(identifier):
+            raise Refused(
+                "the snapshot was given up while it was made",
+                why="a prune took it for a run that was abandoned long ago; are the clocks of the machines right?",
+                hints=["run it again: what was stored is used"],
+                code="snapshot.given_up",
+            )
+
+    def has_root(self, identifier: SnapshotId) -> bool:
+        """Whether the record is there: then what it refers to has not been pruned."""
+        try:
+            self._store.head(layout.root_key(identifier))
+        except ObjectNotFound:
+            return False
+        return True
+
+    def is_forgotten(self, identifier: SnapshotId) -> bool:
+        """Whether a forget marker is there."""
+        try:
+            self._store.head(layout.forgotten_key(identifier))
+        except ObjectNotFound:
+            return False
+        return True
 
     def _listed(self, prefix: str) -> set[SnapshotId]:
         rows = layout.list_complete(self._store, prefix)
