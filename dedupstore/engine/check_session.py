@@ -150,7 +150,7 @@ class Session:
         """Whether a prune was planned or carried out after the inventory: then what is gone may be gone on purpose."""
         rows = layout.list_complete(self.repository.store, layout.GC)
         kinds = [layout.parse_gc_key(row.key)[0] for row in rows]
-        return kinds.count("done") > self.inventory.removals or any(
+        return kinds.count("done") > len(self.inventory.removals) or any(
             row.key not in self.inventory.plans for row, kind in zip(rows, kinds, strict=True) if kind == "plan"
         )
 

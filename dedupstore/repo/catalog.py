@@ -84,7 +84,7 @@ class Catalog:
         plain = Commit(record_hash=record_hash, time_ns=time_ns).encode()
         self._store.put(key, [self._keyring.seal(ObjectType.COMMIT, key, plain)])
         self._store.barrier()
-        self._store.head(layout.root_key(identifier))
+        # The mark first: it is taken away after the root is, so that one of the two always tells.
         if self.is_forgotten(identifier):
             raise Refused(
                 "the snapshot was given up while it was made",
@@ -92,19 +92,23 @@ class Catalog:
                 hints=["run it again: what was stored is used"],
                 code="snapshot.given_up",
             )
+        self._store.head(layout.root_key(identifier))
 
     def has_root(self, identifier: SnapshotId) -> bool:
         """Whether the record is there: then what it refers to has not been pruned."""
-        try:
-            self._store.head(layout.root_key(identifier))
-        except ObjectNotFound:
-            return False
-        return True
+        return self._is_there(layout.root_key(identifier))
+
+    def has_commit(self, identifier: SnapshotId) -> bool:
+        """Whether the commit marker is there."""
+        return self._is_there(layout.commit_key(identifier))
 
     def is_forgotten(self, identifier: SnapshotId) -> bool:
         """Whether a forget marker is there."""
+        return self._is_there(layout.forgotten_key(identifier))
+
+    def _is_there(self, key: str) -> bool:
         try:
-            self._store.head(layout.forgotten_key(identifier))
+            self._store.head(key)
         except ObjectNotFound:
             return False
         return True

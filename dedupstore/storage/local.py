@@ -329,8 +329,7 @@ class LocalStore:
         if entry.is_file(follow_symlinks=False):
             # Deleted while we list: then it is not there.
             with suppress(FileNotFoundError):
-                found = entry.stat(follow_symlinks=False)
-                rows.append((name, found.st_size, found.st_mtime_ns))
+                rows.append((name, (found := entry.stat(follow_symlinks=False)).st_size, found.st_mtime_ns))
         elif entry.is_dir(follow_symlinks=False):
             rows.append((name + "/", None, 0))
         elif entry.is_symlink() and entry.is_dir():
