@@ -198,7 +198,7 @@ class _Prune:
             raise Restart("condemned packs were not indexed")
         going = {no for no in seen.present if repository.index.pack(no).id in packs}
         evacuation = Evacuation(repository, seen, going)
-        Marker(repository, evacuation.live, self._listener, self._cancel).mark(roots)
+        Marker(repository, seen.present, evacuation.live, self._listener, self._cancel).mark(roots)
         if evacuation.settle():  # E4
             if not writing:
                 return False

@@ -114,10 +114,11 @@ class PrunePlan:
 
 def plan_prune(repository: Repository, options: PruneOptions, *, listener: Listener, cancel: CancelToken) -> PrunePlan:
     """Raises IntegrityError, with nothing written, when a root, a manifest or a listing cannot be trusted."""
-    seen = survey(repository)
     roots = survey_roots(repository, options.undo_window_ns)
+    # After the roots: what they refer to was indexed before they were published.
+    seen = survey(repository)
     needed = _Needed(repository.index, seen.safe)
-    Marker(repository, needed.chunk, listener, cancel).mark(roots.kept)
+    Marker(repository, seen.present, needed.chunk, listener, cancel).mark(roots.kept)
     needed.add_bases()
     rows = [row for row in repository.index.packs() if row.no in seen.safe]
     now_ns = repository.clock.now_ns()

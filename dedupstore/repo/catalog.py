@@ -53,6 +53,10 @@ class Catalog:
             snapshots=tuple(found), damaged=tuple(sorted(damaged)), uncommitted=tuple(sorted(roots - commits))
         )
 
+    def committed(self) -> set[SnapshotId]:
+        """The ids that have a commit marker, unread."""
+        return self._listed(layout.COMMITS)
+
     def get(self, identifier: SnapshotId) -> Snapshot:
         """One committed snapshot; its record is compared with the hash in its marker."""
         key = layout.commit_key(identifier)

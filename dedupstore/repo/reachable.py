@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
 
 from dedupstore.model.entry import DIRECTORY, FILE
 from dedupstore.model.tree import Load, content_manifests, read_content, read_tree, tree_manifests
 from dedupstore.types import ChunkId, Kind
 
 
-class Visited(Protocol):
-    """A set of directories; one that fits in memory may be told of them in another way than by `add`."""
-
-    def __contains__(self, tree: ChunkId, /) -> bool: ...
-
-    def add(self, tree: ChunkId, /) -> None: ...
-
-
-def reachable(load: Load, root: ChunkId, seen: Visited | None = None) -> Iterator[tuple[Kind, ChunkId]]:
+def reachable(load: Load, root: ChunkId, seen: set[ChunkId] | None = None) -> Iterator[tuple[Kind, ChunkId]]:
     """Yield the kind and id of every chunk below `root`, a directory once even if it occurs many times.
 
     `seen` collects the directories visited; passing one set to several calls skips what snapshots share.
     A data chunk may be yielded more than once. A manifest is yielded before it is loaded, so a caller that
     re-stores what is lost sees the lost manifest's id before the load fails.
     """
-    visited: Visited = set() if seen is None else seen
+    visited = set() if seen is None else seen
     stack = [root]
     while stack:
         tree = stack.pop()
