@@ -27,6 +27,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("cat", "dedupstore.cli.cat:cat", "Look inside", "Print one file of a snapshot."),
     Entry("diff", "dedupstore.cli.diff:diff", "Look inside", "Show what changed between two snapshots."),
     Entry("stats", "dedupstore.cli.stats:stats", "Look inside", "Show what takes up how much space."),
+    Entry("prune", "dedupstore.cli.prune:prune", "Keep tidy", "Free the space of what no snapshot needs."),
     Entry("repair", "dedupstore.cli.repair:repair", "Keep tidy", "Mend what a check found; never deletes."),
     Entry("init", "dedupstore.cli.init:init", "Repository", "Create an encrypted repository."),
     Entry("repo", "dedupstore.cli.repo:repo", "Repository", "Show a repository and probe its storage."),
