@@ -24,6 +24,8 @@ from dedupstore.repo.view import complete
 from dedupstore.types import PackId, SegmentId
 
 MAX_FINDINGS = 10_000
+_LOOKS = 4
+"""How often everything is listed while others merge segments."""
 
 
 class Description(NamedTuple):
@@ -73,6 +75,7 @@ class Session:
         self.health: Health
         self.reader: ChunkReader
         self._temporary: LmdbIndex | None = None
+        self._merged_meanwhile = False
         self.look()
 
     def close(self) -> None:
@@ -88,8 +91,14 @@ class Session:
         This machine's index is used while it says what the listed segments say. `with_orphans`: also index packs that
         only their own trailers describe, to tell lost index from lost data.
         """
-        store = self.repository.store
-        self.inventory = take_inventory(store)
+        for _ in range(_LOOKS):
+            self._merged_meanwhile = False
+            self._look(trust_cache=trust_cache, with_orphans=with_orphans)
+            if not self._merged_meanwhile:
+                break
+
+    def _look(self, *, trust_cache: bool, with_orphans: bool) -> None:
+        self.inventory = take_inventory(self.repository.store)
         self.condemned = self._read_condemned()
         segments = {layout.parse_segment_key(key): key for key in self.inventory.segments}
         cached = self.repository.index
@@ -211,6 +220,8 @@ class Session:
         except (CorruptObject, ObjectNotFound, StoreError) as exc:
             if isinstance(exc, StoreMissing):
                 raise
+            # A segment that went since it was listed was merged into another one, which the next listing shows.
+            self._merged_meanwhile |= isinstance(exc, ObjectNotFound)
             if key not in self.damaged_segments:
                 self.damaged_segments.append(key)
 

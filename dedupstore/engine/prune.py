@@ -8,11 +8,12 @@ and goes on with the next prune. See docs/protocols.md for why this is safe; the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
 from dedupstore.cancel import CancelToken
+from dedupstore.engine.compact import compact_segments
 from dedupstore.engine.evacuate import Evacuation
 from dedupstore.engine.liveness import Marker
 from dedupstore.engine.prune_plan import PruneOptions, PrunePlan, Reason
@@ -87,6 +88,8 @@ def execute_prune(
             raise
         work.condemn(plan)
     work.sweep_due()
+    with suppress(StoreFull), _denials():
+        work.report.segments_merged = compact_segments(repository)
     work.report.next_due_ns = work.next_due_ns()
     return work.report
 
@@ -162,8 +165,8 @@ class _Prune:
             if not taken:
                 return
             try:
-                if self._sweep_once(taken, writing=writing):
-                    return
+                self._sweep_once(taken, writing=writing)
+                return
             except (Restart, ObjectNotFound) as error:
                 failure = error
             except IntegrityError as error:
@@ -178,8 +181,8 @@ class _Prune:
             code="prune.restart",
         )
 
-    def _sweep_once(self, taken: set[str], *, writing: bool) -> bool:
-        """One round with the plans `taken` (E1); False: nothing was deleted because that takes writing first."""
+    def _sweep_once(self, taken: set[str], *, writing: bool) -> None:
+        """One round with the plans `taken` (E1). Without `writing`: only if that needs no room for data."""
         repository = self._repository
         roots = list_roots(repository)  # E2
         seen = survey(repository)  # E3
@@ -192,7 +195,7 @@ class _Prune:
         unindexed = [(name, size) for name, size, _ in seen.unindexed if name.id in packs]
         if unindexed:
             if not writing:
-                return False
+                return
             if index_packs(repository, unindexed) < len(unindexed):
                 raise _unreadable(len(unindexed))
             raise Restart("condemned packs were not indexed")
@@ -201,14 +204,13 @@ class _Prune:
         Marker(repository, seen.present, evacuation.live, self._listener, self._cancel).mark(roots)
         if evacuation.settle():  # E4
             if not writing:
-                return False
+                return
             moved, written = evacuation.carry_out(self._listener, self._cancel)  # E5
             self.report.bytes_moved += moved
             self.report.bytes_written += written
         with _denials():
             self._delete(seen, packs)  # E6
             self._finish(plans)  # E7
-        return True
 
     def _delete(self, seen: Survey, packs: set[PackId]) -> None:
         """E6: delete, and believe that they are gone only when the listing says so."""

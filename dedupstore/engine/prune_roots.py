@@ -69,7 +69,7 @@ def survey_roots(repository: Repository, undo_window_ns: int) -> Roots:
     abandoned: set[SnapshotId] = set()
     orphaned: set[SnapshotId] = set()
     for identifier in markers - commits:
-        if _marked_ns(repository, identifier, now_ns) + undo_window_ns <= now_ns:
+        if _is_over(repository, identifier, now_ns, undo_window_ns):
             (expired if identifier in roots else orphaned).add(identifier)
     for identifier in roots - commits - markers:
         if _ended_ns(repository, identifier, now_ns) + ABANDONED_NS <= now_ns:
@@ -110,12 +110,14 @@ def _listed(repository: Repository, prefix: str) -> frozenset[SnapshotId]:
     return frozenset(SnapshotId(layout.parse_id_key(row.key, prefix)) for row in rows)
 
 
-def _marked_ns(repository: Repository, identifier: SnapshotId, now_ns: int) -> int:
-    """When a snapshot was forgotten; now for a marker that does not say: then it stays."""
+def _is_over(repository: Repository, identifier: SnapshotId, now_ns: int, undo_window_ns: int) -> bool:
+    """Whether a snapshot was forgotten long enough ago. One whose marker does not say when stays."""
     try:
-        return get_forgotten(repository.store, repository.keyring, identifier).time_ns
+        marked_ns = get_forgotten(repository.store, repository.keyring, identifier).time_ns
     except (ObjectNotFound, CorruptObject, RepositoryTooNew):
-        return now_ns + 1
+        return False
+    # Without a window the clocks of two machines do not matter.
+    return undo_window_ns == 0 or marked_ns + undo_window_ns <= now_ns
 
 
 def _ended_ns(repository: Repository, identifier: SnapshotId, now_ns: int) -> int:

@@ -34,7 +34,7 @@ class Survey:
     """Indexed, listed with the right size, and known what they hold."""
 
     safe: set[int]
-    """Those of them that no plan condemns: only on these may anybody count."""
+    """Those of them that were indexed before the plans were listed, and that none condemns: only these count."""
 
     indexed_first: int
     """Packs with a smaller number were indexed at the first listing of segments."""
@@ -61,6 +61,9 @@ def survey(repository: Repository) -> Survey:
         name = PackName.parse(info.key)
         listed[name.id] = (name, info.size, info.modified_ns)
     damaged = sync_segments(store, keyring, index)
+    if any(index.pack_no(pack) is None for pack in listed):
+        # A listing that was under way while segments were merged may have shown neither the old nor the new ones.
+        damaged = sync_segments(store, keyring, index)
     present: set[int] = set()
     safe: set[int] = set()
     modified: dict[int, int] = {}
@@ -76,7 +79,7 @@ def survey(repository: Repository) -> Survey:
         if not row.known:
             unknown.append(row)
         present.add(row.no)
-        if row.id not in condemned:
+        if row.id not in condemned and row.no < indexed_first:
             safe.add(row.no)
         if found[2]:
             modified[row.no] = found[2]

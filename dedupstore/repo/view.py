@@ -19,6 +19,9 @@ from dedupstore.repo.segment import PackFacts, decode_segment
 from dedupstore.storage.base import ObjectStore
 from dedupstore.types import PackId
 
+_LISTINGS = 4
+"""How often the segments are listed while others merge them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
@@ -110,14 +113,26 @@ def sync_segments(store: ObjectStore, keyring: KeyRing, index: Index) -> list[st
 
     A damaged segment is not fatal: its packs show up as orphans and their directories are read instead.
     """
+    for left in reversed(range(_LISTINGS)):
+        try:
+            return _sync_listed(store, keyring, index)
+        except ObjectNotFound:
+            # Merged into another one between the listing and now: that one is listed by now.
+            if not left:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _sync_listed(store: ObjectStore, keyring: KeyRing, index: Index) -> list[str]:
     known = index.segments()
     damaged: list[str] = []
     for info in layout.list_complete(store, layout.INDEX):
         segment = layout.parse_segment_key(info.key)
         if segment in known:
             continue
+        sealed = store.get(info.key)
         try:
-            facts = [complete(store, keyring, fact) for fact in decode_segment(keyring, info.key, store.get(info.key))]
+            facts = [complete(store, keyring, fact) for fact in decode_segment(keyring, info.key, sealed)]
         except CorruptObject:
             # Not learned, so tried again next time: a wrong reading must not become this machine's lasting view.
             damaged.append(info.key)

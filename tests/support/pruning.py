@@ -14,6 +14,7 @@ from dedupstore.engine.check import check_repository
 from dedupstore.engine.check_options import CheckOptions, CheckReport, DataShare
 from dedupstore.engine.prune import PruneReport, execute_prune
 from dedupstore.engine.prune_plan import PruneOptions, PrunePlan, plan_prune
+from dedupstore.engine.prune_roots import Roots
 from dedupstore.engine.repair import repair_index
 from dedupstore.events import NullListener
 from dedupstore.model.snapshot import Snapshot
@@ -44,6 +45,13 @@ def plan(repository: Repository, options: PruneOptions = NOW) -> PrunePlan:
 def prune(repository: Repository, options: PruneOptions = NOW) -> PruneReport:
     """Plan and carry out."""
     return execute_prune(repository, plan(repository, options), options, listener=NullListener(), cancel=CancelToken())
+
+
+def sweep(repository: Repository) -> PruneReport:
+    """Carry out what waits, without a plan of one's own."""
+    nothing = Roots(kept=frozenset(), expired=frozenset(), abandoned=frozenset(), orphaned_markers=frozenset())
+    empty = PrunePlan(roots=nothing, choices=(), waiting=(), orphans=(), packs=0, bytes=0, young=0)
+    return execute_prune(repository, empty, NOW, listener=NullListener(), cancel=CancelToken())
 
 
 def assert_sound(repository: Repository, snapshots: Mapping[SnapshotId, Mapping[bytes, bytes]]) -> None:
