@@ -44,6 +44,7 @@ class ChunkReader:
         self._index = index
         self._deltas = DeltaBlocks(index)
         self._usable = usable
+        self._gone: Container[int] = ()
         self._cache_bytes = cache_bytes
         self._cached = 0
         self._cache: OrderedDict[tuple[int, int], _Decoded] = OrderedDict()
@@ -54,11 +55,16 @@ class ChunkReader:
         """Consider only copies in these packs (None: every indexed one)."""
         self._usable = usable
 
+    def avoid(self, gone: Container[int]) -> None:
+        """Try copies in these packs last: when last looked at they were not there."""
+        self._gone = gone
+
     def locate(self, chunk: ChunkId) -> Location:
         """The preferred copy of a chunk. Raises MissingChunk when no indexed, present pack holds it."""
         location = self._index.find(chunk)
         if location is not None and (self._usable is None or location.pack_no in self._usable):
-            return location
+            if location.pack_no not in self._gone:
+                return location
         for location in self._copies(chunk):
             return location
         raise MissingChunk(f"chunk {chunk.hex()[:16]} is in no pack of this repository")
@@ -125,8 +131,12 @@ class ChunkReader:
 
     def _copies(self, chunk: ChunkId) -> list[Location]:
         found = self._index.find_all(chunk)
-        usable = self._usable
-        return found if usable is None else [location for location in found if location.pack_no in usable]
+        usable, gone = self._usable, self._gone
+        if usable is not None:
+            found = [location for location in found if location.pack_no in usable]
+        if len(found) > 1:
+            found.sort(key=lambda location: location.pack_no in gone)
+        return found
 
     def _piece(self, kind: Kind, block: _Decoded, position: int, chunk: ChunkId) -> bytes:
         if position >= len(block.ends):

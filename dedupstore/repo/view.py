@@ -37,6 +37,9 @@ class View:
     lost: frozenset[PackId]
     orphans: tuple[tuple[PackName, int], ...]
     plans: frozenset[str]
+    gone: frozenset[int] = frozenset()
+    """Numbers of indexed packs that are not listed, lost or pruned: nothing is read from there."""
+
     pruned: bool = False
     """Whether there ever was a prune: a delta block that no snapshot needed may have lost its bases then."""
 
@@ -87,6 +90,7 @@ def refresh(store: ObjectStore, keyring: KeyRing, index: Index) -> View:
         condemned=condemned,
         lost=frozenset(lost),
         orphans=orphans,
+        gone=frozenset(row.no for row in gone),
         plans=frozenset(key for key in records if layout.parse_gc_key(key)[0] == "plan"),
         pruned=any(layout.parse_gc_key(key)[0] == "done" for key in records),
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from dedupstore.repo.slots import Secret
 from dedupstore.storage.local import LocalStore
 from dedupstore.units import format_id
 from tests.support import pruning
-from tests.support.dedup import PASSPHRASE, Dedup, read_tree, write_tree
+from tests.support.dedup import COMMAND, PASSPHRASE, Dedup, read_tree, write_tree
 from tests.support.repositories import random_bytes
 
 
@@ -118,3 +120,49 @@ def test_storage_that_denies_deleting_is_no_failure_of_the_data(forgotten: Dedup
 @pytest.mark.parametrize("option", [["--grace", "soon"], ["--max-repack", "much"], ["--undo-window", "x"]])
 def test_what_is_no_time_or_size_is_refused_before_anything_else(dedup: Dedup, option: list[str]) -> None:
     assert dedup("prune", *option).exit_code == 2
+
+
+@pytest.mark.slow
+def test_a_prune_killed_at_any_moment_is_ended_by_the_next(forgotten: Dedup, site: Path, tmp_path: Path) -> None:
+    """A real process, killed later and later, until one gets to its end; a snapshot is taken in between."""
+    command = [*COMMAND, "prune", "--grace", "0", "--undo-window", "0", "-q"]
+    killed = 0
+
+    for number in itertools.count():
+        identifier = forgotten.snapshot(write_tree(tmp_path / "day", {"file": random_bytes(f"day {number}", 50_000)}))
+        forget(forgotten, identifier)
+        process = subprocess.Popen(command, env=forgotten.process_environment(), stdin=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=0.06 + 0.01 * number)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            killed += 1
+            continue
+        assert process.returncode == 0
+        break
+
+    assert killed > 0
+    forgotten.ok("check", "--read-data")
+    forgotten.ok("restore", "--source", "site", "--to", tmp_path / "back")
+    assert read_tree(tmp_path / "back" / "site") == read_tree(site)
+    summary = forgotten.ok("prune", "--grace", "0", "--undo-window", "0", "--json").summary
+    assert summary["done"]["next_due"] is None
+
+
+def test_a_restore_finds_what_was_moved_with_the_index_from_before(dedup: Dedup, tmp_path: Path) -> None:
+    files = {f"f{number:02}": random_bytes(f"moved {number}", 60_000) for number in range(30)}
+    tree = write_tree(tmp_path / "tree", files)
+    first = dedup.snapshot(tree)
+    for number in range(0, 30, 2):
+        (tree / f"f{number:02}").unlink()
+    dedup.snapshot(tree)
+    forget(dedup, first)
+
+    summary = dedup.ok("prune", "--grace", "0", "--undo-window", "0", "--json").summary
+
+    assert summary["done"]["bytes_moved"] >= 15 * 60_000
+    dedup.ok("restore", "--to", tmp_path / "back")
+    assert read_tree(tmp_path / "back" / "tree") == read_tree(tree)
+    dedup.ok("check", "--restore")
+    assert dedup.ok("stats", "--json").exit_code == 0

@@ -12,6 +12,7 @@ from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import SnapshotId
+from tests.support.faults import FaultyStore
 from tests.support.pruning import NOW, assert_rebuilds, assert_sound, check, forget, pack_bytes, plan, plans, prune
 from tests.support.repositories import files_below, make_tree, mutate_tree, new_repository, open_repository, take
 
@@ -176,3 +177,21 @@ def test_a_check_tells_a_pruned_pack_from_a_lost_one(
     assert codes.count("check.packs_removed") == 1
     assert codes.count("check.pack_missing") == 1
     assert not repository.look().whole
+
+
+def test_nothing_is_read_from_packs_that_are_gone(
+    repository: Repository, store: MemoryStore, tree: Path, tmp_path: Path
+) -> None:
+    """With an index that knew the chunks there first, in which the old copies are found before the new ones."""
+    forget(repository, take(repository, tree).snapshot)
+    (tree / "noise.bin").write_bytes(b"nothing of what it was")
+    taken = series(repository, tree, 1)
+    assert prune(repository).bytes_moved > 0
+    asked: list[str] = []
+    watched = FaultyStore(store, hook=lambda step: asked.append(step.key) if step.verb == "get" else None)
+
+    with open_repository(watched, tmp_path / "cache") as other:
+        assert_sound(other, contents(taken))
+
+    assert [key for key in asked if key not in store.objects] == []
+    assert any(key.startswith("packs/") for key in asked)
