@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import SnapshotId
 from tests.support.faults import FaultyStore
 from tests.support.pruning import NOW, assert_rebuilds, assert_sound, check, forget, pack_bytes, plan, plans, prune
+from tests.support.recording import Call, RecordingStore, assert_barrier_between, positions
 from tests.support.repositories import files_below, make_tree, mutate_tree, new_repository, open_repository, take
 
 Files = dict[bytes, bytes]
@@ -195,3 +197,47 @@ def test_nothing_is_read_from_packs_that_are_gone(
 
     assert [key for key in asked if key not in store.objects] == []
     assert any(key.startswith("packs/") for key in asked)
+
+
+def test_everything_is_durable_before_anything_rests_on_it(
+    repository: Repository, store: MemoryStore, tree: Path
+) -> None:
+    forget(repository, take(repository, tree).snapshot)
+    (tree / "noise.bin").write_bytes(b"nothing of what it was")
+    taken = series(repository, tree, 1)
+    recording = RecordingStore(store)
+
+    with open_repository(recording) as other:
+        prune(other)
+
+    def is_call(verb: str, prefix: str) -> Callable[[Call], bool]:
+        return lambda call: call.verb == verb and call.key.startswith(prefix)
+
+    order = [
+        is_call("delete", "roots/"), is_call("delete", "forgotten/"), is_call("put", "gc/plan"), is_call("put", "packs/"),
+        is_call("put", "index/"), is_call("delete", "packs/"), is_call("put", "gc/done"), is_call("delete", "gc/plan"),
+    ]  # fmt: skip
+    for earlier, later in pairwise(order):
+        assert_barrier_between(recording.calls, earlier, later)
+        assert max(positions(recording.calls, earlier)) < max(positions(recording.calls, later))
+    assert recording.calls[positions(recording.calls, is_call("delete", "gc/plan"))[-1] :][1].verb == "barrier"
+    assert_sound(repository, contents(taken))
+
+
+def test_looks_are_taken_in_the_order_on_which_everything_rests(
+    repository: Repository, store: MemoryStore, tree: Path
+) -> None:
+    """E1 gc, E2 roots, E3 index, gc, packs, index; then what is needed is walked, moved, and only then deleted."""
+    forget(repository, take(repository, tree).snapshot)
+    (tree / "noise.bin").write_bytes(b"nothing of what it was")
+    series(repository, tree, 1)
+    recording = RecordingStore(store)
+
+    with open_repository(recording) as other:
+        prune(other)
+
+    calls = recording.calls
+    planned = positions(calls, lambda call: call.verb == "put" and call.key.startswith("gc/plan"))[-1]
+    deleted = positions(calls, lambda call: call.verb == "delete" and call.key.startswith("packs/"))[0]
+    lists = [call.folder for call in calls[planned:deleted] if call.verb == "list"]
+    assert lists[:7] == ["gc", "roots", "commits", "index", "gc", "packs", "index"]

@@ -279,3 +279,27 @@ def test_young_packs_are_left_to_the_run_that_is_making_a_snapshot(tmp_path: Pat
         assert plan(repository, waiting).choices == ()
         assert plan(repository, waiting).young > 0
         assert plan(repository).choices != ()
+
+
+def test_a_delta_that_nobody_needed_and_that_lost_its_bases_is_not_used_again(
+    repository: Repository, tree: Path
+) -> None:
+    """It stays in a pack for the sake of its neighbours, and looks as if its chunks were there."""
+    first, _ = snapshot_of(repository, tree)
+    change_a_row(tree, 1)
+    changed = (tree / "rows").read_bytes()
+    (tree / "noise").write_bytes(random_bytes("noise", 60_000))
+    second, _ = snapshot_of(repository, tree)
+    (tree / "rows").unlink()
+    third = snapshot_of(repository, tree)
+    forget(repository, first)
+    forget(repository, second)
+    prune(repository)
+    left = deltas(repository)
+    assert left and not {base for block in left for base in block.bases} & full_copies(repository)
+    assert repository.look().whole
+
+    (tree / "rows").write_bytes(changed)
+    fourth = snapshot_of(repository, tree)
+
+    assert_sound(repository, {third[0].id: third[1], fourth[0].id: fourth[1]})
