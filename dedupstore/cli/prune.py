@@ -56,7 +56,7 @@ def _tell(session: Session, outcome: service.Outcome) -> None:
     out = session.out
     out.line(f"  packs    {format_number(outcome.packs, 'pack')}, {format_bytes(outcome.bytes)}")
     if outcome.roots_expired:
-        out.line(f"  forgotten {format_number(len(outcome.roots_expired), 'snapshot')} past the time to undo it")
+        out.line(f"  expired  {format_number(len(outcome.roots_expired), 'snapshot')} past the time to undo it")
     _tell_choices(session, outcome)
     _tell_waiting(session, outcome)
     if outcome.report is not None:

@@ -13,9 +13,10 @@ the order: the forget marker is there before the commits are listed, and a write
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
-from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound, RepositoryTooNew
+from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound, RepositoryTooNew, StoreFull
 from dedupstore.repo import layout
 from dedupstore.repo.forgotten import Forgotten, get_forgotten, put_forgotten
 from dedupstore.repo.repository import Repository
@@ -86,16 +87,17 @@ def survey_roots(repository: Repository, undo_window_ns: int) -> Roots:
 def expire_roots(repository: Repository, roots: Roots, undo_window_ns: int) -> int:
     """Carry out what `survey_roots` found; how many roots went. Root first: a marker without a root is no harm."""
     store = repository.store
+    marked: set[SnapshotId] = set()
     for identifier in sorted(roots.abandoned):
-        try:
+        # On a full disk there may be no room for the marker, and no hurry.
+        with suppress(ObjectNotFound, StoreFull):
             record = repository.catalog.get_uncommitted(identifier).encode()
-        except ObjectNotFound:
-            continue
-        marker = Forgotten(record=record, time_ns=repository.clock.now_ns())
-        put_forgotten(store, repository.keyring, identifier, marker)
+            marker = Forgotten(record=record, time_ns=repository.clock.now_ns())
+            put_forgotten(store, repository.keyring, identifier, marker)
+            marked.add(identifier)
     # Listed after every marker is durable: a run that commits all the same is seen here, or sees its marker itself.
     commits = _listed(repository, layout.COMMITS)
-    going = (roots.expired | (roots.abandoned if undo_window_ns == 0 else frozenset())) - commits
+    going = (roots.expired | (marked if undo_window_ns == 0 else frozenset())) - commits
     for identifier in sorted(going):
         store.delete(layout.root_key(identifier))
     store.barrier()
