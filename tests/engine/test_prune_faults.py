@@ -159,7 +159,7 @@ def hooked(store: MemoryStore) -> tuple[FaultyStore, Callable[[Callable[[Step], 
     return faulty, start
 
 
-@pytest.mark.parametrize("content", ["forgotten", "new"])
+@pytest.mark.parametrize("content", ["forgotten", pytest.param("new", marks=pytest.mark.slow)])
 def test_a_snapshot_between_any_two_steps_of_a_prune_is_kept(scene: Scene, tmp_path: Path, content: str) -> None:
     """It uses what is about to go: its content is what the forgotten snapshots held, or much like it."""
     tree = tmp_path / "tree"
@@ -190,7 +190,7 @@ def test_a_snapshot_between_any_two_steps_of_a_prune_is_kept(scene: Scene, tmp_p
     assert everywhere(interrupt) > 40
 
 
-@pytest.mark.parametrize("age", ["same plan", "two plans"])
+@pytest.mark.parametrize("age", ["same plan", pytest.param("two plans", marks=pytest.mark.slow)])
 def test_a_second_pruner_between_any_two_steps_of_the_first(scene: Scene, age: str) -> None:
     """Both carry out the same plan, or each has made one of its own before either carries out any."""
 
