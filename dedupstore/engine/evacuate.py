@@ -14,6 +14,7 @@ Nothing here invents a reference to a base, and no full copy of a base becomes a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from dedupstore.cancel import CancelToken
 from dedupstore.codec.block import Codec
@@ -155,22 +156,21 @@ class Evacuation:
             return writer.totals.raw, writer.totals.stored
 
     def _move_pack(self, pack_no: int, writer: ChunkWriter, reader: ChunkReader) -> None:
+        kind = self._index.pack(pack_no).kind
         for block_no, block, positions in self._blocks(pack_no):
-            kind = self._index.pack(pack_no).kind
-            if not self._moves_as_is(pack_no, block_no, block, positions):
-                for position in positions:
-                    chunk = block.ids[position]
-                    writer.store_again(kind, chunk, reader.read(kind, chunk))
-                continue
-            try:
-                payload = reader.read_payload(kind, pack_no, block_no)
-                bases = reader.read_bases(kind, block.bases) if block.bases else None
+            whole = None
+            if self._moves_as_is(pack_no, block_no, block, positions):
+                # Where this copy is damaged there may be others, to be stored in full.
+                with suppress(IntegrityError):
+                    whole = reader.read_payload(kind, pack_no, block_no, block.ids)
+            if whole is not None:
+                payload, bases = whole
+                # Not to be survived: a block that fails its check here leaves a pack that is never stored.
                 writer.store_block(kind, payload, block, bases)
-            except IntegrityError:
-                # This copy is damaged; there may be others, to be stored in full.
-                for position in positions:
-                    chunk = block.ids[position]
-                    writer.store_again(kind, chunk, reader.read(kind, chunk))
+                continue
+            for position in positions:
+                chunk = block.ids[position]
+                writer.store_again(kind, chunk, reader.read(kind, chunk))
 
     def _blocks(self, pack_no: int) -> Iterator[tuple[int, BlockRecord, list[int]]]:
         """The blocks of a pack from which something moves. Their chunks' ids are in the pack alone."""

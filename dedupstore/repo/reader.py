@@ -12,7 +12,7 @@ from collections.abc import Container, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from dedupstore.codec.block import BlockSealer, Codec, Payload
+from dedupstore.codec.block import BlockSealer, Codec, Payload, split_verified
 from dedupstore.errors import CorruptChunk, DedupError, IntegrityError, MissingChunk, ObjectNotFound
 from dedupstore.repo.deltas import DeltaBlocks
 from dedupstore.repo.index import BlockInfo, Index, Location
@@ -100,15 +100,24 @@ class ChunkReader:
             raise CorruptChunk("the index names a chunk that its block does not have")
         return BlockChunks(raw, spans)
 
-    def read_payload(self, kind: Kind, pack_no: int, block_no: int) -> Payload:
-        """A block as it was before it was sealed, still compressed. Raises as `read_block` does."""
+    def read_payload(
+        self, kind: Kind, pack_no: int, block_no: int, ids: Sequence[ChunkId]
+    ) -> tuple[Payload, bytes | None]:
+        """A block as it was before it was sealed, still compressed, and the bytes of its bases.
+
+        Every chunk in it has been compared with its id in `ids`. Raises as `read_block` does.
+        """
         info = self._index.block(pack_no, block_no)
         name, sealer = self._pack(kind, pack_no)
         sealed = read_part(self._store, name, Span(info.offset, info.stored))
-        data = sealer.payload(
-            sealed, ordinal=block_no, codec=info.codec, raw_length=info.raw, chunks=len(info.lengths)
+        bases = self.read_bases(kind, info.bases) if info.codec == Codec.DELTA else None
+        count = len(info.lengths)
+        raw = sealer.open(
+            sealed, ordinal=block_no, codec=info.codec, raw_length=info.raw, chunks=count, bases=bases
         )  # fmt: skip
-        return Payload(codec=Codec(info.codec), data=data)
+        split_verified(raw, ids, info.lengths, self._keyring.id_key(kind))
+        data = sealer.payload(sealed, ordinal=block_no, codec=info.codec, raw_length=info.raw, chunks=count)
+        return Payload(codec=Codec(info.codec), data=data), bases
 
     def read_bases(self, kind: Kind, bases: Sequence[ChunkId]) -> bytes:
         """The concatenated bytes of delta bases, each from a full copy."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from dedupstore.codec.block import Codec, Payload, encode
-from dedupstore.errors import Interrupted
+from dedupstore.errors import Interrupted, RepositoryError
 from dedupstore.repo.bases import BaseChooser
 from dedupstore.repo.directory import BlockRecord
 from dedupstore.repo.group import BufferPool, Group
@@ -188,14 +188,19 @@ class ChunkWriter:
     def store_block(self, kind: Kind, payload: Payload, block: BlockRecord, bases: bytes | None) -> None:
         """Store a block as it is, under the key of its new pack; `bases`: the bytes of those that `block` names.
 
-        Verified like a new one before it returns. The caller answers for the bases: each needs a full copy that stays.
+        Verified like a new one before it returns; if that fails, nothing this writer has open is stored any more. The
+        caller answers for the bases: each needs a full copy that stays.
         """
         if self._failure is not None:
             self._raise_failure()
         self._pending.update(block.ids)
         self.totals.chunks += len(block.ids)
         self.totals.raw += block.raw
-        self._packers[kind].add(payload, block.raw, block.ids, block.lengths, block.bases, bases)
+        try:
+            self._packers[kind].add(payload, block.raw, block.ids, block.lengths, block.bases, bases)
+        except BaseException as error:
+            self._fail(error)
+            raise
 
     def checkpoint(self) -> bool:
         """Write an index segment when one is due; whether it did. Call between files."""
@@ -223,6 +228,9 @@ class ChunkWriter:
             packer.use_executor(self._puts)
         self._raise_failure()
         self._write_segment()
+        if self._pending:
+            # Whatever the reason: nobody may be told that these are stored, least of all who then deletes other copies.
+            raise RepositoryError(f"{len(self._pending)} chunks were taken and are in no pack that was stored")
 
     def adopt(self, facts: Sequence[PackFacts]) -> None:
         """Index packs of an interrupted run that no segment describes, so that their chunks are used, not stored again."""

@@ -10,6 +10,7 @@ import pytest
 
 from dedupstore.codec.block import Codec
 from dedupstore.engine.prune_plan import MANY_SMALL, PruneOptions, Reason
+from dedupstore.errors import RepositoryError
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo import layout
 from dedupstore.repo.gcplan import Plan, put_plan
@@ -169,6 +170,28 @@ def test_two_plans_that_condemn_the_two_copies_of_everything(
     assert_sound(repository, {first[0].id: first[1], second[0].id: second[1]})
 
 
+def test_of_two_condemned_copies_the_damaged_one_is_passed_over(
+    repository: Repository, store: MemoryStore, tree: Path
+) -> None:
+    """Others that move in the same run, before and after it, arrive all the same."""
+    (tree / "more").write_bytes(random_bytes("more", 60_000))
+    first = snapshot_of(repository, tree)
+    copies = pack_ids(repository)
+    condemn(repository, copies)
+    second = snapshot_of(repository, tree)
+    condemn(repository, pack_ids(repository))
+    for key in sorted(key for key in store.objects if key.startswith("packs/") and ".d" in key):
+        if PackName.parse(key).id in copies:
+            data = bytearray(store.objects[key])
+            data[200] ^= 1
+            store.objects[key] = bytes(data)
+
+    report = sweep(repository)
+
+    assert report.bytes_moved >= 100_000
+    assert_sound(repository, {first[0].id: first[1], second[0].id: second[1]})
+
+
 def test_a_condemned_pack_that_nobody_has_indexed_is_indexed_first(
     repository: Repository, store: MemoryStore, tree: Path
 ) -> None:
@@ -303,3 +326,13 @@ def test_a_delta_that_nobody_needed_and_that_lost_its_bases_is_not_used_again(
     fourth = snapshot_of(repository, tree)
 
     assert_sound(repository, {third[0].id: third[1], fourth[0].id: fourth[1]})
+
+
+def test_a_writer_that_lost_a_pack_does_not_say_that_it_is_done(repository: Repository) -> None:
+    """The last guard before old copies are deleted: what was taken is in packs and segments, or finishing fails."""
+    writer = repository.writer(repository.look())
+    writer.save(Kind.DATA, random_bytes("kept", 5_000))
+    writer._packers[Kind.DATA].close = lambda: None  # type: ignore[method-assign]
+
+    with pytest.raises(RepositoryError, match="1 chunks were taken"):
+        writer.finish()
