@@ -16,7 +16,7 @@ from dedupstore.cancel import CancelToken
 from dedupstore.engine.compact import compact_segments
 from dedupstore.engine.evacuate import Evacuation
 from dedupstore.engine.liveness import Marker
-from dedupstore.engine.prune_plan import PruneOptions, PrunePlan, Reason
+from dedupstore.engine.prune_plan import PruneOptions, PrunePlan, Reason, due_ns
 from dedupstore.engine.prune_roots import expire_roots, list_roots
 from dedupstore.engine.prune_survey import Survey, index_packs, survey
 from dedupstore.errors import (
@@ -135,8 +135,9 @@ class _Prune:
         return self.report.packs_deleted > deleted
 
     def next_due_ns(self) -> int | None:
+        now_ns = self._repository.clock.now_ns()
         plans = read_listed_plans(self._repository).values()
-        return min((plan.time_ns + self._options.grace_ns for plan in plans), default=None)
+        return min((due_ns(plan, self._options, now_ns) for plan in plans), default=None)
 
     def _index_orphans(self, orphans: Sequence[tuple[PackName, int]]) -> list[PackId]:
         try:
@@ -147,12 +148,9 @@ class _Prune:
         return [name.id for name, _ in orphans if known(name.id) is not None]
 
     def _due(self) -> set[str]:
-        now_ns, grace_ns = self._repository.clock.now_ns(), self._options.grace_ns
-        return {
-            key
-            for key, plan in read_listed_plans(self._repository).items()
-            if grace_ns == 0 or plan.time_ns + grace_ns <= now_ns
-        }
+        now_ns = self._repository.clock.now_ns()
+        plans = read_listed_plans(self._repository)
+        return {key for key, plan in plans.items() if due_ns(plan, self._options, now_ns) <= now_ns}
 
     def _due_among(self, keys: set[str]) -> set[str]:
         return self._due() & keys

@@ -18,6 +18,7 @@ from dedupstore.engine.prune_survey import Survey, survey
 from dedupstore.events import Listener
 from dedupstore.repo.catalog import UNDO_WINDOW_SECONDS
 from dedupstore.repo.deltas import DeltaBlocks
+from dedupstore.repo.gcplan import Plan
 from dedupstore.repo.index import Index, Location, PackRow
 from dedupstore.repo.pack import PackName
 from dedupstore.repo.repository import Repository
@@ -233,6 +234,13 @@ def _orphans(seen: Survey, until_ns: int) -> tuple[tuple[PackName, int], ...]:
     )
 
 
+def due_ns(condemned: Plan, options: PruneOptions, now_ns: int) -> int:
+    """When a plan may be carried out. One that says it is of the day after tomorrow was made by a wrong clock: now."""
+    if options.grace_ns == 0 or condemned.time_ns > now_ns + 2 * DAY_NS:
+        return now_ns
+    return condemned.time_ns + options.grace_ns
+
+
 def _waiting(seen: Survey, repository: Repository, options: PruneOptions) -> tuple[Waiting, ...]:
     found = []
     for key, plan in sorted(seen.plans.items()):
@@ -243,7 +251,7 @@ def _waiting(seen: Survey, repository: Repository, options: PruneOptions) -> tup
                 key=key,
                 packs=len(present),
                 bytes=sum(repository.index.pack(no).size for no in present),
-                due_ns=plan.time_ns + options.grace_ns,
+                due_ns=due_ns(plan, options, repository.clock.now_ns()),
             )
         )
     return tuple(found)

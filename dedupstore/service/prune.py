@@ -78,16 +78,15 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
 
     def work(repository: Repository) -> Outcome:
         plan = plan_prune(repository, options, listener=listener, cancel=cancel)
-        now_ns = repository.clock.now_ns()
         report = None
         if not request.dry_run:
             report = execute_prune(repository, plan, options, listener=listener, cancel=cancel)
-        return _outcome(plan, report, now_ns, options)
+        return _outcome(plan, report, repository.clock.now_ns())
 
     return with_repository(access, work, Operation.GC)
 
 
-def _outcome(plan: PrunePlan, report: PruneReport | None, now_ns: int, options: PruneOptions) -> Outcome:
+def _outcome(plan: PrunePlan, report: PruneReport | None, now_ns: int) -> Outcome:
     unindexed = sum(size for _, size in plan.orphans)
     return Outcome(
         packs=plan.packs,
@@ -103,7 +102,7 @@ def _outcome(plan: PrunePlan, report: PruneReport | None, now_ns: int, options: 
                 packs=one.packs,
                 bytes=one.bytes,
                 due_ns=one.due_ns,
-                due=options.grace_ns == 0 or one.due_ns <= now_ns,
+                due=one.due_ns <= now_ns,
             )
             for one in plan.waiting
         ),

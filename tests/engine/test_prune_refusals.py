@@ -338,6 +338,20 @@ def test_a_clock_that_is_a_year_ahead_deletes_early_and_loses_nothing(
         assert_sound(ahead, {second.id: files})
 
 
+def test_a_plan_from_a_clock_that_was_ahead_does_not_wait_for_its_time(
+    repository: Repository, store: MemoryStore, tree: Path, clock: FrozenClock
+) -> None:
+    first, second, files = two(repository, tree)
+    forget(repository, first)
+    with open_repository(store, clock=FrozenClock(START_NS + 365 * DAY_NS)) as ahead:
+        assert prune(ahead, PruneOptions(undo_window_ns=0)).packs_deleted == 0
+
+    assert prune(repository, PruneOptions(undo_window_ns=0)).packs_deleted > 0
+
+    assert plans(store) == []
+    assert_sound(repository, {second.id: files})
+
+
 # Roots
 
 

@@ -57,16 +57,13 @@ copies | | any, any | 1
 two bases | | any, any | 1
 delta | c | pb, pc | 2 | root is gone
 delta | d/b | pb, w0 | 2 | root is gone
-delta | c | pb, pc | 2 | all forgotten; root is gone
 delta | c/b | all | 2 | all forgotten; root is gone
-delta | c, c | pb, pc | 1 | all forgotten; root is gone
 flat | c/b! | pb, pc | 2
 flat | c/b! | pb, pc w0 | 2 | root is gone
-flat | c, c | pc, all | 1 | all forgotten; root is gone
 flat | c/b!, c | pb, pc | 1 | all forgotten; root is gone
-shared | hasty c | pb, all | 2 | acknowledged
-shared | hasty c, hasty b | pb, all | 1 | acknowledged
-flat | hasty b, c/b! | pb, pc | 1 | acknowledged
+shared | hasty c | pb | 2 | acknowledged; pruned before
+shared | hasty c, hasty b | pb | 1 | acknowledged
+flat | hasty b, c/b! | pb | 1 | acknowledged
 """
 
 MUST_FAIL = """
