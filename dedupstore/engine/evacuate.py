@@ -57,8 +57,8 @@ class Evacuation:
 
     # E4
 
-    def live(self, chunk: ChunkId) -> None:
-        """Some snapshot needs this chunk. To be told of each, once."""
+    def live(self, chunk: ChunkId, at: Location) -> None:
+        """Some snapshot needs this chunk, wherever it lies. To be told of each, once."""
         copies = self._index.find_all(chunk)
         here = [copy for copy in copies if copy.pack_no in self._going]
         if here and not self._health.usable(chunk):

@@ -79,11 +79,11 @@ class Marker:
         self,
         repository: Repository,
         present: set[int],
-        on_chunk: Callable[[ChunkId], None],
+        on_chunk: Callable[[ChunkId, Location], None],
         listener: Listener,
         cancel: CancelToken,
     ) -> None:
-        """`present`: the packs that are there, with the right size."""
+        """`present`: the packs that are there, with the right size. `on_chunk` is told one place where each chunk lies."""
         self._repository = repository
         self._on_chunk = on_chunk
         self._listener = listener
@@ -137,6 +137,11 @@ class Marker:
                         self._file(entry)
 
     def _file(self, entry: Entry) -> None:
+        if entry.pages is None:
+            # Nearly all files: nothing has to be loaded for it, so nothing can be lost on the way.
+            for chunk, _ in entry.inline_references():
+                self._meet(chunk)
+            return
         with self._forgiven():
             for manifest in content_manifests(self._load, entry):
                 self._meet(manifest)
@@ -150,7 +155,7 @@ class Marker:
             if not self._forgiving:
                 raise _unreadable(self._root, _absent(chunk))
         elif self._met.add(at):
-            self._on_chunk(chunk)
+            self._on_chunk(chunk, at)
 
     def _load(self, chunk: ChunkId) -> bytes:
         try:

@@ -145,8 +145,11 @@ class _Needed:
         self._usable = usable
         self._deltas = DeltaBlocks(index)
 
-    def chunk(self, chunk: ChunkId) -> None:
+    def chunk(self, chunk: ChunkId, at: Location) -> None:
         """The copy to keep is a full one where there is one: it needs no other, and others may need it."""
+        if at.pack_no in self._usable and not self._is_delta(at):
+            self.copies.add(at)
+            return
         copies = [copy for copy in self._index.find_all(chunk) if copy.pack_no in self._usable]
         kept = next((copy for copy in copies if not self._is_delta(copy)), copies[0] if copies else None)
         if kept is not None:
@@ -158,7 +161,9 @@ class _Needed:
             for block_no, block in enumerate(self._index.blocks(pack_no)):
                 if block.codec == Codec.DELTA and self.copies.positions(pack_no, block_no):
                     for base in block.bases:
-                        self.chunk(base)
+                        at = self._index.find(base)
+                        if at is not None:
+                            self.chunk(base, at)
 
     def _is_delta(self, copy: Location) -> bool:
         return self._deltas.has(copy.pack_no, copy.block_no)
