@@ -184,6 +184,16 @@ PAGES: dict[str, str] = {
     "to from here.",
     "repo.config_conflict": "The repository has two configurations with one number. Two clients changed it at "
     "the same moment, or storage added one; nothing is done until someone has looked.",
+    "prune.denied": "The storage does not let us delete. It is append-only, or its objects are locked: nothing is "
+    "lost, what was condemned stays condemned, and a prune with the right to delete goes on from there.",
+    "prune.index_damaged": "Index segments cannot be read and packs are described by no other. Prune deletes nothing "
+    "while it does not know what depends on what; `dedup repair index` describes them again.",
+    "prune.pack_unreadable": "What a pack holds cannot be read. Prune deletes nothing while a snapshot may need it; "
+    "`dedup check --read-data` says what is damaged.",
+    "prune.restart": "Other prunes changed the repository faster than this one could follow. Nothing is wrong; run it "
+    "again.",
+    "prune.unreadable": "A snapshot cannot be walked, so what it needs is not known. Nothing was deleted; `dedup "
+    "check` says what is damaged, and a damaged snapshot that is forgotten stops prune no more.",
     "repo.corrupt_chunk": "A chunk is not what its name says. `dedup check` names the files it belongs to; "
     "`dedup repair` tries to mend it.",
     "repo.corrupt_object": "An object of the repository fails authentication: it was damaged, or swapped for "
@@ -236,6 +246,8 @@ PAGES: dict[str, str] = {
     "again: it stores the data anew.",
     "snapshot.forgotten_meanwhile": "The snapshot was forgotten while something was said of it. `dedup "
     "undo-forget` brings it back.",
+    "snapshot.given_up": "A prune took the run for one abandoned a month ago and gave it up. Compare the clocks of the "
+    "machines and run it again; what was stored is used.",
     "snapshot.none_before": "No snapshot is as old as the time asked for. The message names the oldest one; ask "
     "for a later time.",
     "snapshot.not_forgotten": "That snapshot is not forgotten, or was brought back already. `dedup snapshots` "

@@ -100,7 +100,7 @@ class BlockSealer:
         `bases` is the concatenation the directory names, in its order, for codec 2. The caller still has to compare
         every chunk with its id (`split_verified`). Raises CorruptObject.
         """
-        payload = self._cipher.decrypt(sealed, self._prefix + _PLACE.pack(ordinal, codec, raw_length, chunks))
+        payload = self.payload(sealed, ordinal=ordinal, codec=codec, raw_length=raw_length, chunks=chunks)
         if codec == Codec.RAW:
             if len(payload) != raw_length:
                 raise CorruptObject("a block has another length", why=f"{len(payload)} bytes, {raw_length} expected")
@@ -112,6 +112,10 @@ class BlockSealer:
         if bases is None:
             raise ValueError("a delta block needs its bases")
         return decompress(payload, raw_length, bases)
+
+    def payload(self, sealed: Data, *, ordinal: int, codec: int, raw_length: int, chunks: int) -> bytes:
+        """What was sealed, authenticated and still compressed: to seal it again elsewhere. Raises CorruptObject."""
+        return self._cipher.decrypt(sealed, self._prefix + _PLACE.pack(ordinal, codec, raw_length, chunks))
 
 
 def split_verified(raw: bytes, ids: Sequence[ChunkId], lengths: Sequence[int], keyed: Keyed) -> list[memoryview]:

@@ -31,6 +31,8 @@ from dedupstore.types import ChunkId, PackId, SegmentId, SnapshotId
 MAX_FINDINGS = 10_000
 AHEAD_CACHE_BYTES = 16 << 20
 """Decoded manifest blocks that a walk ahead keeps; the data's have a cache of their own."""
+_LOOKS = 4
+"""How often everything is listed while others merge segments."""
 
 
 class Description(NamedTuple):
@@ -88,6 +90,7 @@ class Session:
         self._temporary: LmdbIndex | None = None
         self.hashing = RightOfWay()
         self._ahead: WalkAhead | None = None
+        self._merged_meanwhile = False
         self.look()
 
     def close(self) -> None:
@@ -104,6 +107,13 @@ class Session:
         This machine's index is used while it says what the listed segments say. `with_orphans`: also index packs that
         only their own trailers describe, to tell lost index from lost data.
         """
+        for _ in range(_LOOKS):
+            self._merged_meanwhile = False
+            self._look(trust_cache=trust_cache, with_orphans=with_orphans)
+            if not self._merged_meanwhile:
+                break
+
+    def _look(self, *, trust_cache: bool, with_orphans: bool) -> None:
         store = self.repository.store
         self.inventory = take_inventory(store, marks_expected=self.repository.catalog.marks_expected)
         self.condemned = self._read_condemned()
@@ -166,7 +176,7 @@ class Session:
         """Whether a prune was planned or carried out after the inventory: then what is gone may be gone on purpose."""
         rows = layout.list_complete(self.repository.store, layout.GC)
         kinds = [layout.parse_gc_key(row.key)[0] for row in rows]
-        return kinds.count("done") > self.inventory.removals or any(
+        return kinds.count("done") > len(self.inventory.removals) or any(
             row.key not in self.inventory.plans for row, kind in zip(rows, kinds, strict=True) if kind == "plan"
         )
 
@@ -297,6 +307,8 @@ class Session:
         except (CorruptObject, ObjectNotFound, StoreError) as exc:
             if isinstance(exc, StoreMissing):
                 raise
+            # A segment that went since it was listed was merged into another one, which the next listing shows.
+            self._merged_meanwhile |= isinstance(exc, ObjectNotFound)
             if key not in self.damaged_segments:
                 self.damaged_segments.append(key)
 

@@ -68,9 +68,10 @@ class Health:
 
     def _closed(self, pack_no: int, block_no: int) -> bool:
         block = self.index.block(pack_no, block_no)
-        return block.codec != Codec.DELTA or all(self._full_copy(base) for base in block.bases)
+        return block.codec != Codec.DELTA or all(self.has_full_copy(base) for base in block.bases)
 
-    def _full_copy(self, chunk: ChunkId) -> bool:
+    def has_full_copy(self, chunk: ChunkId) -> bool:
+        """Whether some copy can be read without any other chunk: what a delta base needs."""
         for copy in self.index.find_all(chunk):
             if copy.pack_no in self.present and self._verdict(copy.pack_no, copy.block_no) != _BAD:
                 if self.index.block(copy.pack_no, copy.block_no).codec != Codec.DELTA:

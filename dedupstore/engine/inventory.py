@@ -28,8 +28,8 @@ class Inventory:
     commits: set[SnapshotId] = field(default_factory=set)
     forgotten: set[SnapshotId] = field(default_factory=set)
     plans: list[str] = field(default_factory=list)
-    removals: int = 0
-    """Records of executed plans: packs have been deleted on purpose at least this often."""
+    removals: list[str] = field(default_factory=list)
+    """Records of executed plans: they name the packs that were deleted on purpose."""
 
     configs: list[str] = field(default_factory=list)
     slots: list[ObjectInfo] = field(default_factory=list)
@@ -63,7 +63,8 @@ def take_inventory(store: ObjectStore, *, marks_expected: bool = False) -> Inven
     for row, (kind, _) in _parsed(_rows(store, layout.GC, found), found, layout.parse_gc_key):
         if kind == "plan":
             found.plans.append(row.key)
-        found.removals += kind == "done"
+        elif kind == "done":
+            found.removals.append(row.key)
     found.configs = [row.key for row, _ in _parsed(_rows(store, layout.CONFIG, found), found, layout.parse_config_key)]
     slots = _rows(store, layout.KEYS, found)
     found.slots = [row for row, _ in _parsed(slots, found, lambda key: layout.parse_id_key(key, layout.KEYS))]

@@ -28,6 +28,8 @@ class BaseChooser:
         self._usable = usable
         self._known: dict[ChunkId, tuple[tuple[ChunkId, int], ...]] = {}
         self._deltas = DeltaBlocks(index)
+        self._based: set[tuple[int, int]] = set()
+        """Delta blocks found to have all their bases: asked for each of their chunks."""
 
     def choose(self, like: Sequence[ChunkId], length: int) -> list[tuple[ChunkId, int]]:
         """Bases with their lengths, in the order of `like`; empty when none qualifies or they are out of proportion."""
@@ -42,9 +44,15 @@ class BaseChooser:
 
     def has_bases(self, pack_no: int, block_no: int) -> bool:
         """Whether a block can be read from usable packs alone."""
-        if not self._deltas.has(pack_no, block_no):
+        place = (pack_no, block_no)
+        if place in self._based or not self._deltas.has(pack_no, block_no):
             return True
-        return all(self._full_copy(base) is not None for base in self._index.block(pack_no, block_no).bases)
+        if any(self._full_copy(base) is None for base in self._index.block(pack_no, block_no).bases):
+            return False
+        if len(self._based) >= _REMEMBERED:
+            self._based.clear()
+        self._based.add(place)
+        return True
 
     def _resolve(self, chunk: ChunkId) -> tuple[tuple[ChunkId, int], ...]:
         known = self._known.get(chunk)

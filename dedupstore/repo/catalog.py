@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from dedupstore.codec.crypto import ObjectType
 from dedupstore.codec.hashing import digest
-from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound
+from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound, Refused
 from dedupstore.model.mark import Mark
 from dedupstore.model.snapshot import Commit, Snapshot
 from dedupstore.repo import layout
@@ -124,11 +124,23 @@ class Catalog:
         return digest([plain])
 
     def put_commit(self, identifier: SnapshotId, record_hash: bytes, time_ns: int) -> None:
-        """W6: now the snapshot exists. Raises ObjectNotFound when its root has disappeared meanwhile."""
+        """W6: now the snapshot exists. Raises ObjectNotFound when its root has disappeared meanwhile.
+
+        And Refused when it was given up for abandoned: who expires a root marks it first and looks for its marker
+        afterwards, so one of the two sees the other, whatever their clocks say.
+        """
         key = layout.commit_key(identifier)
         plain = Commit(record_hash=record_hash, time_ns=time_ns).encode()
         self._store.put(key, [self._keyring.seal(ObjectType.COMMIT, key, plain)])
         self._store.barrier()
+        # The mark first: it is taken away after the root is, so that one of the two always tells.
+        if self.is_forgotten(identifier):
+            raise Refused(
+                "the snapshot was given up while it was made",
+                why="a prune took it for a run that was abandoned long ago; are the clocks of the machines right?",
+                hints=["run it again: what was stored is used"],
+                code="snapshot.given_up",
+            )
         self._store.head(layout.root_key(identifier))
 
     def has_root(self, identifier: SnapshotId) -> bool:

@@ -85,11 +85,12 @@ class SnapshotCommitter:
 def _untouched(before: View, after: View) -> bool:
     """Whether every chunk that could be used since `before` is surely still safe.
 
-    It is enough that no indexed pack was ever lost or condemned: new chunks, and those taken over with the
-    parent's directories without a look, all lie in packs that were there and are there. With any plan or any loss
-    in sight, then or now, the whole tree is looked at.
+    It is enough that no indexed pack was lost or condemned at either look and that each one usable then, or stored
+    since, is usable now: new chunks, and those taken over with the parent's directories without a look, all lie in
+    such packs. With any plan or any loss in sight, with a pack that went in between although a prune accounts for it,
+    and when there was no prune before and there is one now, the whole tree is looked at.
     """
-    return before.whole and after.whole
+    return before.whole and after.whole and before.usable <= after.usable and (before.pruned or not after.pruned)
 
 
 def _lost(error: DedupError) -> RepositoryError:

@@ -1,7 +1,8 @@
-"""Condemnation plans (`gc/plan-<id>`): which packs are about to be deleted.
+"""Condemnation plans (`gc/plan-<id>`) and what became of them (`gc/done-<id>`).
 
 A plan is irrevocable: from the moment it is listed, no writer counts on its packs. The writer protocol
-reads plans; `prune` writes them.
+reads plans; `prune` writes them. A done record names packs that were deleted on purpose: whoever misses one knows
+that it was pruned and is not lost.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dedupstore.codec.crypto import ObjectType
-from dedupstore.errors import CorruptObject, ObjectNotFound, RepositoryTooNew
+from dedupstore.codec.crypto import ObjectType, random_bytes
+from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound, RepositoryTooNew
 from dedupstore.model.wire import Value, pack, unpack_map
 from dedupstore.repo import layout
 from dedupstore.repo.keys import KeyRing
@@ -56,9 +57,33 @@ class Plan:
         raise CorruptObject("a prune plan is malformed")
 
 
-def read_condemned(store: ObjectStore, keyring: KeyRing, keys: Iterable[str]) -> frozenset[PackId]:
-    """The packs condemned by any of the listed plans. An unreadable plan is an error: it may condemn anything."""
-    condemned: set[PackId] = set()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """Packs that a plan condemned and that are gone. The same plan may be reported done more than once."""
+
+    packs: tuple[PackId, ...]
+    creator: str
+    time_ns: int
+
+    def encode(self) -> bytes:
+        return pack({"creator": self.creator, "packs": list(self.packs), "time": self.time_ns, "v": VERSION})
+
+    @classmethod
+    def decode(cls, data: bytes) -> Done:
+        row = unpack_map(data)
+        if row.get("v") != VERSION:
+            raise RepositoryTooNew("a record of a prune has an unknown version")
+        match row:
+            case {"creator": str(creator), "packs": list(packs), "time": int(time_ns)}:
+                return cls(
+                    packs=tuple(PackId(item) for item in _all_sized(packs, 32)), creator=creator, time_ns=time_ns
+                )
+        raise CorruptObject("a record of a prune is malformed")
+
+
+def read_plans(store: ObjectStore, keyring: KeyRing, keys: Iterable[str]) -> dict[str, Plan]:
+    """Every listed plan that is still there, by key. An unreadable plan is an error: it may condemn anything."""
+    plans: dict[str, Plan] = {}
     for key in keys:
         if layout.parse_gc_key(key)[0] != "plan":
             continue
@@ -68,8 +93,43 @@ def read_condemned(store: ObjectStore, keyring: KeyRing, keys: Iterable[str]) ->
             # Executed and removed between the listing and now: its packs are missing from the pack listing,
             # which is taken later, and count as lost there.
             continue
-        condemned.update(Plan.decode(keyring.open(ObjectType.PLAN, key, sealed)).packs)
-    return frozenset(condemned)
+        plans[key] = Plan.decode(keyring.open(ObjectType.PLAN, key, sealed))
+    return plans
+
+
+def read_pruned(store: ObjectStore, keyring: KeyRing, keys: Iterable[str]) -> frozenset[PackId]:
+    """The packs that listed records say were deleted on purpose. What a damaged record says is not known."""
+    pruned: set[PackId] = set()
+    for key in keys:
+        if layout.parse_gc_key(key)[0] != "done":
+            continue
+        try:
+            pruned.update(Done.decode(keyring.open(ObjectType.DONE, key, store.get(key))).packs)
+        except (ObjectNotFound, IntegrityError, RepositoryTooNew):
+            # Its packs count as lost then: that costs time and alarms, never data.
+            continue
+    return frozenset(pruned)
+
+
+def put_plan(store: ObjectStore, keyring: KeyRing, plan: Plan) -> str:
+    """M4: from here on nobody may count on these packs, and nothing takes that back. The plan's key."""
+    key = layout.plan_key(random_bytes(16))
+    store.put(key, [keyring.seal(ObjectType.PLAN, key, plan.encode())])
+    store.barrier()
+    return key
+
+
+def put_done(store: ObjectStore, keyring: KeyRing, done: Done) -> str:
+    """First half of E7. Under a random name: two sweepers that finish one plan write two records."""
+    key = layout.done_key(random_bytes(16))
+    store.put(key, [keyring.seal(ObjectType.DONE, key, done.encode())])
+    store.barrier()
+    return key
+
+
+def read_condemned(store: ObjectStore, keyring: KeyRing, keys: Iterable[str]) -> frozenset[PackId]:
+    """The packs condemned by any of the listed plans. An unreadable plan is an error: it may condemn anything."""
+    return frozenset(pack for plan in read_plans(store, keyring, keys).values() for pack in plan.packs)
 
 
 def _all_sized(items: list[Value], size: int) -> list[bytes]:

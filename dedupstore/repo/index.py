@@ -39,6 +39,9 @@ class PackRow(NamedTuple):
     known: bool = True
     """Whether what it holds is in the index: not while a segment leaves that out and its trailer was unreadable."""
 
+    removed: bool = False
+    """Whether a prune is known to have deleted it: that it is not listed is no loss."""
+
     @property
     def name(self) -> PackName:
         return PackName(id=self.id, kind=self.kind, units=self.units)
@@ -97,6 +100,10 @@ class Index(Protocol):
 
     def block(self, pack_no: int, block_no: int) -> BlockInfo: ...
 
+    def blocks(self, pack_no: int) -> list[BlockInfo]:
+        """All blocks of a pack, by number; empty when what it holds is not known."""
+        ...
+
     def pack(self, pack_no: int) -> PackRow: ...
 
     def packs(self) -> Iterator[PackRow]:
@@ -110,6 +117,10 @@ class Index(Protocol):
         ...
 
     def put_directories(self, items: Iterable[tuple[bytes, bytes]]) -> None: ...
+
+    def mark_removed(self, pack_nos: Iterable[int]) -> None:
+        """Remember that these packs were pruned: `PackRow.removed`."""
+        ...
 
     def mark_verified(self, pack_nos: Iterable[int], time_ns: int) -> None: ...
 

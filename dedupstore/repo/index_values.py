@@ -4,7 +4,7 @@
 |---|---|---|
 | location | pack no u32, block u16, position u16, length u24, check u16 | XOR with the last 13 bytes of the chunk id |
 | block | offset u32, stored u32, raw u32, codec u8, bases u8, chunks u16, lengths u24[], base ids | AES-256-GCM |
-| pack | id[32], size u32, kind u8, units u16, epoch u32, salt[24], merged u8 | CRC-32 |
+| pack | id[32], size u32, kind u8, units u16, epoch u32, salt[24], state u8 (1 merged, 2 removed) | CRC-32 |
 | number | u64 | CRC-32 |
 
 A location is keyed by the first 19 bytes of the chunk id, and the other 13 are not stored anywhere: they are
@@ -36,6 +36,7 @@ CHECK_MODULUS = 65_521
 _from_bytes = int.from_bytes
 _new_tuple = tuple.__new__
 _PACK = struct.Struct(">32sIBHI24sB")
+_MERGED, _REMOVED = 1, 2
 _BLOCK = struct.Struct(">IIIBBH")
 _NUMBER = struct.Struct(">Q")
 _CRC = struct.Struct(">I")
@@ -126,16 +127,16 @@ def decode_block(value: bytes) -> BlockInfo:
 
 
 def encode_pack(row: PackRow, *, merged: bool) -> bytes:
-    return _checked(
-        pack_key(row.no), _PACK.pack(row.id, row.size, row.kind, row.units, row.epoch, row.salt, int(merged))
-    )
+    state = _MERGED * merged | _REMOVED * row.removed
+    return _checked(pack_key(row.no), _PACK.pack(row.id, row.size, row.kind, row.units, row.epoch, row.salt, state))
 
 
 def decode_pack(pack_no: int, value: bytes) -> tuple[PackRow, bool]:
     """The row, and whether all of the pack's chunks are in the index."""
     plain = _plain(pack_key(pack_no), value, _PACK.size)
-    identifier, size, kind, units, epoch, salt, merged = _PACK.unpack(plain)
-    row = PackRow(pack_no, PackId(identifier), size, Kind(kind), units, epoch, salt, bool(merged))
+    identifier, size, kind, units, epoch, salt, state = _PACK.unpack(plain)
+    known, removed = bool(state & _MERGED), bool(state & _REMOVED)
+    row = PackRow(pack_no, PackId(identifier), size, Kind(kind), units, epoch, salt, known, removed)
     return row, row.known
 
 

@@ -146,6 +146,16 @@ class LmdbIndex:
                 raise values.damaged(f"block {block_no} of pack {pack_no} is not in it")
             return values.decode_block(self._open(b"block" + key, value))
 
+    def blocks(self, pack_no: int) -> list[BlockInfo]:
+        prefix = values.pack_key(pack_no)
+        found: list[BlockInfo] = []
+        with self._reading() as reader, reader.cursor(self._environment.dbs["blocks"]) as cursor:
+            present = cursor.set_range(prefix)
+            while present and cursor.key().startswith(prefix):
+                found.append(values.decode_block(self._open(b"block" + cursor.key(), cursor.value())))
+                present = cursor.next()
+        return found
+
     def pack(self, pack_no: int) -> PackRow:
         with self._reading() as reader:
             value = reader.get(values.pack_key(pack_no), db=self._environment.dbs["packs"])
@@ -215,6 +225,10 @@ class LmdbIndex:
     def put_directories(self, items: Iterable[tuple[bytes, bytes]]) -> None:
         sealed = ((key, self._cipher.encrypt(value, b"directory" + key)) for key, value in items)
         self._put_all("directories", sealed)
+
+    def mark_removed(self, pack_nos: Iterable[int]) -> None:
+        rows = [self.pack(pack_no)._replace(removed=True) for pack_no in pack_nos]
+        self._put_all("packs", ((values.pack_key(row.no), values.encode_pack(row, merged=row.known)) for row in rows))
 
     def mark_verified(self, pack_nos: Iterable[int], time_ns: int) -> None:
         keys = (values.pack_key(pack_no) for pack_no in pack_nos)

@@ -12,7 +12,7 @@ from collections.abc import Container, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from dedupstore.codec.block import BlockSealer, Codec
+from dedupstore.codec.block import BlockSealer, Codec, Payload, split_verified
 from dedupstore.errors import CorruptChunk, DedupError, IntegrityError, MissingChunk, ObjectNotFound
 from dedupstore.repo.deltas import DeltaBlocks
 from dedupstore.repo.index import BlockInfo, Index, Location
@@ -44,6 +44,7 @@ class ChunkReader:
         self._index = index
         self._deltas = DeltaBlocks(index)
         self._usable = usable
+        self._gone: Container[int] = ()
         self._cache_bytes = cache_bytes
         self._cached = 0
         self._cache: OrderedDict[tuple[int, int], _Decoded] = OrderedDict()
@@ -54,11 +55,16 @@ class ChunkReader:
         """Consider only copies in these packs (None: every indexed one)."""
         self._usable = usable
 
+    def avoid(self, gone: Container[int]) -> None:
+        """Try copies in these packs last: when last looked at they were not there."""
+        self._gone = gone
+
     def locate(self, chunk: ChunkId) -> Location:
         """The preferred copy of a chunk. Raises MissingChunk when no indexed, present pack holds it."""
         location = self._index.find(chunk)
         if location is not None and (self._usable is None or location.pack_no in self._usable):
-            return location
+            if location.pack_no not in self._gone:
+                return location
         for location in self._copies(chunk):
             return location
         raise MissingChunk(f"chunk {chunk.hex()[:16]} is in no pack of this repository")
@@ -94,6 +100,25 @@ class ChunkReader:
             raise CorruptChunk("the index names a chunk that its block does not have")
         return BlockChunks(raw, spans)
 
+    def read_payload(
+        self, kind: Kind, pack_no: int, block_no: int, ids: Sequence[ChunkId]
+    ) -> tuple[Payload, bytes | None]:
+        """A block as it was before it was sealed, still compressed, and the bytes of its bases.
+
+        Every chunk in it has been compared with its id in `ids`. Raises as `read_block` does.
+        """
+        info = self._index.block(pack_no, block_no)
+        name, sealer = self._pack(kind, pack_no)
+        sealed = read_part(self._store, name, Span(info.offset, info.stored))
+        bases = self.read_bases(kind, info.bases) if info.codec == Codec.DELTA else None
+        count = len(info.lengths)
+        raw = sealer.open(
+            sealed, ordinal=block_no, codec=info.codec, raw_length=info.raw, chunks=count, bases=bases
+        )  # fmt: skip
+        split_verified(raw, ids, info.lengths, self._keyring.id_key(kind))
+        data = sealer.payload(sealed, ordinal=block_no, codec=info.codec, raw_length=info.raw, chunks=count)
+        return Payload(codec=Codec(info.codec), data=data), bases
+
     def read_bases(self, kind: Kind, bases: Sequence[ChunkId]) -> bytes:
         """The concatenated bytes of delta bases, each from a full copy."""
         return b"".join([self._read_full(kind, base) for base in bases])
@@ -115,8 +140,12 @@ class ChunkReader:
 
     def _copies(self, chunk: ChunkId) -> list[Location]:
         found = self._index.find_all(chunk)
-        usable = self._usable
-        return found if usable is None else [location for location in found if location.pack_no in usable]
+        usable, gone = self._usable, self._gone
+        if usable is not None:
+            found = [location for location in found if location.pack_no in usable]
+        if len(found) > 1:
+            found.sort(key=lambda location: location.pack_no in gone)
+        return found
 
     def _piece(self, kind: Kind, block: _Decoded, position: int, chunk: ChunkId) -> bytes:
         if position >= len(block.ends):

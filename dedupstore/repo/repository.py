@@ -205,7 +205,9 @@ class Repository:
 
     def look(self) -> View:
         """A fresh view of what may be used (protocol steps W1 and W5)."""
-        return refresh(self.store, self.keyring, self.index)
+        view = refresh(self.store, self.keyring, self.index)
+        self.reader.avoid(view.gone)
+        return view
 
     def chunker(self) -> Chunker:
         table = derive_bytes(self.keyring.chunker_key(), GEAR_CONTEXT, GEAR_TABLE_BYTES)

@@ -6,12 +6,12 @@ entry counts only while its pack is listed with the right size and no plan conde
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound
 from dedupstore.repo import layout
-from dedupstore.repo.gcplan import read_condemned
+from dedupstore.repo.gcplan import read_condemned, read_pruned
 from dedupstore.repo.index import Index, PackRow
 from dedupstore.repo.keys import KeyRing
 from dedupstore.repo.pack import PackHeader, PackName, read_trailer
@@ -19,14 +19,17 @@ from dedupstore.repo.segment import PackFacts, decode_segment
 from dedupstore.storage.base import ObjectStore
 from dedupstore.types import PackId
 
+_LISTINGS = 4
+"""How often the segments are listed while others merge them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """One consistent look at a store.
 
     `usable` holds pack numbers of the local index. `lost` names packs that segments describe but the listing lacks or
-    shows with another size, or whose directory, not repeated in a segment, cannot be read. `orphans` are packs no
-    segment describes (yet).
+    shows with another size, or whose directory, not repeated in a segment, cannot be read; those that a prune has
+    reported deleted before this look are not among them. `orphans` are packs no segment describes (yet).
     """
 
     usable: set[int]
@@ -34,11 +37,21 @@ class View:
     lost: frozenset[PackId]
     orphans: tuple[tuple[PackName, int], ...]
     plans: frozenset[str]
+    gone: frozenset[int] = frozenset()
+    """Numbers of indexed packs that are not listed, lost or pruned: nothing is read from there."""
+
+    pruned: bool = False
+    """Whether there ever was a prune: a delta block that no snapshot needed may have lost its bases then."""
 
     @property
     def whole(self) -> bool:
-        """Every indexed pack is there and none is condemned: what was usable before still is."""
+        """No pack is lost and none is condemned: what a complete snapshot uses is in usable packs."""
         return not self.lost and not self.condemned
+
+    @property
+    def closed(self) -> bool:
+        """Nothing ever went: every base of every delta block is where it was when the delta was made."""
+        return self.whole and not self.pruned
 
 
 def refresh(store: ObjectStore, keyring: KeyRing, index: Index) -> View:
@@ -46,8 +59,8 @@ def refresh(store: ObjectStore, keyring: KeyRing, index: Index) -> View:
 
     Raises IncompleteListing for a listing that cannot be proven complete, CorruptObject for a damaged segment.
     """
-    plans = frozenset(info.key for info in layout.list_complete(store, layout.GC))
-    condemned = read_condemned(store, keyring, plans)
+    records = frozenset(info.key for info in layout.list_complete(store, layout.GC))
+    condemned = read_condemned(store, keyring, records)
     sync_segments(store, keyring, index)
     listed: dict[PackId, tuple[PackName, int]] = {}
     for info in layout.list_complete(store, layout.PACKS):
@@ -56,9 +69,12 @@ def refresh(store: ObjectStore, keyring: KeyRing, index: Index) -> View:
     usable: set[int] = set()
     lost: set[PackId] = set()
     unknown: list[PackRow] = []
+    gone: list[PackRow] = []
     for row in index.packs():
         found = listed.pop(row.id, None)
-        if found != (row.name, row.size):
+        if found is None:
+            gone.append(row)
+        elif found != (row.name, row.size):
             lost.add(row.id)
         elif not row.known:
             unknown.append(row)
@@ -67,8 +83,33 @@ def refresh(store: ObjectStore, keyring: KeyRing, index: Index) -> View:
     known = read_directories(store, keyring, index, unknown)
     usable.update(row.no for row in unknown if row.no in known and row.id not in condemned)
     lost.update(row.id for row in unknown if row.no not in known and row.id not in condemned)
+    lost.update(unexplained(store, keyring, index, gone, records))
     orphans = tuple(entry for pack, entry in listed.items() if pack not in condemned)
-    return View(usable=usable, condemned=condemned, lost=frozenset(lost), orphans=orphans, plans=plans)
+    return View(
+        usable=usable,
+        condemned=condemned,
+        lost=frozenset(lost),
+        orphans=orphans,
+        gone=frozenset(row.no for row in gone),
+        plans=frozenset(key for key in records if layout.parse_gc_key(key)[0] == "plan"),
+        pruned=any(layout.parse_gc_key(key)[0] == "done" for key in records),
+    )
+
+
+def unexplained(
+    store: ObjectStore, keyring: KeyRing, index: Index, gone: Sequence[PackRow], records: Iterable[str]
+) -> set[PackId]:
+    """Those of the packs gone that no prune accounts for; the others are remembered as removed.
+
+    `records` was listed before the segments were: a prune that was done by then had stored and indexed before what it
+    saved, so whoever knows it by its record also knows where its live chunks went. Of a later one nothing is believed.
+    """
+    new = [row for row in gone if not row.removed]
+    if not new:
+        return set()
+    pruned = read_pruned(store, keyring, records)
+    index.mark_removed(row.no for row in new if row.id in pruned)
+    return {row.id for row in new if row.id not in pruned}
 
 
 def sync_segments(store: ObjectStore, keyring: KeyRing, index: Index) -> list[str]:
@@ -76,14 +117,26 @@ def sync_segments(store: ObjectStore, keyring: KeyRing, index: Index) -> list[st
 
     A damaged segment is not fatal: its packs show up as orphans and their directories are read instead.
     """
+    for left in reversed(range(_LISTINGS)):
+        try:
+            return _sync_listed(store, keyring, index)
+        except ObjectNotFound:
+            # Merged into another one between the listing and now: that one is listed by now.
+            if not left:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _sync_listed(store: ObjectStore, keyring: KeyRing, index: Index) -> list[str]:
     known = index.segments()
     damaged: list[str] = []
     for info in layout.list_complete(store, layout.INDEX):
         segment = layout.parse_segment_key(info.key)
         if segment in known:
             continue
+        sealed = store.get(info.key)
         try:
-            facts = [complete(store, keyring, fact) for fact in decode_segment(keyring, info.key, store.get(info.key))]
+            facts = [complete(store, keyring, fact) for fact in decode_segment(keyring, info.key, sealed)]
         except CorruptObject:
             # Not learned, so tried again next time: a wrong reading must not become this machine's lasting view.
             damaged.append(info.key)

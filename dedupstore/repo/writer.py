@@ -15,9 +15,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from dedupstore.codec.block import Codec, encode
-from dedupstore.errors import Interrupted
+from dedupstore.codec.block import Codec, Payload, encode
+from dedupstore.errors import Interrupted, RepositoryError
 from dedupstore.repo.bases import BaseChooser
+from dedupstore.repo.directory import BlockRecord
 from dedupstore.repo.group import BufferPool, Group
 from dedupstore.repo.index import Index
 from dedupstore.repo.keys import KeyRing
@@ -184,6 +185,23 @@ class ChunkWriter:
             self._submit(kind, group)
             self._full[kind] = self._buffers.group()
 
+    def store_block(self, kind: Kind, payload: Payload, block: BlockRecord, bases: bytes | None) -> None:
+        """Store a block as it is, under the key of its new pack; `bases`: the bytes of those that `block` names.
+
+        Verified like a new one before it returns; if that fails, nothing this writer has open is stored any more. The
+        caller answers for the bases: each needs a full copy that stays.
+        """
+        if self._failure is not None:
+            self._raise_failure()
+        self._pending.update(block.ids)
+        self.totals.chunks += len(block.ids)
+        self.totals.raw += block.raw
+        try:
+            self._packers[kind].add(payload, block.raw, block.ids, block.lengths, block.bases, bases)
+        except BaseException as error:
+            self._fail(error)
+            raise
+
     def checkpoint(self) -> bool:
         """Write an index segment when one is due; whether it did. Call between files."""
         if self._failure is not None:
@@ -210,6 +228,9 @@ class ChunkWriter:
             packer.use_executor(self._puts)
         self._raise_failure()
         self._write_segment()
+        if self._pending:
+            # Whatever the reason: nobody may be told that these are stored, least of all who then deletes other copies.
+            raise RepositoryError(f"{len(self._pending)} chunks were taken and are in no pack that was stored")
 
     def adopt(self, facts: Sequence[PackFacts]) -> None:
         """Index packs of an interrupted run that no segment describes, so that their chunks are used, not stored again."""
@@ -225,8 +246,8 @@ class ChunkWriter:
         self._reader.use_packs(None)
 
     def _closed_over_bases(self, pack_no: int, block_no: int) -> bool:
-        # While nothing is condemned or lost every base is where it was when the delta was made.
-        return self.view.whole or self._chooser.has_bases(pack_no, block_no)
+        # Where nothing ever went, every base is where it was when the delta was made.
+        return self.view.closed or self._chooser.has_bases(pack_no, block_no)
 
     def _group_for_delta(self, kind: Kind, bases: list[tuple[ChunkId, int]]) -> Group:
         """The open delta group, or a new one when these bases do not fit into it any more."""

@@ -7,7 +7,7 @@ program. An implementation is safe to call from many threads.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from dedupstore.types import Data, Span
@@ -15,10 +15,12 @@ from dedupstore.types import Data, Span
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """One row of a listing: full key and size in bytes."""
+    """One row of a listing: full key, size in bytes, and when the store says it was written."""
 
     key: str
     size: int
+    modified_ns: int = field(default=0, compare=False)
+    """Nanoseconds since the epoch by the store's clock; 0 where it does not say. Good for courtesy, never for safety."""
 
 
 class ObjectStore(Protocol):

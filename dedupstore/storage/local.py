@@ -37,7 +37,8 @@ _MOUNT_POINT_CONTENT = frozenset({"lost+found"})
 
 
 # Spelled here because inside the class `list` is the method.
-Rows: TypeAlias = list[tuple[str, int | None]]
+Row: TypeAlias = tuple[str, int | None, int]
+Rows: TypeAlias = list[Row]
 Paths: TypeAlias = list[str]
 
 
@@ -298,14 +299,14 @@ class LocalStore:
         )
 
     def _walk(self, prefix: str) -> Iterator[ObjectInfo]:
-        for name, size in self._scan(prefix):
+        for name, size, modified_ns in self._scan(prefix):
             if size is None:
                 yield from self._walk(prefix + name)
             else:
-                yield ObjectInfo(prefix + name, size)
+                yield ObjectInfo(prefix + name, size, modified_ns)
 
-    def _scan(self, prefix: str) -> Sequence[tuple[str, int | None]]:
-        """One folder's objects with sizes, and its folders (a slash at the end, no size), in key order."""
+    def _scan(self, prefix: str) -> Sequence[Row]:
+        """One folder's objects with sizes and times, and its folders (a slash at the end, no size), in key order."""
         rows: Rows = []
         with self._errors(f"list {prefix or 'everything'} in {self._shown}"):
             try:
@@ -328,9 +329,9 @@ class LocalStore:
         if entry.is_file(follow_symlinks=False):
             # Deleted while we list: then it is not there.
             with suppress(FileNotFoundError):
-                rows.append((name, entry.stat(follow_symlinks=False).st_size))
+                rows.append((name, (found := entry.stat(follow_symlinks=False)).st_size, found.st_mtime_ns))
         elif entry.is_dir(follow_symlinks=False):
-            rows.append((name + "/", None))
+            rows.append((name + "/", None, 0))
         elif entry.is_symlink() and entry.is_dir():
             # Skipping a whole folder would make a listing that looks complete and is not.
             raise OSError(errno.EXDEV, "a symbolic link to a folder")

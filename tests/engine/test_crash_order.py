@@ -14,7 +14,7 @@ from dedupstore.engine.check_options import CheckOptions, DataShare
 from dedupstore.errors import RepositoryError
 from dedupstore.events import NullListener
 from dedupstore.repo import layout
-from dedupstore.repo.gcplan import Plan
+from dedupstore.repo.gcplan import Done, Plan, put_done
 from dedupstore.repo.pack import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.base import ObjectStore
@@ -297,7 +297,8 @@ def test_what_a_prune_moves_during_a_check_is_no_damage(tmp_path: Path) -> None:
             take(other, tree)
             for name in names:
                 del store.objects[name.key]
-            store.objects[plan.replace("plan", "done")] = store.objects.pop(plan)
+            put_done(store, other.keyring, Done(packs=tuple(name.id for name in names), creator="test", time_ns=2))
+            del store.objects[plan]
 
     for moment in (("list", "gc/"), ("list", "index/"), ("list", "packs/"), ("get", "packs/")):
         fresh = MemoryStore()

@@ -86,6 +86,27 @@ def test_every_chunk_of_a_segment_is_found_where_it_lies(index: LmdbIndex) -> No
     assert [(row.id, row.size) for row in index.packs()] == [(fact.id, fact.size) for fact in facts_of(0)]
 
 
+def test_all_blocks_of_a_pack_come_in_order(index: LmdbIndex) -> None:
+    index.apply(segment_of(0), facts_of(0))
+
+    for fact, row in zip(facts_of(0), index.packs(), strict=True):
+        blocks = index.blocks(row.no)
+        assert blocks == [index.block(row.no, number) for number in range(len(blocks))]
+        assert [block.lengths for block in blocks] == [list(block.lengths) for block in fact.blocks()]
+    assert index.blocks(4_000_000_000) == []
+
+
+def test_what_was_pruned_is_remembered_and_still_known(tmp_path: Path) -> None:
+    with open_index(tmp_path / "cache", REPOSITORY, KEY) as index:
+        index.apply(segment_of(0), facts_of(0))
+        index.mark_removed([1])
+
+    with open_index(tmp_path / "cache", REPOSITORY, KEY) as index:
+        assert [row.no for row in index.packs() if row.removed] == [1]
+        assert all(row.known for row in index.packs())
+        assert read_everything(index, 0) == ALL
+
+
 def test_a_block_keeps_its_bases_and_lengths(index: LmdbIndex) -> None:
     bases = [chunk_id("base 1"), chunk_id("base 2")]
     lengths = [1, 0xFFFFFF, 70_000]

@@ -131,11 +131,18 @@ def _examine_twice(session: Session, examiner: Examiner, row: PackRow) -> PackEx
 def _conclude(session: Session, examiner: Examiner, exam: PackExam) -> PackExam:
     examiner.passing.conclude(exam)
     exam.final = True
+    _excuse_lost_bases(session, exam)
     if exam.sound:
         return exam
     second = _examine_once(session, examiner, exam.row, again=True)
+    _excuse_lost_bases(session, second)
     second.unstable, second.final = second.sound, True
     return second
+
+
+def _excuse_lost_bases(session: Session, exam: PackExam) -> None:
+    """A delta that no snapshot needs may have lost its bases to a prune; if one needs it, the walk tells."""
+    exam.unread_bases = [chunk for chunk in exam.unread_bases if _full_copies(session, chunk)]
 
 
 def _examine_once(session: Session, examiner: Examiner, row: PackRow, *, again: bool) -> PackExam:
@@ -210,9 +217,7 @@ def _pack_damaged(exam: PackExam) -> Finding:
 
 def _find_bad_base(session: Session, exam: PackExam, chunk: ChunkId, told: set[bytes]) -> Iterator[Finding]:
     """Which block, of a pack that is perhaps not examined in this run, keeps a delta base from being read."""
-    for place in session.index.find_all(chunk):
-        if session.index.block(place.pack_no, place.block_no).codec == Codec.DELTA:
-            continue
+    for place in _full_copies(session, chunk):
         row = session.index.pack(place.pack_no)
         if not _readable(session, exam, place, chunk):
             session.mark_damaged(row, [place.block_no])
@@ -223,6 +228,16 @@ def _find_bad_base(session: Session, exam: PackExam, chunk: ChunkId, told: set[b
                     message=f"pack {row.id.hex()[:16]} is damaged: a delta base in it cannot be read",
                     severity="error",
                 )
+
+
+def _full_copies(session: Session, chunk: ChunkId) -> list[Location]:
+    """Where it is in full, in packs that are there."""
+    return [
+        place
+        for place in session.index.find_all(chunk)
+        if place.pack_no in session.health.present
+        and session.index.block(place.pack_no, place.block_no).codec != Codec.DELTA
+    ]
 
 
 def _readable(session: Session, exam: PackExam, place: Location, chunk: ChunkId) -> bool:

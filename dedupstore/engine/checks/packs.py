@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dedupstore.engine.check_options import Level
 from dedupstore.engine.check_session import Session
 from dedupstore.events import Finding
+from dedupstore.repo.gcplan import read_pruned
 from dedupstore.repo.index import PackRow
 
 
@@ -17,7 +18,7 @@ class PacksCheck:
     level = Level.QUICK
 
     def run(self, session: Session) -> Iterator[Finding]:
-        if _gone(session) and not session.inventory.removals:
+        if _lost(session, _gone(session)):
             # Perhaps a prune finished between two of our listings: its record is there by now.
             session.look()
         yield from _sizes(session)
@@ -36,20 +37,28 @@ def _gone(session: Session) -> list[PackRow]:
     return [row for row in session.index.packs() if row.id not in listed and row.id not in session.condemned]
 
 
+def _lost(session: Session, gone: list[PackRow]) -> list[PackRow]:
+    """Those that no prune accounts for."""
+    if not gone:
+        return []
+    pruned = read_pruned(session.repository.store, session.repository.keyring, session.inventory.removals)
+    return [row for row in gone if row.id not in pruned]
+
+
 def _sizes(session: Session) -> Iterator[Finding]:
     gone = _gone(session)
-    if gone and session.inventory.removals:
+    lost = _lost(session, gone)
+    if len(gone) > len(lost):
         # After a prune, segments go on naming what it deleted: only a snapshot that needs it makes that damage.
         yield Finding(
-            code="check.packs_removed", message=f"segments name {len(gone)} packs that were pruned", severity="note"
+            code="check.packs_removed",
+            message=f"segments name {len(gone) - len(lost)} packs that were pruned",
+            severity="note",
         )
-    elif gone:
-        for row in gone:
-            yield Finding(
-                code="check.pack_missing",
-                message=f"pack {row.id.hex()[:16]} is gone; a segment names it",
-                severity="error",
-            )
+    for row in lost:
+        yield Finding(
+            code="check.pack_missing", message=f"pack {row.id.hex()[:16]} is gone; a segment names it", severity="error"
+        )
     for row in session.index.packs():
         name, size = session.inventory.packs.get(row.id, (row.name, row.size))
         if size != row.size:

@@ -1,0 +1,188 @@
+"""What has to leave condemned packs before they are deleted (E4), and its way into new ones (E5).
+
+The rules, with *safe* packs as the survey says, and depth one: a chunk is usable from safe packs if one has a full copy,
+or a delta copy all of whose bases have full copies in safe packs.
+
+1. A base of a delta block outside the condemned packs that holds a live chunk keeps a full copy in a safe pack: if its
+   only full copies are condemned here, it moves, in full.
+2. A live chunk in the condemned packs is usable from safe packs alone; if not, it moves: in full, or with its whole
+   block as it is, when every base of that block is safe in full or moves along in full.
+
+Nothing here invents a reference to a base, and no full copy of a base becomes a delta.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+from dedupstore.cancel import CancelToken
+from dedupstore.codec.block import Codec
+from dedupstore.engine.health import Health
+from dedupstore.engine.liveness import ChunkBits
+from dedupstore.engine.prune_survey import Survey
+from dedupstore.errors import IntegrityError
+from dedupstore.events import Listener, Progress
+from dedupstore.repo.deltas import DeltaBlocks
+from dedupstore.repo.directory import BlockRecord
+from dedupstore.repo.index import BlockInfo, Location
+from dedupstore.repo.pack import read_pack_directory
+from dedupstore.repo.reader import ChunkReader
+from dedupstore.repo.repository import Repository
+from dedupstore.repo.view import View
+from dedupstore.repo.writer import ChunkWriter
+from dedupstore.types import ChunkId, Kind
+
+
+class Evacuation:
+    """Collects what must move while roots are marked (`live`), then moves it (`carry_out`). Used by one thread."""
+
+    def __init__(self, repository: Repository, seen: Survey, going: set[int]) -> None:
+        """`going`: numbers of the packs that are about to be deleted, as far as they are there."""
+        self._repository = repository
+        self._index = repository.index
+        self._seen = seen
+        self._going = going & seen.present
+        self._health = Health(repository.index, seen.safe)
+        self._deltas = DeltaBlocks(repository.index)
+        self._moving = ChunkBits(repository.index)
+        self._asis = ChunkBits(repository.index)
+        """Blocks that move as they are, by their first chunk."""
+
+        self._pinned = ChunkBits(repository.index)
+        """Delta blocks outside whose bases have been seen to, by their first chunk."""
+
+        self._strays: dict[ChunkId, Kind] = {}
+        """Bases whose only full copies are condemned by somebody else's plan."""
+
+    # E4
+
+    def live(self, chunk: ChunkId, at: Location) -> None:
+        """Some snapshot needs this chunk, wherever it lies. To be told of each, once."""
+        copies = self._index.find_all(chunk)
+        here = [copy for copy in copies if copy.pack_no in self._going]
+        if here and not self._health.usable(chunk):
+            self._moving.add(next((copy for copy in here if not self._is_delta(copy)), here[0]))
+        for copy in copies:
+            if copy.pack_no in self._seen.present and copy.pack_no not in self._going and self._is_delta(copy):
+                self._pin_bases(copy)
+
+    def settle(self) -> bool:
+        """After the last `live`: decide how each block moves; whether anything has to move at all."""
+        for pack_no in list(self._moving.packs()):
+            for block_no, block in enumerate(self._index.blocks(pack_no)):
+                if block.codec == Codec.DELTA:
+                    positions = self._moving.positions(pack_no, block_no)
+                    if positions:
+                        self._settle_delta(pack_no, block_no, block, positions)
+        return bool(self._strays) or any(True for _ in self._moving.packs())
+
+    def _pin_bases(self, copy: Location) -> None:
+        """Rule 1 for one delta block outside."""
+        if not self._pinned.add(copy._replace(position=0)):
+            return
+        for base in self._index.block(copy.pack_no, copy.block_no).bases:
+            if not self._health.has_full_copy(base):
+                self._move_full(base)
+
+    def _move_full(self, base: ChunkId) -> bool:
+        """Let a full copy of a base that is going move; whether there is one."""
+        for copy in self._index.find_all(base):
+            if copy.pack_no in self._going and not self._is_delta(copy):
+                self._moving.add(copy)
+                return True
+        return False
+
+    def _settle_delta(self, pack_no: int, block_no: int, block: BlockInfo, positions: list[int]) -> None:
+        """Rule 2 for one delta block: as it is if that may be and pays, else its chunks are stored in full."""
+        if pack_no >= self._seen.indexed_first:
+            # Not listed when the plans were: another sweeper may not know what it depends on.
+            return
+        lost = [base for base in block.bases if not self._health.has_full_copy(base)]
+        carried = sum(self._carried(base) for base in lost)
+        if carried > sum(block.lengths[position] for position in positions):
+            return
+        if all(self._move_full(base) or self._take_stray(base, pack_no) for base in lost):
+            self._asis.add(Location(pack_no, block_no, 0, 0))
+
+    def _carried(self, base: ChunkId) -> int:
+        """How many bytes have to move for the sake of this base alone."""
+        copies = [copy for copy in self._index.find_all(base) if not self._is_delta(copy)]
+        if any(copy.pack_no in self._going and self._moving.has(copy) for copy in copies):
+            return 0
+        return copies[0].length if copies else 0
+
+    def _take_stray(self, base: ChunkId, pack_no: int) -> bool:
+        for copy in self._index.find_all(base):
+            if copy.pack_no in self._seen.present and not self._is_delta(copy):
+                self._strays[base] = self._index.pack(pack_no).kind
+                return True
+        return False
+
+    def _is_delta(self, copy: Location) -> bool:
+        return self._deltas.has(copy.pack_no, copy.block_no)
+
+    # E5
+
+    def carry_out(self, listener: Listener, cancel: CancelToken) -> tuple[int, int]:
+        """Store what moves in new packs, durable and indexed; the raw bytes moved and the bytes written.
+
+        Raises ObjectNotFound when a pack is gone already: then another sweeper works on the same plan, and everything
+        has to be looked at again. Raises IntegrityError when a chunk that is needed cannot be read from anywhere.
+        """
+        progress = Progress(phase="move", files_total=sum(1 for _ in self._moving.packs()))
+        repository, seen = self._repository, self._seen
+        view = View(
+            usable=set(seen.safe),
+            condemned=frozenset(pack for plan in seen.plans.values() for pack in plan.packs),
+            lost=frozenset(),
+            orphans=(),
+            plans=frozenset(seen.plans),
+            pruned=True,
+        )
+        reader = ChunkReader(repository.store, repository.keyring, self._index, usable=seen.present)
+        with repository.writer(view) as writer:
+            for base, kind in self._strays.items():
+                writer.store_again(kind, base, reader.read(kind, base))
+            for pack_no in sorted(self._moving.packs()):
+                cancel.check()
+                self._move_pack(pack_no, writer, reader)
+                writer.checkpoint()
+                progress.files_done += 1
+                progress.bytes_done = writer.totals.raw
+                progress.bytes_stored = writer.totals.stored
+                listener.progress(progress)
+            writer.finish()
+            return writer.totals.raw, writer.totals.stored
+
+    def _move_pack(self, pack_no: int, writer: ChunkWriter, reader: ChunkReader) -> None:
+        kind = self._index.pack(pack_no).kind
+        for block_no, block, positions in self._blocks(pack_no):
+            whole = None
+            if self._moves_as_is(pack_no, block_no, block, positions):
+                # Where this copy is damaged there may be others, to be stored in full.
+                with suppress(IntegrityError):
+                    whole = reader.read_payload(kind, pack_no, block_no, block.ids)
+            if whole is not None:
+                payload, bases = whole
+                # Not to be survived: a block that fails its check here leaves a pack that is never stored.
+                writer.store_block(kind, payload, block, bases)
+                continue
+            for position in positions:
+                chunk = block.ids[position]
+                writer.store_again(kind, chunk, reader.read(kind, chunk))
+
+    def _blocks(self, pack_no: int) -> Iterator[tuple[int, BlockRecord, list[int]]]:
+        """The blocks of a pack from which something moves. Their chunks' ids are in the pack alone."""
+        row = self._index.pack(pack_no)
+        _, blocks = read_pack_directory(self._repository.store, row.name, row.size, self._repository.keyring)
+        for block_no, block in enumerate(blocks):
+            positions = self._moving.positions(pack_no, block_no)
+            if positions:
+                yield block_no, block, positions
+
+    def _moves_as_is(self, pack_no: int, block_no: int, block: BlockRecord, positions: list[int]) -> bool:
+        if block.codec == Codec.DELTA:
+            return self._asis.has(Location(pack_no, block_no, 0, 0))
+        # Dead chunks would only be carried along: with a single one the rest is packed anew.
+        return len(positions) == len(block.ids)

@@ -1,0 +1,202 @@
+"""What the snapshots need: every root walked, one bit a chunk, so that it fits in memory for any repository.
+
+Used by one thread.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import accumulate
+
+from dedupstore.cancel import CancelToken
+from dedupstore.engine.health import Health
+from dedupstore.errors import DedupError, IntegrityError, ObjectNotFound
+from dedupstore.events import Listener, Progress
+from dedupstore.model.entry import DIRECTORY, FILE, Entry
+from dedupstore.model.tree import content_manifests, read_content, read_tree, tree_manifests
+from dedupstore.repo.index import Index, Location
+from dedupstore.repo.reader import ChunkReader
+from dedupstore.repo.repository import Repository
+from dedupstore.types import ChunkId, SnapshotId
+from dedupstore.units import short_id
+
+
+class ChunkBits:
+    """A set of stored copies of chunks: one bit each, by pack."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._packs: dict[int, tuple[array[int], bytearray]] = {}
+
+    def add(self, at: Location) -> bool:
+        """Whether the copy is new to the set."""
+        starts, bits = self._packs.get(at.pack_no) or self._new(at.pack_no)
+        byte, bit = divmod(starts[at.block_no] + at.position, 8)
+        if bits[byte] >> bit & 1:
+            return False
+        bits[byte] |= 1 << bit
+        return True
+
+    def has(self, at: Location) -> bool:
+        found = self._packs.get(at.pack_no)
+        if found is None:
+            return False
+        starts, bits = found
+        byte, bit = divmod(starts[at.block_no] + at.position, 8)
+        return bool(bits[byte] >> bit & 1)
+
+    def positions(self, pack_no: int, block_no: int) -> list[int]:
+        """Which chunks of one block are in the set."""
+        found = self._packs.get(pack_no)
+        if found is None:
+            return []
+        starts, bits = found
+        first, end = starts[block_no], starts[block_no + 1]
+        return [at - first for at in range(first, end) if bits[at >> 3] >> (at & 7) & 1]
+
+    def packs(self) -> Iterator[int]:
+        """The numbers of the packs that hold any of them."""
+        return (number for number, (_, bits) in self._packs.items() if any(bits))
+
+    def _new(self, pack_no: int) -> tuple[array[int], bytearray]:
+        starts = array("I", accumulate((len(block.lengths) for block in self._index.blocks(pack_no)), initial=0))
+        made = self._packs[pack_no] = (starts, bytearray(starts[-1] // 8 + 1))
+        return made
+
+
+class Marker:
+    """Walks roots and tells of every chunk that they reach, once.
+
+    A snapshot must be readable to its last manifest. A root without a commit need not: its writer may have failed
+    because its chunks were gone. That such a root is walked only as far as its manifests are there is safe: a writer
+    commits only after a last look, at which all its chunks were in packs of no plan. A plan made after that look is
+    carried out by somebody who finds those packs; one made before was seen, and the writer does without its packs.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        present: set[int],
+        on_chunk: Callable[[ChunkId, Location], None],
+        listener: Listener,
+        cancel: CancelToken,
+    ) -> None:
+        """`present`: the packs that are there, with the right size. `on_chunk` is told one place where each chunk lies."""
+        self._repository = repository
+        self._on_chunk = on_chunk
+        self._listener = listener
+        self._cancel = cancel
+        self._met = ChunkBits(repository.index)
+        self._find = repository.index.find
+        self._health = Health(repository.index, present)
+        self._reader = ChunkReader(repository.store, repository.keyring, repository.index, usable=present)
+        self._progress = Progress(phase="mark")
+        self._forgiving = False
+        self._root = SnapshotId(b"")
+
+    def mark(self, roots: Iterable[SnapshotId]) -> None:
+        """Raises IntegrityError when a snapshot cannot be walked: on incomplete knowledge nothing is deleted.
+
+        A marker that has raised is of no use any more: what it has met, it has perhaps not looked into. A root that is
+        gone before it is read was expired by somebody else, and nobody needs what it reached.
+        """
+        commits = set(self._repository.catalog.committed())
+        # Snapshots first: what a broken root has been into must not be passed over for one of them.
+        wanted = sorted(roots, key=lambda root: (root not in commits, root))
+        self._progress.files_total = len(wanted)
+        for identifier in wanted:
+            self._root, self._forgiving = identifier, identifier not in commits
+            try:
+                snapshot = self._repository.catalog.get_uncommitted(identifier)
+            except ObjectNotFound:
+                continue
+            except IntegrityError as error:
+                raise _unreadable(identifier, error) from error
+            self._walk(snapshot.root)
+            self._progress.files_done += 1
+            self._listener.progress(self._progress)
+
+    def _walk(self, root: ChunkId) -> None:
+        stack = [root]
+        while stack:
+            tree = stack.pop()
+            at = self._find(tree)
+            if at is not None and self._met.has(at):
+                continue
+            self._cancel.check()
+            with self._forgiven():
+                for manifest in tree_manifests(self._load, tree):
+                    self._meet(manifest)
+            with self._forgiven():
+                for entry in read_tree(self._load, tree):
+                    if entry.kind == DIRECTORY and entry.tree is not None:
+                        stack.append(entry.tree)
+                    elif entry.kind == FILE:
+                        self._file(entry)
+
+    def _file(self, entry: Entry) -> None:
+        if entry.pages is None:
+            # Nearly all files: nothing has to be loaded for it, so nothing can be lost on the way.
+            for chunk, _ in entry.inline_references():
+                self._meet(chunk)
+            return
+        with self._forgiven():
+            for manifest in content_manifests(self._load, entry):
+                self._meet(manifest)
+        with self._forgiven():
+            for chunk, _ in read_content(self._load, entry):
+                self._meet(chunk)
+
+    def _meet(self, chunk: ChunkId) -> None:
+        at = self._find(chunk)
+        if at is None:
+            if not self._forgiving:
+                raise _unreadable(self._root, _absent(chunk))
+        elif self._met.add(at):
+            self._on_chunk(chunk, at)
+
+    def _load(self, chunk: ChunkId) -> bytes:
+        try:
+            return self._reader.load_manifest(chunk)
+        except (IntegrityError, ObjectNotFound):
+            if not self._health.usable(chunk):
+                raise _Absent from None
+            # It is there: what came over the line may have been damaged on the way.
+            self._cancel.check()
+            return self._reader.load_manifest(chunk)
+
+    @contextmanager
+    def _forgiven(self) -> Iterator[None]:
+        """Leave out what a root without a commit has lost; of a forgotten one, what is damaged, too."""
+        try:
+            yield
+        except (_Absent, IntegrityError, ObjectNotFound) as error:
+            catalog = self._repository.catalog
+            if not self._forgiving or catalog.has_commit(self._root):
+                raise _unreadable(self._root, error) from error
+            if not isinstance(error, _Absent) and not catalog.is_forgotten(self._root):
+                raise _unreadable(self._root, error) from error
+
+
+class _Absent(Exception):
+    """A manifest of which no packs that are there hold a usable copy."""
+
+
+def _absent(chunk: ChunkId) -> IntegrityError:
+    return IntegrityError(f"chunk {chunk.hex()[:16]} is in no indexed pack")
+
+
+def _unreadable(identifier: SnapshotId, error: Exception) -> IntegrityError:
+    if isinstance(error, IntegrityError) and error.code == "prune.unreadable":
+        return error
+    why = "a part of its tree is lost"
+    if isinstance(error, DedupError):
+        why = f"{error.message}: {error.why}" if error.why else error.message
+    return IntegrityError(
+        f"snapshot {short_id(identifier)} cannot be walked, so nothing was pruned",
+        why=why,
+        hints=["find out what is damaged: dedup check", "a damaged snapshot that is forgotten stops prune no more"],
+        code="prune.unreadable",
+    )

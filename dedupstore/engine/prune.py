@@ -1,0 +1,280 @@
+"""Frees what no snapshot needs, beside running snapshots and other pruners, without a lock: M4 and E1 to E7.
+
+Whoever chose the packs of a plan, even wrongly, even long ago: what is deleted is decided by what the store says then.
+A plan is condemned first and carried out later, by anyone, any number of times at once. It may be interrupted anywhere
+and goes on with the next prune. See docs/protocols.md for why this is safe; the steps have its numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+
+from dedupstore.cancel import CancelToken
+from dedupstore.engine.compact import compact_segments
+from dedupstore.engine.evacuate import Evacuation
+from dedupstore.engine.liveness import Marker
+from dedupstore.engine.prune_plan import PruneOptions, PrunePlan, Reason, due_ns
+from dedupstore.engine.prune_roots import expire_roots, list_roots
+from dedupstore.engine.prune_survey import Survey, index_packs, survey
+from dedupstore.errors import (
+    IntegrityError,
+    ObjectNotFound,
+    Refused,
+    RepositoryError,
+    StoreError,
+    StoreFull,
+    StoreReadOnly,
+)
+from dedupstore.events import Listener, Progress
+from dedupstore.repo import layout
+from dedupstore.repo.config import Operation, require_features
+from dedupstore.repo.gcplan import Done, Plan, put_done, put_plan, read_plans
+from dedupstore.repo.pack import PackName
+from dedupstore.repo.repository import Repository
+from dedupstore.types import PackId
+
+MAX_ROUNDS = 8
+PACKS_PER_PLAN = 50_000
+CREATOR = "dedup prune"
+_DENIED = ("store.denied", "store.locked", "store.read_only")
+
+
+@dataclass(slots=True, kw_only=True)
+class PruneReport:
+    """What a prune did. Sizes in bytes."""
+
+    roots_expired: int = 0
+    packs_condemned: int = 0
+    bytes_condemned: int = 0
+    packs_deleted: int = 0
+    bytes_deleted: int = 0
+    bytes_moved: int = 0
+    bytes_written: int = 0
+    plans_done: int = 0
+    segments_merged: int = 0
+    next_due_ns: int | None = None
+    """When the first of the plans that wait may be carried out; None: none waits."""
+
+    @property
+    def bytes_freed(self) -> int:
+        return self.bytes_deleted - self.bytes_written
+
+
+class Restart(RepositoryError):
+    """Another sweeper was faster: look at everything again."""
+
+    code = "prune.restart"
+
+
+def execute_prune(
+    repository: Repository, plan: PrunePlan, options: PruneOptions, *, listener: Listener, cancel: CancelToken
+) -> PruneReport:
+    """Condemn what `plan` chose and carry out every plan whose time has come. Returns when all of it is durable.
+
+    Raises Refused when the store denies deleting: what is condemned stays condemned, and is deleted by whoever may.
+    """
+    require_features(repository.config, Operation.GC)
+    work = _Prune(repository, options, listener, cancel)
+    with _denials():
+        work.report.roots_expired = expire_roots(repository, plan.roots, options.undo_window_ns)
+    try:
+        work.condemn(plan)
+    except StoreFull:
+        # There is no room for even a plan; one that waits already may make some.
+        if not work.sweep_due():
+            raise
+        work.condemn(plan)
+    work.sweep_due()
+    with suppress(StoreFull), _denials():
+        work.report.segments_merged = compact_segments(repository)
+    work.report.next_due_ns = work.next_due_ns()
+    return work.report
+
+
+class _Prune:
+    def __init__(self, repository: Repository, options: PruneOptions, listener: Listener, cancel: CancelToken) -> None:
+        self.report = PruneReport()
+        self._repository = repository
+        self._options = options
+        self._listener = listener
+        self._cancel = cancel
+
+    def condemn(self, plan: PrunePlan) -> None:
+        """M4. What costs nothing to delete gets a plan of its own, which a full disk can carry out."""
+        marked = tuple(sorted(plan.roots.kept))
+        dead = [choice.row.id for choice in plan.choices if choice.reason is Reason.DEAD]
+        dead += self._index_orphans(plan.orphans)
+        moving = [choice.row.id for choice in plan.choices if choice.reason is not Reason.DEAD]
+        sizes = {choice.row.id: choice.row.size for choice in plan.choices}
+        sizes.update((name.id, size) for name, size in plan.orphans)
+        for packs in (dead, moving):
+            for start in range(0, len(packs), PACKS_PER_PLAN):
+                part = tuple(packs[start : start + PACKS_PER_PLAN])
+                now_ns = self._repository.clock.now_ns()
+                condemned = Plan(packs=part, roots=marked, creator=CREATOR, time_ns=now_ns)
+                put_plan(self._repository.store, self._repository.keyring, condemned)
+                self.report.packs_condemned += len(part)
+                self.report.bytes_condemned += sum(sizes[pack] for pack in part)
+
+    def sweep_due(self) -> bool:
+        """Carry out the plans whose time has come; whether anything was deleted."""
+        deleted = self.report.packs_deleted
+        try:
+            self._sweep(self._due)
+        except StoreFull:
+            # First what needs no room, plan by plan; that makes room for the rest.
+            before = self.report.packs_deleted
+            for key in sorted(self._due()):
+                self._sweep(partial(self._due_among, {key}), writing=False)
+            if self.report.packs_deleted == before:
+                raise
+            self._sweep(self._due)
+        return self.report.packs_deleted > deleted
+
+    def next_due_ns(self) -> int | None:
+        now_ns = self._repository.clock.now_ns()
+        plans = read_listed_plans(self._repository).values()
+        return min((due_ns(plan, self._options, now_ns) for plan in plans), default=None)
+
+    def _index_orphans(self, orphans: Sequence[tuple[PackName, int]]) -> list[PackId]:
+        try:
+            index_packs(self._repository, orphans)
+        except StoreFull:
+            return []
+        known = self._repository.index.pack_no
+        return [name.id for name, _ in orphans if known(name.id) is not None]
+
+    def _due(self) -> set[str]:
+        now_ns = self._repository.clock.now_ns()
+        plans = read_listed_plans(self._repository)
+        return {key for key, plan in plans.items() if due_ns(plan, self._options, now_ns) <= now_ns}
+
+    def _due_among(self, keys: set[str]) -> set[str]:
+        return self._due() & keys
+
+    def _sweep(self, choose: Callable[[], set[str]], *, writing: bool = True) -> None:
+        """E1 to E7, from the beginning whenever another sweeper was in between."""
+        failure: Exception | None = None
+        for _ in range(MAX_ROUNDS):
+            taken = choose()
+            if not taken:
+                return
+            try:
+                self._sweep_once(taken, writing=writing)
+                return
+            except (Restart, ObjectNotFound) as error:
+                failure = error
+            except IntegrityError as error:
+                # What cannot be read may have been moved a moment ago; twice in a row it is damaged.
+                if isinstance(failure, IntegrityError):
+                    raise
+                failure = error
+        raise RepositoryError(
+            "the plans of a prune could not be carried out",
+            why=f"the repository changed in each of {MAX_ROUNDS} rounds" + (f" ({failure})" if failure else ""),
+            hints=["run it again: dedup prune"],
+            code="prune.restart",
+        )
+
+    def _sweep_once(self, taken: set[str], *, writing: bool) -> None:
+        """One round with the plans `taken` (E1). Without `writing`: only if that needs no room for data."""
+        repository = self._repository
+        roots = list_roots(repository)  # E2
+        seen = survey(repository)  # E3
+        plans = {key: plan for key, plan in seen.plans.items() if key in taken}
+        if len(plans) < len(taken):
+            raise Restart("a plan was carried out by somebody else")
+        packs = {pack for plan in plans.values() for pack in plan.packs}
+        if packs & seen.misfits:
+            raise _unreadable(len(packs & seen.misfits))
+        unindexed = [(name, size) for name, size, _ in seen.unindexed if name.id in packs]
+        if unindexed:
+            if not writing:
+                return
+            if index_packs(repository, unindexed) < len(unindexed):
+                raise _unreadable(len(unindexed))
+            raise Restart("condemned packs were not indexed")
+        going = {no for no in seen.present if repository.index.pack(no).id in packs}
+        evacuation = Evacuation(repository, seen, going)
+        Marker(repository, seen.present, evacuation.live, self._listener, self._cancel).mark(roots)
+        if evacuation.settle():  # E4
+            if not writing:
+                return
+            moved, written = evacuation.carry_out(self._listener, self._cancel)  # E5
+            self.report.bytes_moved += moved
+            self.report.bytes_written += written
+        with _denials():
+            self._delete(seen, packs)  # E6
+            self._finish(plans)  # E7
+
+    def _delete(self, seen: Survey, packs: set[PackId]) -> None:
+        """E6: delete, and believe that they are gone only when the listing says so."""
+        store = self._repository.store
+        listed = [entry for entry in list_packs(self._repository) if entry[0].id in packs]
+        progress = Progress(phase="delete", files_total=len(listed))
+        for name, size in listed:
+            self._cancel.check()
+            store.delete(name.key)
+            self.report.packs_deleted += 1
+            self.report.bytes_deleted += size
+            progress.files_done += 1
+            progress.bytes_done += size
+            self._listener.progress(progress)
+        store.barrier()
+        left = sum(name.id in packs for name, _ in list_packs(self._repository))
+        if left:
+            raise Refused(
+                f"{left} packs were deleted and are still listed",
+                why="the storage keeps them: object lock, versions, or a listing that lags behind",
+                hints=["run it again later: dedup prune; the plan stays"],
+                code="prune.denied",
+            )
+
+    def _finish(self, plans: dict[str, Plan]) -> None:
+        """E7: tell what is gone, then take the plan away."""
+        store, keyring = self._repository.store, self._repository.keyring
+        for key, plan in plans.items():
+            done = Done(packs=plan.packs, creator=CREATOR, time_ns=self._repository.clock.now_ns())
+            put_done(store, keyring, done)
+            store.delete(key)
+            self.report.plans_done += 1
+        store.barrier()
+
+
+def read_listed_plans(repository: Repository) -> dict[str, Plan]:
+    """Every visible plan, by key."""
+    keys = [row.key for row in layout.list_complete(repository.store, layout.GC)]
+    return read_plans(repository.store, repository.keyring, keys)
+
+
+def list_packs(repository: Repository) -> list[tuple[PackName, int]]:
+    """Name and size of every pack there is."""
+    return [(PackName.parse(row.key), row.size) for row in layout.list_complete(repository.store, layout.PACKS)]
+
+
+@contextmanager
+def _denials() -> Iterator[None]:
+    """A store that does not let us delete is no failure: it is append-only, or its objects are locked."""
+    try:
+        yield
+    except StoreError as error:
+        if not isinstance(error, StoreReadOnly) and error.code not in _DENIED:
+            raise
+        raise Refused(
+            "the storage does not allow deleting",
+            why=f"{error.message}: {error.why}" if error.why else error.message,
+            hints=["nothing is lost; what was condemned waits for a prune that may delete: dedup prune"],
+            code="prune.denied",
+        ) from error
+
+
+def _unreadable(count: int) -> IntegrityError:
+    return IntegrityError(
+        f"{count} condemned packs cannot be read, so none was deleted",
+        why="whether a snapshot needs what they hold is not known",
+        hints=["find out what is damaged: dedup check --read-data"],
+        code="prune.pack_unreadable",
+    )

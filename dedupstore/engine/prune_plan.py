@@ -1,0 +1,262 @@
+"""What a prune would do: steps M1 to M3. Reads and changes nothing.
+
+Whatever is chosen here affects cost and never safety: plans are carried out by what the store says then.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from dedupstore.cancel import CancelToken
+from dedupstore.codec.block import Codec
+from dedupstore.engine.liveness import ChunkBits, Marker
+from dedupstore.engine.prune_roots import Roots, survey_roots
+from dedupstore.engine.prune_survey import Survey, survey
+from dedupstore.events import Listener
+from dedupstore.repo.catalog import UNDO_WINDOW_SECONDS
+from dedupstore.repo.deltas import DeltaBlocks
+from dedupstore.repo.gcplan import Plan
+from dedupstore.repo.index import Index, Location, PackRow
+from dedupstore.repo.pack import PackName
+from dedupstore.repo.repository import Repository
+from dedupstore.repo.writer import WriterSettings
+from dedupstore.types import ChunkId, Kind
+
+SECOND_NS = 10**9
+DAY_NS = 24 * 3600 * SECOND_NS
+
+MAX_WASTE = 0.05
+"""Packs are rewritten until at most this share of what is needed is wasted beside it, the worst first."""
+
+SMALL_SHARE = 4
+"""A pack is small below a quarter of the size of a full one."""
+
+MANY_SMALL = 16
+"""So many small packs of one kind are merged. Fewer stay: each prune would write them again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneOptions:
+    """Times in nanoseconds, sizes in bytes."""
+
+    grace_ns: int = DAY_NS
+    """How long a plan waits before it is carried out, and how long a pack nobody needs yet is taken for a new one."""
+
+    undo_window_ns: int = UNDO_WINDOW_SECONDS * SECOND_NS
+    max_repack: int | None = None
+    """How much may be written again; packs that nobody needs go in any case."""
+
+
+class Reason(Enum):
+    """Why a pack is chosen."""
+
+    DEAD = "nothing in it is needed"
+    SPARSE = "much of it is not needed"
+    SMALL = "small, merged with others"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """A pack to go, and how many of its bytes have to move."""
+
+    row: PackRow
+    needed: int
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A plan that is there already."""
+
+    key: str
+    packs: int
+    bytes: int
+    due_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrunePlan:
+    """Everything a prune would do. Run it once: the next one starts from a new plan."""
+
+    roots: Roots
+    choices: tuple[Choice, ...]
+    waiting: tuple[Waiting, ...]
+    orphans: tuple[tuple[PackName, int], ...]
+    """Name and size of packs that a run left without an index, long enough ago."""
+
+    packs: int
+    """All that are no plan's yet."""
+
+    bytes: int
+    """What they take up."""
+
+    young: int
+    """Packs that nobody needs and that may belong to a snapshot being made."""
+
+    @property
+    def bytes_going(self) -> int:
+        return sum(choice.row.size for choice in self.choices) + sum(size for _, size in self.orphans)
+
+    @property
+    def bytes_moving(self) -> int:
+        return sum(choice.needed for choice in self.choices)
+
+    @property
+    def bytes_free(self) -> int:
+        """What the choices will free, near enough."""
+        return self.bytes_going - self.bytes_moving
+
+    def count(self, reason: Reason) -> int:
+        return sum(choice.reason is reason for choice in self.choices)
+
+
+def plan_prune(repository: Repository, options: PruneOptions, *, listener: Listener, cancel: CancelToken) -> PrunePlan:
+    """Raises IntegrityError, with nothing written, when a root, a manifest or a listing cannot be trusted."""
+    roots = survey_roots(repository, options.undo_window_ns)
+    # After the roots: what they refer to was indexed before they were published.
+    seen = survey(repository)
+    needed = _Needed(repository.index, seen.safe)
+    Marker(repository, seen.present, needed.chunk, listener, cancel).mark(roots.kept)
+    needed.add_bases()
+    rows = [row for row in repository.index.packs() if row.no in seen.safe]
+    now_ns = repository.clock.now_ns()
+    usage = [_use(repository.index, row, needed.copies) for row in rows]
+    young = {no for no, when in seen.modified_ns.items() if now_ns - options.grace_ns < when}
+    return PrunePlan(
+        roots=roots,
+        choices=_choose([use for use in usage if use.row.no not in young], repository, options),
+        waiting=_waiting(seen, repository, options),
+        orphans=_orphans(seen, now_ns - options.grace_ns),
+        packs=len(rows),
+        bytes=sum(row.size for row in rows),
+        young=sum(use.needed == 0 for use in usage if use.row.no in young),
+    )
+
+
+class _Needed:
+    """One copy of every live chunk, and one full copy of each base of the deltas among them."""
+
+    def __init__(self, index: Index, usable: set[int]) -> None:
+        self.copies = ChunkBits(index)
+        self._index = index
+        self._usable = usable
+        self._deltas = DeltaBlocks(index)
+
+    def chunk(self, chunk: ChunkId, at: Location) -> None:
+        """The copy to keep is a full one where there is one: it needs no other, and others may need it."""
+        if at.pack_no in self._usable and not self._is_delta(at):
+            self.copies.add(at)
+            return
+        copies = [copy for copy in self._index.find_all(chunk) if copy.pack_no in self._usable]
+        kept = next((copy for copy in copies if not self._is_delta(copy)), copies[0] if copies else None)
+        if kept is not None:
+            self.copies.add(kept)
+
+    def add_bases(self) -> None:
+        """To be called once, after all chunks."""
+        for pack_no in list(self.copies.packs()):
+            for block_no, block in enumerate(self._index.blocks(pack_no)):
+                if block.codec == Codec.DELTA and self.copies.positions(pack_no, block_no):
+                    for base in block.bases:
+                        at = self._index.find(base)
+                        if at is not None:
+                            self.chunk(base, at)
+
+    def _is_delta(self, copy: Location) -> bool:
+        return self._deltas.has(copy.pack_no, copy.block_no)
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    row: PackRow
+    used: int
+    """Bytes of all its blocks."""
+
+    needed: int
+    """Bytes of what would be moved."""
+
+    @property
+    def wasted(self) -> int:
+        return self.used - self.needed
+
+
+def _use(index: Index, row: PackRow, copies: ChunkBits) -> _Use:
+    used = needed = 0
+    for block_no, block in enumerate(index.blocks(row.no)):
+        used += block.stored
+        kept = copies.positions(row.no, block_no)
+        if kept and block.codec == Codec.DELTA:
+            # It moves as it is.
+            needed += block.stored
+        elif kept:
+            needed += block.stored * sum(block.lengths[position] for position in kept) // block.raw
+    return _Use(row, used, needed)
+
+
+def _choose(usage: Sequence[_Use], repository: Repository, options: PruneOptions) -> tuple[Choice, ...]:
+    chosen = [Choice(row=use.row, needed=0, reason=Reason.DEAD) for use in usage if not use.needed]
+    alive = [use for use in usage if use.needed]
+    budget = options.max_repack
+    wasted, kept = sum(use.wasted for use in alive), sum(use.needed for use in alive)
+    moving: set[int] = set()
+    for use in sorted(alive, key=lambda use: use.wasted / use.used, reverse=True):
+        if not use.wasted or wasted <= kept * MAX_WASTE:
+            break
+        if budget is not None:
+            if use.needed > budget:
+                continue
+            budget -= use.needed
+        wasted -= use.wasted
+        moving.add(use.row.no)
+        chosen.append(Choice(row=use.row, needed=use.needed, reason=Reason.SPARSE))
+    for use in _small(repository, [use for use in alive if use.row.no not in moving], budget):
+        chosen.append(Choice(row=use.row, needed=use.needed, reason=Reason.SMALL))
+    return tuple(chosen)
+
+
+def _small(repository: Repository, usage: Sequence[_Use], budget: int | None) -> list[_Use]:
+    """Many small packs of a kind. Too few to be worth it are none."""
+    full = {Kind.DATA: repository.config.pack_bytes, Kind.MANIFEST: WriterSettings().manifest_pack}
+    by_kind: dict[Kind, list[_Use]] = defaultdict(list)
+    for use in sorted(usage, key=lambda use: use.row.size):
+        if use.row.size * SMALL_SHARE > full[use.row.kind]:
+            continue
+        if budget is not None:
+            if use.needed > budget:
+                continue
+            budget -= use.needed
+        by_kind[use.row.kind].append(use)
+    return [use for uses in by_kind.values() if len(uses) >= MANY_SMALL for use in uses]
+
+
+def _orphans(seen: Survey, until_ns: int) -> tuple[tuple[PackName, int], ...]:
+    condemned = {pack for plan in seen.plans.values() for pack in plan.packs}
+    return tuple(
+        (name, size) for name, size, when in seen.unindexed if name.id not in condemned and not when > until_ns
+    )
+
+
+def due_ns(condemned: Plan, options: PruneOptions, now_ns: int) -> int:
+    """When a plan may be carried out. One that says it is of the day after tomorrow was made by a wrong clock: now."""
+    if options.grace_ns == 0 or condemned.time_ns > now_ns + 2 * DAY_NS:
+        return now_ns
+    return condemned.time_ns + options.grace_ns
+
+
+def _waiting(seen: Survey, repository: Repository, options: PruneOptions) -> tuple[Waiting, ...]:
+    found = []
+    for key, plan in sorted(seen.plans.items()):
+        numbers = [repository.index.pack_no(pack) for pack in plan.packs]
+        present = [no for no in numbers if no is not None and no in seen.present]
+        found.append(
+            Waiting(
+                key=key,
+                packs=len(present),
+                bytes=sum(repository.index.pack(no).size for no in present),
+                due_ns=due_ns(plan, options, repository.clock.now_ns()),
+            )
+        )
+    return tuple(found)

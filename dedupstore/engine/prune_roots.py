@@ -1,0 +1,129 @@
+"""Which roots keep data alive, and the end of those that no longer do: first part of step M2.
+
+| root | becomes |
+|---|---|
+| with a commit marker | a snapshot: stays, whatever else is there |
+| forgotten less than the undo window ago | stays, so that forgetting can be undone |
+| forgotten longer ago | goes; then its forget marker does |
+| neither committed nor forgotten | a run under way or abandoned: forgotten here once it is 30 days old |
+
+Clocks decide only when something may go that nobody claims. That no snapshot loses its root to a wrong clock rests on
+the order: the forget marker is there before the commits are listed, and a writer looks for it after its commit is.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound, RepositoryTooNew, StoreFull
+from dedupstore.repo import layout
+from dedupstore.repo.forgotten import Forgotten, get_forgotten, put_forgotten
+from dedupstore.repo.repository import Repository
+from dedupstore.types import SnapshotId
+from dedupstore.units import format_id, short_id
+
+ABANDONED_NS = 30 * 24 * 3600 * 10**9
+"""A writer commits within 7 days or not at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roots:
+    """What the listings say. The four sets share no id."""
+
+    kept: frozenset[SnapshotId]
+    expired: frozenset[SnapshotId]
+    """Forgotten so long ago that they may go."""
+
+    abandoned: frozenset[SnapshotId]
+    """Never committed and older than 30 days: to be forgotten now."""
+
+    orphaned_markers: frozenset[SnapshotId]
+    """Old forget markers whose root is gone already."""
+
+
+def list_roots(repository: Repository) -> frozenset[SnapshotId]:
+    """E2: every root there is. Raises IntegrityError when a snapshot's root is missing: such a list is not to be trusted."""
+    roots = _listed(repository, layout.ROOTS)
+    commits = _listed(repository, layout.COMMITS)
+    for identifier in commits - roots:
+        # Stored between the two listings, or forgotten since.
+        if repository.catalog.has_root(identifier):
+            roots |= {identifier}
+        elif repository.catalog.has_commit(identifier):
+            raise IntegrityError(
+                f"the record of snapshot {short_id(identifier)} is missing, so nothing was pruned",
+                why="its commit marker says that it was complete; its data would be taken for garbage",
+                hints=[f"put roots/{format_id(identifier)} back from a copy of the repository, or forget the snapshot"],
+                code="check.root_missing",
+            )
+    return roots
+
+
+def survey_roots(repository: Repository, undo_window_ns: int) -> Roots:
+    """What is kept and what may go, by the clock of this machine. Changes nothing."""
+    roots = list_roots(repository)
+    commits = _listed(repository, layout.COMMITS)
+    markers = _listed(repository, layout.FORGOTTEN)
+    now_ns = repository.clock.now_ns()
+    expired: set[SnapshotId] = set()
+    abandoned: set[SnapshotId] = set()
+    orphaned: set[SnapshotId] = set()
+    for identifier in markers - commits:
+        if _is_over(repository, identifier, now_ns, undo_window_ns):
+            (expired if identifier in roots else orphaned).add(identifier)
+    for identifier in roots - commits - markers:
+        if _ended_ns(repository, identifier, now_ns) + ABANDONED_NS <= now_ns:
+            abandoned.add(identifier)
+    gone = expired | (abandoned if undo_window_ns == 0 else set())
+    return Roots(
+        kept=roots - gone,
+        expired=frozenset(expired),
+        abandoned=frozenset(abandoned),
+        orphaned_markers=frozenset(orphaned),
+    )
+
+
+def expire_roots(repository: Repository, roots: Roots, undo_window_ns: int) -> int:
+    """Carry out what `survey_roots` found; how many roots went. Root first: a marker without a root is no harm."""
+    store = repository.store
+    marked: set[SnapshotId] = set()
+    for identifier in sorted(roots.abandoned):
+        # On a full disk there may be no room for the marker, and no hurry.
+        with suppress(ObjectNotFound, StoreFull):
+            record = repository.catalog.get_uncommitted(identifier).encode()
+            marker = Forgotten(record=record, time_ns=repository.clock.now_ns())
+            put_forgotten(store, repository.keyring, identifier, marker)
+            marked.add(identifier)
+    # Listed after every marker is durable: a run that commits all the same is seen here, or sees its marker itself.
+    commits = _listed(repository, layout.COMMITS)
+    going = (roots.expired | (marked if undo_window_ns == 0 else frozenset())) - commits
+    for identifier in sorted(going):
+        store.delete(layout.root_key(identifier))
+    store.barrier()
+    for identifier in sorted(going | roots.orphaned_markers - commits):
+        store.delete(layout.forgotten_key(identifier))
+    store.barrier()
+    return len(going)
+
+
+def _listed(repository: Repository, prefix: str) -> frozenset[SnapshotId]:
+    rows = layout.list_complete(repository.store, prefix)
+    return frozenset(SnapshotId(layout.parse_id_key(row.key, prefix)) for row in rows)
+
+
+def _is_over(repository: Repository, identifier: SnapshotId, now_ns: int, undo_window_ns: int) -> bool:
+    """Whether a snapshot was forgotten long enough ago. One whose marker does not say when stays."""
+    try:
+        marked_ns = get_forgotten(repository.store, repository.keyring, identifier).time_ns
+    except (ObjectNotFound, CorruptObject, RepositoryTooNew):
+        return False
+    # Without a window the clocks of two machines do not matter.
+    return undo_window_ns == 0 or marked_ns + undo_window_ns <= now_ns
+
+
+def _ended_ns(repository: Repository, identifier: SnapshotId, now_ns: int) -> int:
+    try:
+        return repository.catalog.get_uncommitted(identifier).end_ns
+    except ObjectNotFound:
+        return now_ns + 1

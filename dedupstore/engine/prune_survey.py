@@ -1,0 +1,149 @@
+"""What prune knows of the packs: steps M1 and E3. Stricter than a writer's look, for what it does not see it may destroy.
+
+The order is index, plans, packs, index again. Whether a pack is safe is judged by the plans listed *after* the first
+segments, and what depends on what by the segments listed *last*: the other way round a pack that was stored, indexed
+and condemned in between would count, or a delta block indexed in between would lose its bases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from dedupstore.errors import IntegrityError, ObjectNotFound
+from dedupstore.repo import layout
+from dedupstore.repo.gcplan import Plan, read_plans
+from dedupstore.repo.index import PackRow
+from dedupstore.repo.pack import PackName, read_directory
+from dedupstore.repo.repository import Repository
+from dedupstore.repo.segment import PackFacts, encode_segment
+from dedupstore.repo.view import read_directories, sync_segments
+from dedupstore.types import PackId
+
+_SEGMENT_PACKS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """One look. Packs are numbers of the local index, unless said otherwise."""
+
+    plans: dict[str, Plan]
+    """Every visible plan, by key."""
+
+    present: set[int]
+    """Indexed, listed with the right size, and known what they hold."""
+
+    safe: set[int]
+    """Those of them that were indexed before the plans were listed, and that none condemns: only these count."""
+
+    indexed_first: int
+    """Packs with a smaller number were indexed at the first listing of segments."""
+
+    misfits: frozenset[PackId]
+    """Indexed packs that are listed with another size or name than they were stored with."""
+
+    modified_ns: dict[int, int]
+    """When the store says a pack was written; only where it says so."""
+
+    unindexed: tuple[tuple[PackName, int, int], ...]
+    """Name, size and time of packs that no segment describes (yet)."""
+
+
+def survey(repository: Repository) -> Survey:
+    """E3. Raises IncompleteListing, and IntegrityError when what a listed pack holds cannot be found out."""
+    store, keyring, index = repository.store, repository.keyring, repository.index
+    sync_segments(store, keyring, index)
+    indexed_first = max((row.no for row in index.packs()), default=-1) + 1
+    plans = read_plans(store, keyring, [row.key for row in layout.list_complete(store, layout.GC)])
+    condemned = {pack for plan in plans.values() for pack in plan.packs}
+    listed: dict[PackId, tuple[PackName, int, int]] = {}
+    for info in layout.list_complete(store, layout.PACKS):
+        name = PackName.parse(info.key)
+        listed[name.id] = (name, info.size, info.modified_ns)
+    damaged = sync_segments(store, keyring, index)
+    if any(index.pack_no(pack) is None for pack in listed):
+        # A listing that was under way while segments were merged may have shown neither the old nor the new ones.
+        damaged = sync_segments(store, keyring, index)
+    present: set[int] = set()
+    safe: set[int] = set()
+    modified: dict[int, int] = {}
+    misfits: set[PackId] = set()
+    unknown: list[PackRow] = []
+    for row in index.packs():
+        found = listed.pop(row.id, None)
+        if found is None:
+            continue
+        if found[:2] != (row.name, row.size):
+            misfits.add(row.id)
+            continue
+        if not row.known:
+            unknown.append(row)
+        present.add(row.no)
+        if row.id not in condemned and row.no < indexed_first:
+            safe.add(row.no)
+        if found[2]:
+            modified[row.no] = found[2]
+    _require_known(repository, unknown)
+    if damaged and listed:
+        raise IntegrityError(
+            f"{len(damaged)} index segments cannot be read, so nothing was pruned",
+            why=f"{len(listed)} packs are described by no other: what depends on what is not known",
+            hints=["describe them again: dedup repair index"],
+            code="prune.index_damaged",
+        )
+    return Survey(
+        plans=plans,
+        present=present,
+        safe=safe,
+        indexed_first=indexed_first,
+        misfits=frozenset(misfits),
+        modified_ns=modified,
+        unindexed=tuple(listed.values()),
+    )
+
+
+def index_packs(repository: Repository, packs: Iterable[tuple[PackName, int]]) -> int:
+    """Write segments for packs that none describes; how many could be read.
+
+    What a plan deletes has to be indexed first: a writer may be about to do it, and count on the chunks, in a snapshot
+    that is published already. One that cannot be read keeps its plan from being carried out.
+    """
+    facts = [fact for name, size in packs if (fact := _describe(repository, name, size)) is not None]
+    for start in range(0, len(facts), _SEGMENT_PACKS):
+        part = facts[start : start + _SEGMENT_PACKS]
+        segment, key, sealed = encode_segment(repository.keyring, part)
+        repository.store.put(key, [sealed])
+        repository.store.barrier()
+        repository.index.apply(segment, part)
+    return len(facts)
+
+
+def _describe(repository: Repository, name: PackName, size: int) -> PackFacts | None:
+    try:
+        header, directory = read_directory(repository.store, name, size, repository.keyring)
+        facts = PackFacts(
+            id=name.id,
+            size=size,
+            kind=name.kind,
+            units=name.units,
+            epoch=header.epoch,
+            salt=header.salt,
+            directory=directory,
+        )
+        # What does not parse must never get into a segment: every client would stumble over it.
+        facts.blocks()
+    except (ObjectNotFound, IntegrityError):
+        return None
+    return facts
+
+
+def _require_known(repository: Repository, rows: Sequence[PackRow]) -> None:
+    known = read_directories(repository.store, repository.keyring, repository.index, rows)
+    missing = [row for row in rows if row.no not in known]
+    if missing:
+        raise IntegrityError(
+            f"what {len(missing)} packs hold cannot be read, so nothing was pruned",
+            why=f"the directory of {missing[0].name.key} is damaged or cannot be reached",
+            hints=["find out what is damaged: dedup check --read-data"],
+            code="prune.pack_unreadable",
+        )

@@ -1,0 +1,372 @@
+"""The processes of the protocol, step by step: who does the same in the program stands beside each.
+
+`options` of the world name rules that are left out: each must lead to a lost chunk, or it is no rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations, product
+
+from tests.protocol.world import Block, Local, Plan, State, Step, World, combine, full
+
+MAX_ROUNDS = 2
+"""So often does a sweeper move something, or a hasty writer look again, before it stops."""
+
+LISTS = ("roots", "index", "gc", "packs", "index again")
+"""`engine.prune._sweep_once`: E2, E3."""
+
+WRONG_LISTS = {
+    "gc before index": ("roots", "gc", "packs", "index", "index again"),
+    "no second index": ("roots", "index", "gc", "packs"),
+    "roots last": ("index", "gc", "packs", "index again", "roots"),
+}
+
+
+class Forgetter:
+    """`dedup forget`, then the end of the undo window: `engine.prune_roots.expire_roots`."""
+
+    def __init__(self, world: World) -> None:
+        self.start: Local = ("forget",)
+
+    def __call__(self, local: Local, state: State) -> Iterator[Step]:
+        if local[0] == "forget" and state.acked & 1:
+            yield "DELETE commits/0", ("expire",), state._replace(acked=state.acked & ~1)
+        else:
+            yield "DELETE roots/0", ("end",), state._replace(roots=state.roots & ~1)
+
+
+class Marker:
+    """`engine.prune.condemn`, M4. Blind: whatever it condemns, nothing may be lost."""
+
+    start: Local = ("put",)
+
+    def __init__(self, world: World, number: int, condemns: str) -> None:
+        self.world, self.number, self.condemns = world, number, condemns
+
+    def __call__(self, local: Local, state: State) -> Iterator[Step]:
+        bits = [1 << number for number in range(len(self.world.names)) if state.packs >> number & 1]
+        if self.condemns == "any":
+            choices = [sum(some) for count in range(len(bits)) for some in combinations(bits, count + 1)]
+        else:
+            wanted = self.condemns.split()
+            choices = [sum(b for b in bits if wanted == ["all"] or self.world.names[b.bit_length() - 1] in wanted)]
+        for packs in filter(None, choices):
+            plans = (*state.plans[: self.number], Plan(packs), *state.plans[self.number + 1 :])
+            yield f"M4 PUT plan of {self.world.show(packs)}", ("end",), state._replace(plans=plans)
+
+
+class Writer:
+    """A writer at liberty: it may use any copy there is at W2, and looks at every chunk at W5.
+
+    `repo.commit.SnapshotCommitter` on its long way; `again` counts looks.
+    """
+
+    def __init__(self, world: World, name: str, want: str, bases: str = "", *, crashes: bool = False) -> None:
+        self.world, self.name, self.want, self.bases, self.crashes = world, name, want, bases, crashes
+        self.snapshot = 1 << len(world.snapshots)
+        world.snapshots.append(want)
+        self.start: Local = ("look",)
+
+    def __call__(self, local: Local, state: State) -> Iterator[Step]:
+        world, options = self.world, self.world.options
+        match local:
+            case ("look",):
+                yield from self._encode(state)
+            case ("put", str(name), tuple(blocks), *rest):
+                pack = world.pack(name, blocks)
+                yield f"W3 PUT pack {name}", ("segment", pack, *rest), state.put(pack)
+            case ("segment", int(pack), str(then), int(known)):
+                after = self._after(then, known | pack)
+                yield "W3 PUT segment", after, state._replace(index=state.index | pack)
+            case ("root", int(known)):
+                after = ("commit",) if "no look at W5" in options else ("gc", known, 0)
+                yield "W4 PUT root", after, state._replace(roots=state.roots | self.snapshot)
+            case ("late root",):
+                yield "W4 PUT root, too late", ("commit",), state._replace(roots=state.roots | self.snapshot)
+            case ("gc", int(known), int(again)):
+                yield "W5 LIST gc", ("packs", known, again, state.condemned), state
+            case ("packs", int(known), int(again), int(condemned)):
+                yield from self._look_again(state, known, again, condemned)
+            case ("commit",):
+                changed = state._replace(acked=state.acked | self.snapshot, roots=state.roots | self.snapshot)
+                yield "W6 PUT commit", ("end",), changed
+
+    def _after(self, then: str, known: int) -> Local:
+        if then == "root" and "look before root" in self.world.options:
+            return ("gc", known, 0)
+        if then.startswith("again "):
+            return ("gc", known, int(then.removeprefix("again ")))
+        return (then, known) if then == "root" else (then,)
+
+    def _encode(self, state: State) -> Iterator[Step]:
+        """W1, W2: each chunk is there, or stored in full, or as a delta of a base with a full copy."""
+        world = self.world
+        for pick in product(*[self._encodings(chunk, state.index) for chunk in self.want]):
+            blocks = tuple(sorted(block for block in pick if block))
+            new = {block.chunks for block in blocks if not block.bases}
+            if not all(world.full[base] & state.index or base in new for block in blocks for base in block.bases):
+                continue
+            if blocks:
+                yield "W1 LIST", ("put", self.name, blocks, "end" if self.crashes else "root", state.index), state
+            elif not self.crashes:
+                yield "W1 LIST; all is there", self._after("root", state.index), state
+
+    def _encodings(self, chunk: str, known: int) -> Iterator[Block | None]:
+        if self.world.has_copy(chunk, known):
+            yield None
+        yield Block("", chunk)
+        for base in self.bases:
+            if base != chunk and (self.world.full[base] & known or base in self.want):
+                yield Block(base, chunk)
+
+    def _look_again(self, state: State, known: int, again: int, condemned: int) -> Iterator[Step]:
+        """W5: what is not usable from safe packs is stored again; in full, or else the look is repeated."""
+        options = self.world.options
+        safe = known & ~condemned & (-1 if "no LIST packs at W5" in options else state.packs)
+        present = state.packs & state.index
+        for blocks, final in self._store_again(safe, present, again):
+            if not blocks:
+                after: Local = ("late root",) if "look before root" in options else ("commit",)
+                yield "W5 LIST packs; all is safe", after, state
+                continue
+            then = f"again {again + 1}"
+            if final or "no second look" in options:
+                then = "late root" if "look before root" in options else "commit"
+            kind = "deltas" if any(block.bases for block in blocks) else "in full"
+            yield f"W5 LIST packs; stored again {kind}", ("put", f"{self.name}r{again}", blocks, then, known), state
+
+    def _store_again(self, safe: int, present: int, again: int) -> list[tuple[tuple[Block, ...], bool]]:
+        world, options = self.world, self.world.options
+        depth = 2 if "bases of bases count" in options else None
+        missing = [
+            chunk
+            for chunk in self.want
+            if not (
+                world.has_copy(chunk, safe) if "bases do not count" in options else world.usable(chunk, safe, depth)
+            )
+        ]
+        ways: list[list[tuple[Block, ...]]] = []
+        for chunk in missing:
+            ways.append([full(chunk)])
+            if again:
+                continue
+            for bit, bases in world.deltas[chunk]:
+                lost = world.lost_bases(bases, safe)
+                if bit & safe and lost and all(world.usable(base, present) for base in lost):
+                    ways[-1].append(full(lost))
+            ways[-1] += [(Block(base, chunk),) for base in self.bases if base != chunk and world.full[base] & safe]
+        return [(blocks, all(Block("", chunk) in blocks for chunk in missing)) for blocks in combine(ways)]
+
+
+class HastyWriter:
+    """The writer as it is, with its short cuts: `engine.snapshot`, `repo.view`, `repo.commit._untouched`.
+
+    Takes over a parent (snapshot 0) without a look where the view is whole, uses chunks without asking for their bases
+    where nothing was ever pruned, and goes past W5 where no pack that was usable has gone.
+    """
+
+    def __init__(self, world: World, name: str, want: str) -> None:
+        self.world, self.name, self.want = world, name, want
+        self.snapshot = 1 << len(world.snapshots)
+        world.snapshots.append(want)
+        self.start: Local = ("parent",)
+
+    def __call__(self, local: Local, state: State) -> Iterator[Step]:
+        match local:
+            case ("parent",):
+                # The list of snapshots: is there a parent?
+                yield "W1 LIST commits", ("gc", 0, state.acked & 1), state
+            case ("gc", int(turn), *rest):
+                yield f"W{1 if not turn else 5} LIST gc", ("index", turn, *rest, state.condemned, state.done), state
+            case ("index", int(turn), *rest):
+                yield "LIST index", ("packs", turn, *rest, state.index), state
+            case ("packs", 0, int(parent), int(condemned), int(done), int(index)):
+                view = self._view(state, condemned, done, index)
+                yield "W1 LIST packs", ("parent again", parent, *view), state
+            case ("parent again", int(parent), *view):
+                yield from self._store(state, bool(parent), *view)
+            case ("put", tuple(blocks), int(turn), *rest):
+                pack = self.world.pack(f"{self.name}.{turn}", blocks)
+                yield "W3 PUT pack", ("segment", pack, turn, *rest), state.put(pack)
+            case ("segment", int(pack), int(turn), int(usable), bool(whole), bool(pruned)):
+                then: Local = ("root",) if not turn else ("gc", turn + 1)
+                after = (*then, usable | pack, whole, pruned)
+                yield "W3 PUT segment", after, state._replace(index=state.index | pack)
+            case ("root", *before):
+                yield "W4 PUT root", ("gc", 1, *before), state._replace(roots=state.roots | self.snapshot)
+            case ("packs", int(turn), int(usable), bool(whole), bool(pruned), int(condemned), int(done), int(index)):
+                view = self._view(state, condemned, done, index)
+                yield from self._look_again(state, turn, (usable, whole, pruned), view)
+            case ("commit",):
+                if state.roots & self.snapshot:
+                    yield "W6 PUT commit", ("end",), state._replace(acked=state.acked | self.snapshot)
+
+    def _view(self, state: State, condemned: int, done: int, index: int) -> tuple[int, bool, bool]:
+        """Usable packs; whether none is lost or condemned; whether there ever was a prune."""
+        lost = index & ~state.packs & ~done
+        if "pruned by a later record" in self.world.options:
+            lost = index & ~state.packs & ~state.done
+        return index & state.packs & ~condemned, not lost and not condemned, bool(done)
+
+    def _store(self, state: State, parent: bool, usable: int, whole: bool, pruned: bool) -> Iterator[Step]:
+        options = self.world.options
+        if pruned and not state.roots & 1 and "parent not looked at again" not in options:
+            parent = False
+        closed = whole and (not pruned or "pruned is as good as never" in options)
+        missing = [
+            chunk
+            for chunk in self.want
+            if not (parent and whole and chunk in self.world.snapshots[0])
+            and not (self.world.has_copy(chunk, usable) if closed else self.world.usable(chunk, usable))
+        ]
+        if missing:
+            yield "W2 stores", ("put", full(missing), 0, usable, whole, pruned), state
+        else:
+            yield "W2 all is there", ("root", usable, whole, pruned), state
+
+    def _look_again(
+        self, state: State, turn: int, before: tuple[int, bool, bool], view: tuple[int, bool, bool]
+    ) -> Iterator[Step]:
+        options = self.world.options
+        untouched = before[1] and view[1]
+        if "packs may go" not in options:
+            untouched = untouched and not before[0] & ~view[0]
+        if "the first prune is like any" not in options:
+            untouched = untouched and (before[2] or not view[2])
+        missing = [chunk for chunk in self.want if not self.world.usable(chunk, view[0])]
+        if (turn == 1 and untouched) or not missing:
+            yield "W5 all is safe" if not untouched else "W5 untouched", ("commit",), state
+        elif turn <= MAX_ROUNDS and all(self.world.usable(chunk, state.packs & state.index) for chunk in missing):
+            yield "W5 stores again", ("put", full(missing), turn, *view), state
+        else:
+            yield "W5 gives up", ("end",), state
+
+
+class Sweeper:
+    """`engine.prune._sweep_once` with `engine.evacuate`: E1 to E7, over and over. Any number of them are alike."""
+
+    start: Local = ("start", 0)
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.lists = next((order for name, order in WRONG_LISTS.items() if name in world.options), LISTS)
+
+    def __call__(self, local: Local, state: State) -> Iterator[Step]:
+        options = self.world.options
+        match local:
+            case ("start", int(rounds)):
+                seen = [number for number, plan in enumerate(state.plans) if plan and rounds < MAX_ROUNDS]
+                for take in (some for count in range(len(seen)) for some in combinations(seen, count + 1)):
+                    packs = 0
+                    for number in take:
+                        plan = state.plans[number]
+                        packs |= plan.packs if plan else 0
+                    yield f"E1 LIST gc, takes {take}", ("look", rounds, take, packs, 0, ()), state
+            case ("look", int(rounds), tuple(take), int(packs), int(number), tuple(view)):
+                yield from self._look(state, rounds, take, packs, number, view)
+            case ("index", int(rounds), int(unindexed)):
+                yield "E3 PUT segment, restart", ("start", rounds), state._replace(index=state.index | unindexed)
+            case ("put", int(rounds), tuple(take), int(packs), tuple(blocks)):
+                yield from self._put(state, rounds, take, packs, blocks)
+            case ("segment", int(rounds), tuple(take), int(packs), int(new)):
+                after = ("delete", rounds + 1, take, packs)
+                yield "E5 PUT segment", after, state._replace(index=state.index | new)
+            case ("delete", int(rounds), tuple(take), int(packs)):
+                if "plan first" in options and any(state.plans[number] for number in take):
+                    yield "E7 DELETE plan, too early", local, self._without_plan(state, take)
+                    return
+                left = packs & state.packs
+                for bit in (bit for bit in self.world.blocks if bit & left):
+                    yield f"E6 DELETE {self.world.show(bit)}", local, state._replace(packs=state.packs & ~bit)
+                if not left:
+                    changed = state._replace(done=state.done | packs)
+                    yield "E7 PUT done", ("unplan", rounds, take), changed
+            case ("unplan", int(rounds), tuple(take)):
+                changed = self._without_plan(state, take)
+                more = any(changed.plans[number] for number in take)
+                yield "E7 DELETE plan", local if more else ("start", rounds), changed
+
+    def _without_plan(self, state: State, take: Sequence[int]) -> State:
+        number = next((number for number in take if state.plans[number]), None)
+        if number is None:
+            return state
+        return state._replace(plans=(*state.plans[:number], None, *state.plans[number + 1 :]))
+
+    def _look(
+        self, state: State, rounds: int, take: tuple[int, ...], packs: int, number: int, view: tuple[int, ...]
+    ) -> Iterator[Step]:
+        options = self.world.options
+        what = self.lists[number]
+        condemned = packs | (0 if "only own plans" in options else state.condemned)
+        found = {"roots": state.roots, "gc": condemned, "packs": state.packs}.get(what, state.index)
+        view = (*view, found)
+        if number + 1 < len(self.lists):
+            yield f"E LIST {what}", ("look", rounds, take, packs, number + 1, view), state
+            return
+        seen = dict(zip(self.lists, view, strict=True))
+        seen.setdefault("index again", seen["index"])
+        unindexed = packs & seen["packs"] & ~seen["index again"]
+        if unindexed and "unindexed packs are passed over" not in options:
+            yield f"E LIST {what}; not all indexed", ("index", rounds, unindexed), state
+            return
+        for blocks in self._decide(packs, seen):
+            if blocks == "rescue":
+                yield "E4 rescues and takes the plan back", ("unplan", rounds, take), state
+            elif blocks:
+                yield f"E4 moves {_text(blocks)}", ("put", rounds, take, packs, blocks), state
+            else:
+                yield "E4 nothing moves", ("delete", rounds, take, packs), state
+
+    def _put(
+        self, state: State, rounds: int, take: tuple[int, ...], packs: int, blocks: tuple[Block, ...]
+    ) -> Iterator[Step]:
+        serial = 0
+        while state.born & (bit := self.world.pack(f"e{serial} {_text(blocks)}", blocks)):
+            if "names are used again" in self.world.options:
+                break
+            serial += 1
+        yield "E5 PUT pack", ("segment", rounds, take, packs, bit), state.put(bit)
+        if packs & ~state.packs:
+            yield "E5 GET: gone, restart", ("start", rounds), state
+
+    def _decide(self, packs: int, seen: dict[str, int]) -> list[tuple[Block, ...]] | list[str]:
+        """E4: everything that may be moved; `engine.evacuate` does one of these."""
+        world, options = self.world, self.world.options
+        present = -1 if "no LIST packs at E3" in options else seen["packs"]
+        safe = seen["index"] & ~seen["gc"] & present
+        here = packs & seen["packs"] & seen["index again"]
+        source = seen["packs"] & seen["index again"]
+        outside = source & ~packs & (safe if "only safe packs depend" in options else -1)
+        live = world.reached(seen["roots"])
+        ways: list[list[tuple[Block, ...]]] = []
+        bases = {b for chunk in live for bit, names in world.deltas[chunk] if bit & outside for b in names}
+        for base in sorted(bases):
+            kept = world.has_copy(base, safe) if "a base may be a delta" in options else world.full[base] & safe
+            if world.full[base] & here and not kept and "bases may go" not in options:
+                ways.append([full(base)])
+                if "a base may become a delta" in options:
+                    ways[-1] += [(Block(a, base),) for a in "ab" if a != base and world.full[a] & safe]
+        for chunk in live:
+            if not world.has_copy(chunk, here) or world.usable(chunk, safe):
+                continue
+            found = [full(chunk)] if world.usable(chunk, source) else []
+            for bit, block in ((pack, block) for pack in world.blocks if pack & here for block in world.blocks[pack]):
+                lost = "" if "moved without bases" in options else world.lost_bases(block.bases, safe)
+                known = not block.bases or bit & seen["index"] or "moved though unindexed" in options
+                if chunk in block.chunks and known and all(world.usable(base, source) for base in lost):
+                    found.append((block, *full(lost)))
+            if "new references" in options:
+                found += [(Block(base, chunk),) for base in "ab" if base != chunk and world.full[base] & safe]
+            if found:
+                # What cannot be read from anywhere no acknowledged snapshot needs.
+                ways.append(found)
+        if "plans are taken back" in options and ways:
+            return ["rescue"]
+        return combine(ways)
+
+
+def _text(blocks: Sequence[Block]) -> str:
+    return " + ".join(
+        f"delta({block.bases}) of {block.chunks}" if block.bases else f"full {block.chunks}" for block in blocks
+    )
