@@ -1,7 +1,7 @@
-/* What a directory manifest refers to, when every byte of it is as our own writer would have put it.
+/* What a directory manifest refers to, and its entries, when every byte of it is as our own writer would have put it.
  *
- * survey.py holds the same function in Python: it is the specification, and serves where this file could not be
- * compiled. The one here may say None ("I do not know") where that one gives an answer, never the reverse, and never
+ * survey.py and rows.py hold the same functions in Python: they are the specification, and serve where this file could
+ * not be compiled. Those here may say None ("I do not know") where those give an answer, never the reverse, and never
  * another answer: what is refused, and how, Python alone decides.
  */
 
@@ -33,13 +33,13 @@ typedef struct {
 
 /* One row. A field that is absent is empty or 0, as in Entry; `has` has a bit for each key met. */
 typedef struct {
-    span name, content, tree, hash, target;
+    span name, content, tree, hash, target, user, group;
     int64_t mtime, ctime, uid, gid, mode, size, page_size, link_group;
     uint8_t kind;
     uint32_t has;
 } row;
 
-enum { CT = 1, G = 2, K = 4, M = 8, MT = 16, N = 32, U = 64, D = 128 };
+enum { CT = 1, G = 2, K = 4, M = 8, MT = 16, N = 32, U = 64, D = 128, X = 256 };
 #define REQUIRED (CT | G | K | M | MT | N | U)
 
 static int
@@ -194,10 +194,9 @@ read_number(input *in, int64_t limit, int64_t *number)
 }
 
 static int
-read_owner(input *in)
+read_owner(input *in, span *name)
 {
-    span text;
-    return read_text(in, &text) && text.length <= MAX_OWNER;
+    return read_text(in, name) && name->length <= MAX_OWNER;
 }
 
 static int
@@ -247,8 +246,7 @@ read_field(input *in, unsigned key, row *found)
         found->has |= G;
         return read_number(in, int32, &found->gid);
     case KEY('g', 'n'):
-    case KEY('u', 'n'):
-        return read_owner(in);
+        return read_owner(in, &found->group);
     case KEY('h', 0):
         return read_bin(in, &found->hash);
     case KEY('k', 0):
@@ -274,7 +272,10 @@ read_field(input *in, unsigned key, row *found)
     case KEY('u', 0):
         found->has |= U;
         return read_number(in, int32, &found->uid);
+    case KEY('u', 'n'):
+        return read_owner(in, &found->user);
     case KEY('x', 0):
+        found->has |= X;
         return read_xattrs(in);
     default:
         return 0;
@@ -457,7 +458,77 @@ survey(PyObject *module, PyObject *page)
     return result;
 }
 
+static PyObject *
+id_or_none(span id)
+{
+    return id.length ? PyBytes_FromStringAndSize((const char *)id.data, (Py_ssize_t)id.length) : Py_NewRef(Py_None);
+}
+
+#define BYTES(of) ((of).length ? (const char *)(of).data : ""), (Py_ssize_t)(of).length
+
+/* The fields of an entry in the order of rows.py; those that few entries have only where it has one. */
+static PyObject *
+make_row(const row *found, int64_t base_ns)
+{
+    long long mtime = found->mtime + base_ns, ctime = found->ctime + seconds_of(base_ns);
+    char kind[2] = {(char)found->kind, 0};
+    if (!found->tree.length && !found->hash.length && !found->target.length && !found->link_group && !found->page_size)
+        return Py_BuildValue("(y#sLLLs#s#LLLy#)", BYTES(found->name), kind, (long long)found->mode,
+                             (long long)found->uid, (long long)found->gid, BYTES(found->user), BYTES(found->group),
+                             (long long)found->size, mtime, ctime, BYTES(found->content));
+    PyObject *tree = id_or_none(found->tree);
+    if (tree == NULL)
+        return NULL;
+    return Py_BuildValue("(y#sLLLs#s#LLLy#Ny#y#LL)", BYTES(found->name), kind, (long long)found->mode,
+                         (long long)found->uid, (long long)found->gid, BYTES(found->user), BYTES(found->group),
+                         (long long)found->size, mtime, ctime, BYTES(found->content), tree, BYTES(found->hash),
+                         BYTES(found->target), (long long)found->link_group, (long long)found->page_size);
+}
+
+/* A list of rows; Py_None where something is not understood; NULL with an exception set. */
+static PyObject *
+make_rows(input in)
+{
+    uint8_t head;
+    span text;
+    uint64_t count;
+    int64_t base_ns;
+    row found;
+    if (!read_byte(&in, &head) || head != 0x83 || !read_text(&in, &text) || text.length != 1 || text.data[0] != 'e')
+        Py_RETURN_NONE;
+    if (!read_array(&in, &count) || count > MAX_ENTRIES || !read_base(in, count, &base_ns))
+        Py_RETURN_NONE;
+    PyObject *rows = PyList_New((Py_ssize_t)count);
+    for (uint64_t i = 0; rows != NULL && i < count; i++) {
+        /* Extended attributes are left to Python. */
+        int understood = read_row(&in, base_ns, &found) && !(found.has & X);
+        PyObject *made = understood ? make_row(&found, base_ns) : Py_NewRef(Py_None);
+        if (made == NULL || !understood) {
+            Py_DECREF(rows);
+            return made;
+        }
+        PyList_SET_ITEM(rows, (Py_ssize_t)i, made);
+    }
+    return rows;
+}
+
+/* rows(page: bytes) -> list | None; see rows.py. */
+static PyObject *
+rows(PyObject *module, PyObject *page)
+{
+    (void)module;
+    char *data;
+    Py_ssize_t length;
+    if (PyBytes_AsStringAndSize(page, &data, &length) < 0)
+        return NULL;
+    if (length > MAX_BYTES)
+        Py_RETURN_NONE;
+    input in = {(const uint8_t *)data, (const uint8_t *)data + length};
+    return make_rows(in);
+}
+
 static PyMethodDef methods[] = {
+    {"rows", rows, METH_O, "The entries of a directory manifest, or None."},
     {"survey", survey, METH_O, "What a directory manifest refers to, or None."},
     {NULL, NULL, 0, NULL},
 };

@@ -16,7 +16,8 @@ insertion moves one boundary, not all that follow.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 from dedupstore.errors import CorruptObject, RepositoryTooNew
 from dedupstore.model.entry import (
@@ -27,6 +28,7 @@ from dedupstore.model.entry import (
     encode_entry,
     split_references,
 )
+from dedupstore.model.rows import read_entries
 from dedupstore.model.wire import Value, pack, unpack
 from dedupstore.types import ChunkId
 
@@ -109,9 +111,8 @@ def read_tree(load: Load, tree: ChunkId) -> Iterator[Entry]:
     Raises CorruptObject for a malformed manifest or names that do not ascend (so none can repeat).
     """
     last = b""
-    for _, rows, base_ns in _nodes(load, tree):
-        for row in rows or ():
-            entry = decode_entry(row, base_ns)
+    for _, entries in _nodes(load, tree):
+        for entry in entries or ():
             if entry.name <= last:
                 raise CorruptObject(f"directory entries are not in order at {entry.name[:80]!r}")
             last = entry.name
@@ -129,14 +130,13 @@ def tree_manifests(load: Load, tree: ChunkId) -> Iterator[ChunkId]:
 
     Each is yielded before it is loaded.
     """
-    for node, rows, _ in _nodes(load, tree):
-        if rows is None:
+    for node, entries in _nodes(load, tree):
+        if entries is None:
             yield node
 
 
-def _nodes(load: Load, tree: ChunkId) -> Iterator[tuple[ChunkId, list[Value] | None, int]]:
-    """The manifests of a directory in name order: each with None before it is loaded, pages once more with their rows
-    and their base time.
+def _nodes(load: Load, tree: ChunkId) -> Iterator[tuple[ChunkId, Iterable[Entry] | None]]:
+    """The manifests of a directory in name order: each with None before it is loaded, pages once more with their entries.
 
     A page must begin with the name its list gives it, and those names ascend: so no page comes twice, and a small
     hostile object cannot stand for a directory without end.
@@ -147,16 +147,22 @@ def _nodes(load: Load, tree: ChunkId) -> Iterator[tuple[ChunkId, list[Value] | N
         node, first, depth = stack.pop()
         if depth > _MAX_LEVELS:
             raise CorruptObject("a directory is paged too deeply")
-        yield node, None, 0
-        value = _load_node(load, node)
-        if "e" in value:
+        yield node, None
+        manifest = load(node)
+        entries: Iterable[Entry] | None = read_entries(manifest)
+        value = _decode_node(manifest) if entries is None else {}
+        if entries is None and "e" in value:
             rows, base_ns = _leaf_rows(value)
+            entries = (decode_entry(row, base_ns) for row in rows)
+        if entries is not None:
             if depth:
-                head = rows[0] if rows else None
-                if first <= last or not isinstance(head, dict) or head.get("n") != first:
+                entries = iter(entries)
+                head = next(entries, None)
+                if first <= last or head is None or head.name != first:
                     raise CorruptObject(f"a directory page is out of order at {first[:80]!r}")
                 last = first
-            yield node, rows, base_ns
+                entries = chain((head,), entries)
+            yield node, entries
             continue
         pages = _page_rows(value)
         if depth and pages[0][0] != first:
