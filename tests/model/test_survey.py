@@ -15,7 +15,7 @@ from dedupstore.model import survey as module
 from dedupstore.model.entry import DIRECTORY, FIFO, FILE, MAX_INLINE_CHUNKS, MAX_NAME, SYMLINK, Entry, encode_entry
 from dedupstore.model.survey import survey, survey_in_python
 from dedupstore.model.tree import MAX_PAGE_ENTRIES
-from dedupstore.model.wire import Value, pack
+from dedupstore.model.wire import MAX_ARRAYS, Value, pack
 from dedupstore.types import ChunkId
 
 ID = ChunkId(bytes(range(32)))
@@ -125,6 +125,7 @@ WRONG: list[bytes] = [
     page([changed(GOOD, gn=b"x")]),
     page([changed(GOOD, y=1)]),
     page([changed(GOOD, mtx=1)]),
+    *(page([GOOD]).replace(pack(key), pack(key + "\0")) for key in without(GOOD, "s") if len(key) == 1),
     page([changed(GOOD, mt=2**63 - 1)], 2**62),
     page([changed(GOOD, mt=-(2**63))], -1),
     page([changed(GOOD, ct=2**63 - 1)], 10**9),
@@ -161,6 +162,22 @@ WRONG: list[bytes] = [
 def test_a_page_that_is_wrong_anywhere_has_no_survey(made: bytes) -> None:
     assert survey_in_python(made) is None
     assert survey(made) is None
+
+
+@pytest.mark.parametrize(("above", "understood"), [(0, True), (1, False)])
+def test_a_page_of_more_arrays_than_python_takes_has_no_survey(above: int, understood: bool) -> None:
+    """Each attribute is one, each list of them, and the list of entries."""
+    per_entry = 4095
+    rows: list[Value] = []
+    left = MAX_ARRAYS - 1 + above
+    while left:
+        count = min(per_entry, left - 1)
+        rows.append(changed(GOOD, n=b"%03d" % len(rows), x=[[b"%04d" % number, b""] for number in range(count)]))
+        left -= count + 1
+    made = page(rows)
+
+    assert (survey_in_python(made) is not None) == understood
+    assert (survey(made) is not None) == understood
 
 
 LONG_FORMS = [
