@@ -129,9 +129,9 @@ read_bin(input *in, span *found)
     return read_span(in, length, found);
 }
 
-/* ASCII text; Python knows what else is text. */
+/* The bytes of a text, whatever they are. */
 static int
-read_text(input *in, span *found)
+read_string(input *in, span *found)
 {
     uint8_t head;
     uint64_t length;
@@ -142,12 +142,22 @@ read_text(input *in, span *found)
     else if (head == 0xD9 ? !read_raw(in, 1, &length) || length < 32
                           : head != 0xDA || !read_raw(in, 2, &length) || length <= 0xFF)
         return 0;
-    if (!read_span(in, length, found))
-        return 0;
-    for (size_t i = 0; i < found->length; i++)
-        if (found->data[i] >= 0x80)
+    return read_span(in, length, found);
+}
+
+static int
+is_ascii(span text)
+{
+    for (size_t i = 0; i < text.length; i++)
+        if (text.data[i] >= 0x80)
             return 0;
     return 1;
+}
+
+static int
+read_text(input *in, span *found)
+{
+    return read_string(in, found) && is_ascii(*found);
 }
 
 /* The head of an array; up to 65535 items. Python refuses a page of too many, for each costs memory there. */
@@ -196,11 +206,23 @@ read_number(input *in, int64_t limit, int64_t *number)
     return read_int(in, number) && *number >= 0 && *number < limit;
 }
 
+/* The one text that need not be ASCII. Python says what else is text, and how long it is. */
 static int
 read_owner(input *in)
 {
     span text;
-    return read_text(in, &text) && text.length <= MAX_OWNER;
+    if (!read_string(in, &text))
+        return 0;
+    if (is_ascii(text))
+        return text.length <= MAX_OWNER;
+    PyObject *decoded = PyUnicode_DecodeUTF8((const char *)text.data, (Py_ssize_t)text.length, NULL);
+    if (decoded == NULL) {
+        PyErr_Clear();
+        return 0;
+    }
+    int fits = PyUnicode_GET_LENGTH(decoded) <= MAX_OWNER;
+    Py_DECREF(decoded);
+    return fits;
 }
 
 static int
