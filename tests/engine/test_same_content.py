@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from dedupstore.cancel import CancelToken
-from dedupstore.engine import filestore
+from dedupstore.codec.hashing import StreamHash, digest
+from dedupstore.engine import content, filestore
 from dedupstore.engine.content import ContentStore
 from dedupstore.engine.filestore import FileStore
 from dedupstore.engine.sink import DrySink
@@ -145,12 +146,37 @@ def test_what_was_no_file_is_no_previous_content(tmp_path: Path) -> None:
     path.write_bytes(b"12345")
     with new_repository(MemoryStore()) as repository:
         sink, tally = DrySink(repository.keyring, repository.index, repository.look()), Tally(NullListener())
-        content = ContentStore(sink, repository.chunker(), CancelToken(), tally.read)
-        files = FileStore(
-            sink=sink, load=repository.reader.load_manifest, content=content, owners=Owners(), tally=tally
-        )
+        store = ContentStore(sink, repository.chunker(), CancelToken(), tally.read)
+        files = FileStore(sink=sink, load=repository.reader.load_manifest, content=store, owners=Owners(), tally=tally)
         before = Entry(name=b"file", kind=SYMLINK, mode=0o777, size=5)
 
         entry = files.store(b"file", b"file", -1, path.stat(), before, b"12345")
 
         assert entry.inline_references() == [(sink.digest(Kind.DATA, b"12345"), 5)]
+
+
+class WrongHash(StreamHash):
+    """Of a computer whose memory flips bits."""
+
+    def digest(self) -> bytes:
+        return bytes(32)
+
+
+def test_a_wrong_hash_of_the_previous_version_is_not_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restore refuses what does not have the hash that its entry says."""
+    tree = make_tree(tmp_path / "tree")
+    with new_repository(MemoryStore(), tmp_path / "cache") as repository:
+        with monkeypatch.context() as patch:
+            patch.setattr(content, "StreamHash", WrongHash)
+            first = entries(repository, take(repository, tree))
+        dump = next(path for path in first if path.endswith(b"dump.sql"))
+        assert first[dump].hash == bytes(32)
+        touch_all(tree)
+
+        second = take(repository, tree)
+
+        assert entries(repository, second)[dump].hash == digest([(tree / "dump.sql").read_bytes()])
+        assert_restores(repository, second.snapshot, files_below(tree))
+        assert_clean(repository)
