@@ -1,7 +1,7 @@
 """Only what pyproject.toml cannot say: the kernels in C are optional.
 
-Without a compiler the installation goes on, and Python does the same: cuts slowly, reads and writes small files a
-little slower.
+Without a compiler the installation goes on, and Python does the same: cuts and checks slowly, reads and writes small
+files a little slower.
 """
 
 import sys

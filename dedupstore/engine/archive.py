@@ -229,9 +229,7 @@ class Archiver:
                     entry = before
                     self.tally.unchanged(stat)
                 else:
-                    entry = self._store(
-                        name, join(place.path, name), place.fd, stat, before, content, vouched=not checked
-                    )
+                    entry = self._store(name, join(place.path, name), place.fd, stat, before, content)
             if entry is None:
                 # Left out: the row must not say that this directory was read completely.
                 newest = read_at
@@ -353,12 +351,10 @@ class Archiver:
         stat: os.stat_result,
         before: Entry | None,
         content: bytes | None = None,
-        *,
-        vouched: bool = False,
     ) -> Entry | None:
         self.cancel.check()
         try:
-            return self.files.store(name, path, dir_fd, stat, before, content, vouched=vouched)
+            return self.files.store(name, path, dir_fd, stat, before, content)
         except SourceFileError as error:
             self.tally.failed(path, error)
             return None

@@ -7,6 +7,7 @@ import stat as modes
 from dataclasses import replace
 from hashlib import blake2b
 
+from dedupstore.codec.hashing import digest as hash_of
 from dedupstore.engine.content import BUFFER_BYTES, ContentStore
 from dedupstore.engine.parent import align
 from dedupstore.engine.sink import ChunkSink
@@ -53,16 +54,14 @@ class FileStore:
         stat: os.stat_result,
         before: Entry | None,
         content: bytes | None = None,
-        *,
-        vouched: bool = False,
     ) -> Entry:
         """The entry of a name, its content stored: `content` if `read_small` has found it, else what is read now.
 
-        `vouched`: all chunks of `before` are known to be usable. Raises SourceFileError when the file is not to be had.
+        Raises SourceFileError when it is not to be had.
         """
         if stat.st_mode & 0o170000 == modes.S_IFREG:
             if content is not None and before is not None:
-                entry = self._same_content(name, path, stat, content, before, vouched=vouched)
+                entry = self._same_content(name, path, stat, content, before)
                 if entry is not None:
                     return entry
             if stat.st_nlink > 1:
@@ -146,16 +145,16 @@ class FileStore:
             self._tally.stored(path, entry, before, new_bytes)
             return entry, file.finished()
 
-    def _same_content(
-        self, name: bytes, path: bytes, stat: os.stat_result, data: bytes, before: Entry, *, vouched: bool
-    ) -> Entry | None:
+    def _same_content(self, name: bytes, path: bytes, stat: os.stat_result, data: bytes, before: Entry) -> Entry | None:
         """The entry of a file with new times whose bytes still are those of `before`; None where they are not.
 
         Most files of a tree that was unpacked or checked out anew are such. Nothing is cut: the chunks that the file
         had are named again, each where it was.
         """
         size = before.size
-        if size != len(data) or before.holes or before.pages is not None or before.page_size or stat.st_nlink > 1:
+        if before.kind != FILE or size != len(data) or stat.st_nlink > 1:
+            return None
+        if before.holes or before.pages is not None or before.page_size:
             return None
         digest, content = self._sink.digest, before.content
         if len(content) == 32:
@@ -167,11 +166,15 @@ class FileStore:
                 if digest(Kind.DATA, view[start : start + length]) != chunk:
                     return None
                 start += length
-        if not vouched and not all(self._sink.has(chunk) for chunk, _ in before.inline_references()):
+        # Even where nothing is known to be lost: the index may lack what the parent names, and here are the bytes.
+        if not all(self._sink.has(chunk) for chunk, _ in before.inline_references()):
             return None
         self._tally.read(size)
         entry = make_entry(name, stat, self._owners)
-        entry.content, entry.hash = content, before.hash
+        entry.content = content
+        if len(content) > 32:
+            # Not the one that is said to have been right: a restore refuses what has another hash than its entry says.
+            entry.hash = hash_of((data,))
         self._tally.stored(path, entry, before, 0)
         return entry
 

@@ -11,7 +11,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#define MAX_BYTES (16 << 20)        /* wire.py */
+#define MAX_BYTES (16 << 20)        /* this and the next: wire.py */
+#define MAX_ARRAYS (1 << 18)
 #define MAX_ENTRIES 4096            /* tree.py */
 #define MAX_NAME 4095               /* this and what follows: entry.py */
 #define MAX_INLINE_CHUNKS 256
@@ -21,9 +22,10 @@
 #define REFERENCE_BYTES 35
 #define SECOND 1000000000
 
-/* Bytes still to be read. Every reader below returns 0 and leaves the rest undefined where they are not what it wants. */
+/* Bytes still to be read, and how many arrays began in those before. Every reader below returns 0 and leaves the rest undefined where they are not what it wants. */
 typedef struct {
     const uint8_t *at, *end;
+    unsigned arrays;
 } input;
 
 typedef struct {
@@ -127,9 +129,9 @@ read_bin(input *in, span *found)
     return read_span(in, length, found);
 }
 
-/* ASCII text; Python knows what else is text. */
+/* The bytes of a text, whatever they are. */
 static int
-read_text(input *in, span *found)
+read_string(input *in, span *found)
 {
     uint8_t head;
     uint64_t length;
@@ -140,20 +142,30 @@ read_text(input *in, span *found)
     else if (head == 0xD9 ? !read_raw(in, 1, &length) || length < 32
                           : head != 0xDA || !read_raw(in, 2, &length) || length <= 0xFF)
         return 0;
-    if (!read_span(in, length, found))
-        return 0;
-    for (size_t i = 0; i < found->length; i++)
-        if (found->data[i] >= 0x80)
+    return read_span(in, length, found);
+}
+
+static int
+is_ascii(span text)
+{
+    for (size_t i = 0; i < text.length; i++)
+        if (text.data[i] >= 0x80)
             return 0;
     return 1;
 }
 
-/* The head of an array; up to 65535 items. */
+static int
+read_text(input *in, span *found)
+{
+    return read_string(in, found) && is_ascii(*found);
+}
+
+/* The head of an array; up to 65535 items. Python refuses a page of too many, for each costs memory there. */
 static int
 read_array(input *in, uint64_t *count)
 {
     uint8_t head;
-    if (!read_byte(in, &head))
+    if (++in->arrays > MAX_ARRAYS || !read_byte(in, &head))
         return 0;
     if (head >= 0x90 && head <= 0x9F) {
         *count = head - 0x90;
@@ -170,7 +182,8 @@ read_key(input *in, unsigned *key)
     if (!read_text(in, &text) || text.length < 1 || text.length > 2)
         return 0;
     *key = (unsigned)text.data[0] << 8 | (text.length == 2 ? text.data[1] : 0);
-    return 1;
+    /* A second letter of 0 would make it the key of one letter. */
+    return text.length == 1 || text.data[1] != 0;
 }
 
 static int
@@ -193,10 +206,22 @@ read_number(input *in, int64_t limit, int64_t *number)
     return read_int(in, number) && *number >= 0 && *number < limit;
 }
 
+/* The one text that need not be ASCII. Python says what else is text, and how long it is. */
 static int
 read_owner(input *in, span *name)
 {
-    return read_text(in, name) && name->length <= MAX_OWNER;
+    if (!read_string(in, name))
+        return 0;
+    if (is_ascii(*name))
+        return name->length <= MAX_OWNER;
+    PyObject *decoded = PyUnicode_DecodeUTF8((const char *)name->data, (Py_ssize_t)name->length, NULL);
+    if (decoded == NULL) {
+        PyErr_Clear();
+        return 0;
+    }
+    int fits = PyUnicode_GET_LENGTH(decoded) <= MAX_OWNER;
+    Py_DECREF(decoded);
+    return fits;
 }
 
 static int
@@ -444,7 +469,7 @@ survey(PyObject *module, PyObject *page)
     long files = 0;
     PyObject *chunks = PyList_New(0), *trees = PyList_New(0), *result = NULL;
     if (chunks != NULL && trees != NULL) {
-        input in = {(const uint8_t *)data, (const uint8_t *)data + length};
+        input in = {(const uint8_t *)data, (const uint8_t *)data + length, 0};
         int understood = read_page(in, &first, &last, &files, chunks, trees);
         if (understood > 0)
             result = Py_BuildValue(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -24,8 +25,6 @@ machine those are what was given back to the host: 1.5 GB took 4.3 s of CPU in c
 PASSING_BYTES = 256 << 10
 """From here on a call passes the cache by: a request to the disk for each small piece would cost more than it saves."""
 
-# Linux 6.14 for ext4, XFS and btrfs; Python does not name it. Without RWF_DSYNC it has no flags for writes at all.
-_RWF_DONTCACHE = 0x80 if hasattr(os, "RWF_DSYNC") else 0
 _CURRENT_POSITION = -1
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -35,6 +34,21 @@ GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENOTCONN, errno.ENODEV, err
 _TRANSIENT = frozenset(
     {errno.EAGAIN, errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}
 )
+
+
+def flag_for_passing(release: str) -> int:
+    """Linux's RWF_DONTCACHE, which Python does not name, where the kernel of this `release` has it right; else 0.
+
+    6.14 could drop pages that were dirty again; 6.15 does not know the flag any more.
+    """
+    found = re.match(r"(\d+)\.(\d+)", release)
+    # Without RWF_DSYNC Python has no flags for writes at all.
+    if found is None or not hasattr(os, "RWF_DSYNC") or tuple(map(int, found.groups())) < (6, 16):
+        return 0
+    return 0x80
+
+
+_RWF_DONTCACHE = flag_for_passing(os.uname().release)
 
 
 class System:
@@ -109,8 +123,8 @@ def _pass_through(descriptor: int, parts: Sequence[memoryview], offset: int) -> 
     try:
         return os.pwritev(descriptor, parts, offset, _RWF_DONTCACHE)
     except OSError as error:
-        # An older kernel, or a file system that cannot: what else is wrong shows again without the flag.
-        if error.errno not in UNSUPPORTED:
+        # A file system that cannot, or a sandbox without the call: what else is wrong shows again without the flag.
+        if error.errno not in UNSUPPORTED and error.errno != errno.ENOSYS:
             raise
     return None
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from dedupstore.engine import passing_bases
+from dedupstore.engine.check_session import Session
+from dedupstore.engine.checks import data
+from dedupstore.engine.pack_exam import Examiner, PackExam
 from dedupstore.engine.passing_bases import MAX_HELD_BYTES, MAX_WAITING_BYTES, PassingBases
-from dedupstore.types import ChunkId, Kind
+from dedupstore.repo.index import PackRow
+from dedupstore.types import ChunkId, Kind, PackId
 
 A, B, C = (ChunkId(bytes([number]) * 32) for number in range(3))
 
@@ -139,3 +146,27 @@ def test_every_block_is_examined_exactly_once_whoever_brings_its_bases(passing: 
         for number in range(190)
     ]
     assert sorted(seen, key=lambda call: call[0]) == expected
+
+
+def test_a_pack_is_not_judged_while_another_thread_still_examines_a_block_of_it(passing: PassingBases) -> None:
+    """The last packs are concluded at the same time, and one that is read again brings bases that others wait for."""
+    begun, go_on = threading.Event(), threading.Event()
+    exam = PackExam(PackRow(0, PackId(bytes(16)), 1, Kind.DATA, 1, 0, b""), waiting=1)
+
+    def examine(bases: bytes | None) -> None:
+        begun.set()
+        assert go_on.wait(30)
+        exam.waiting -= 1
+
+    assert passing.wait(exam, Kind.DATA, [A], 1, examine)
+    bringing = threading.Thread(target=passing.pass_by, args=(Kind.DATA, [A], [b"a"]))
+    bringing.start()
+    assert begun.wait(30)
+    # A sound pack is concluded without either.
+    conclude = partial(data._conclude, cast(Session, None), cast(Examiner, SimpleNamespace(passing=passing)))
+
+    assert not conclude(exam).final
+
+    go_on.set()
+    bringing.join()
+    assert conclude(exam).final

@@ -7,12 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from dedupstore.engine import filestore
+from dedupstore.cancel import CancelToken
+from dedupstore.codec.hashing import StreamHash, digest
+from dedupstore.engine import content, filestore
+from dedupstore.engine.content import ContentStore
+from dedupstore.engine.filestore import FileStore
+from dedupstore.engine.sink import DrySink
 from dedupstore.engine.snapshot import SnapshotResult
-from dedupstore.model.entry import FILE, Entry
+from dedupstore.engine.tally import Tally
+from dedupstore.events import NullListener
+from dedupstore.model.entry import FILE, SYMLINK, Entry
 from dedupstore.repo import layout
 from dedupstore.repo.pack import PackName
 from dedupstore.repo.repository import Repository
+from dedupstore.sources.attributes import Owners
 from dedupstore.sources.many_names import Item
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import Kind
@@ -107,3 +115,68 @@ def test_chunks_of_a_lost_pack_are_stored_anew_when_their_file_is_met_with_other
         second = take(repository, tree)
 
         assert_restores(repository, second.snapshot, files_below(tree))
+
+
+@pytest.mark.parametrize("force", [False, True], ids=["other times", "forced"])
+def test_chunks_that_the_index_lacks_are_stored_anew_where_nothing_is_known_to_be_lost(
+    tmp_path: Path, force: bool
+) -> None:
+    """Packs and the segments that described them are gone, and this machine never knew of them: the view is whole."""
+    store = MemoryStore()
+    tree = make_tree(tmp_path / "tree")
+    with new_repository(store, tmp_path / "cache") as repository:
+        take(repository, tree)
+    for row in layout.list_complete(store, layout.PACKS):
+        if PackName.parse(row.key).kind is Kind.DATA:
+            store.delete(row.key)
+    for row in layout.list_complete(store, layout.INDEX):
+        store.delete(row.key)
+    touch_all(tree)
+
+    with open_repository(store, tmp_path / "another machine") as repository:
+        assert repository.look().whole
+        second = take(repository, tree, force=force)
+
+        assert_restores(repository, second.snapshot, files_below(tree))
+
+
+def test_what_was_no_file_is_no_previous_content(tmp_path: Path) -> None:
+    """A hostile parent can give a symbolic link the size of the file that took its place, and no content."""
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    with new_repository(MemoryStore()) as repository:
+        sink, tally = DrySink(repository.keyring, repository.index, repository.look()), Tally(NullListener())
+        store = ContentStore(sink, repository.chunker(), CancelToken(), tally.read)
+        files = FileStore(sink=sink, load=repository.reader.load_manifest, content=store, owners=Owners(), tally=tally)
+        before = Entry(name=b"file", kind=SYMLINK, mode=0o777, size=5)
+
+        entry = files.store(b"file", b"file", -1, path.stat(), before, b"12345")
+
+        assert entry.inline_references() == [(sink.digest(Kind.DATA, b"12345"), 5)]
+
+
+class WrongHash(StreamHash):
+    """Of a computer whose memory flips bits."""
+
+    def digest(self) -> bytes:
+        return bytes(32)
+
+
+def test_a_wrong_hash_of_the_previous_version_is_not_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restore refuses what does not have the hash that its entry says."""
+    tree = make_tree(tmp_path / "tree")
+    with new_repository(MemoryStore(), tmp_path / "cache") as repository:
+        with monkeypatch.context() as patch:
+            patch.setattr(content, "StreamHash", WrongHash)
+            first = entries(repository, take(repository, tree))
+        dump = next(path for path in first if path.endswith(b"dump.sql"))
+        assert first[dump].hash == bytes(32)
+        touch_all(tree)
+
+        second = take(repository, tree)
+
+        assert entries(repository, second)[dump].hash == digest([(tree / "dump.sql").read_bytes()])
+        assert_restores(repository, second.snapshot, files_below(tree))
+        assert_clean(repository)

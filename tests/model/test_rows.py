@@ -40,13 +40,13 @@ ORDINARY = [
     Entry(name=b"d" * 256, kind=SYMLINK, mode=0o777, target=b"../x"),
     Entry(name=b"e" * MAX_NAME, kind=FIFO, mode=0o600),
     Entry(name=b"f", kind="s", mode=0o600, ctime=3),
+    Entry(name=b"text", kind=FIFO, mode=0o600, user="Jos\u00e9", group="Dom\u00e4nen-Benutzer"),
     Entry(name=b"\xff", kind=FILE, mode=0o644, size=255 * 256, content=references(*[255] * MAX_INLINE_CHUNKS)),
 ]
 LEFT_TO_PYTHON = [
     Entry(name=b"hole", kind=FILE, mode=0o644, size=17, holes=(0, 10), content=ID),
     Entry(name=b"list", kind=FILE, mode=0o644, size=17, pages=(1, ID)),
     Entry(name=b"node", kind="c", mode=0o600, device=(1, 3)),
-    Entry(name=b"text", kind=FIFO, mode=0o600, user="Jos\u00e9"),
     Entry(name=b"mark", kind=FILE, mode=0o600, xattrs=((b"user.a", b"b"),)),
 ]
 

@@ -15,7 +15,7 @@ from dedupstore.model import survey as module
 from dedupstore.model.entry import DIRECTORY, FIFO, FILE, MAX_INLINE_CHUNKS, MAX_NAME, SYMLINK, Entry, encode_entry
 from dedupstore.model.survey import survey, survey_in_python
 from dedupstore.model.tree import MAX_PAGE_ENTRIES
-from dedupstore.model.wire import Value, pack
+from dedupstore.model.wire import MAX_ARRAYS, Value, pack
 from dedupstore.types import ChunkId
 
 ID = ChunkId(bytes(range(32)))
@@ -35,14 +35,13 @@ ORDINARY = [
         name=b"c", kind=FILE, mode=0, size=300, content=references(100, 200), hash=ID, link_group=2**62, page_size=512
     ),
     Entry(name=b"c.", kind=DIRECTORY, mode=0o755, tree=ID, user="x" * 32, group="y" * 256),
-    Entry(name=b"d" * 256, kind=SYMLINK, mode=0o777, target=b"../x"),
+    Entry(name=b"d" * 256, kind=SYMLINK, mode=0o777, target=b"../x", user="Jos\u00e9", group="\u20ac" * 256),
     Entry(name=b"e" * MAX_NAME, kind=FIFO, mode=0o600, xattrs=((b"user.a", b""), (b"user.b", b"x" * 70_000))),
     Entry(name=b"\xff", kind=FILE, mode=0o644, size=255 * 256, content=references(*[255] * MAX_INLINE_CHUNKS)),
 ]
 LEFT_TO_PYTHON = [
     Entry(name=b"hole", kind=FILE, mode=0o644, size=17, holes=(0, 10), content=ID),
     Entry(name=b"node", kind="c", mode=0o600, device=(1, 3)),
-    Entry(name=b"text", kind=FIFO, mode=0o600, user="Jos\u00e9"),
 ]
 
 
@@ -123,8 +122,11 @@ WRONG: list[bytes] = [
     page([changed(LINK, l=b"x" * (MAX_NAME + 1))]),
     page([changed(GOOD, un="x" * 257)]),
     page([changed(GOOD, gn=b"x")]),
+    page([changed(GOOD, gn="\u00e9" * 257)]),
+    *(page([changed(GOOD, un="xxx")]).replace(b"xxx", text) for text in (b"x\xe9x", b"\xed\xa0\x80", b"x\xc0\x80")),
     page([changed(GOOD, y=1)]),
     page([changed(GOOD, mtx=1)]),
+    *(page([GOOD]).replace(pack(key), pack(key + "\0")) for key in without(GOOD, "s") if len(key) == 1),
     page([changed(GOOD, mt=2**63 - 1)], 2**62),
     page([changed(GOOD, mt=-(2**63))], -1),
     page([changed(GOOD, ct=2**63 - 1)], 10**9),
@@ -161,6 +163,22 @@ WRONG: list[bytes] = [
 def test_a_page_that_is_wrong_anywhere_has_no_survey(made: bytes) -> None:
     assert survey_in_python(made) is None
     assert survey(made) is None
+
+
+@pytest.mark.parametrize(("above", "understood"), [(0, True), (1, False)])
+def test_a_page_of_more_arrays_than_python_takes_has_no_survey(above: int, understood: bool) -> None:
+    """Each attribute is one, each list of them, and the list of entries."""
+    per_entry = 4095
+    rows: list[Value] = []
+    left = MAX_ARRAYS - 1 + above
+    while left:
+        count = min(per_entry, left - 1)
+        rows.append(changed(GOOD, n=b"%03d" % len(rows), x=[[b"%04d" % number, b""] for number in range(count)]))
+        left -= count + 1
+    made = page(rows)
+
+    assert (survey_in_python(made) is not None) == understood
+    assert (survey(made) is not None) == understood
 
 
 LONG_FORMS = [

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from dedupstore.storage.system import MOST_BYTES, PASSING_BYTES, System, write_passing, write_pieces
+from dedupstore.storage import system
+from dedupstore.storage.system import (
+    MOST_BYTES,
+    PASSING_BYTES,
+    System,
+    flag_for_passing,
+    write_passing,
+    write_pieces,
+)
 
 MOST_PARTS = os.sysconf("SC_IOV_MAX")
 
@@ -80,6 +88,32 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     return made
 
 
+@pytest.fixture
+def flagged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a kernel that can, whatever this one is: where it cannot, it says so."""
+    if not hasattr(os, "RWF_DSYNC"):
+        pytest.skip("no flags for writes on this system")
+    monkeypatch.setattr(system, "_RWF_DONTCACHE", 0x80)
+
+
+@pytest.mark.parametrize(
+    ("release", "flag"),
+    [
+        ("6.16.0", 0x80),
+        ("6.18.44-fc-v595", 0x80),
+        ("7.0-rc1", 0x80),
+        ("6.15.11", 0),
+        ("6.14.0-15-generic", 0),
+        ("6.6.87.2-microsoft-standard-WSL2", 0),
+        ("5.17", 0),
+        ("", 0),
+        ("unknown", 0),
+    ],
+)
+def test_only_kernels_that_have_it_right_are_asked_to_pass_the_cache_by(release: str, flag: int) -> None:
+    assert flag_for_passing(release) == (flag if hasattr(os, "RWF_DSYNC") else 0)
+
+
 def refuse_flags(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """A system that answers every write with flags by an error."""
     real = os.pwritev
@@ -92,6 +126,7 @@ def refuse_flags(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setattr(os, "pwritev", pwritev)
 
 
+@pytest.mark.usefixtures("flagged")
 def test_large_writes_pass_the_cache_by_and_small_ones_do_not(tmp_path: Path, calls: Calls) -> None:
     large, small = os.urandom(PASSING_BYTES), b"small"
     fd = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
@@ -101,10 +136,11 @@ def test_large_writes_pass_the_cache_by_and_small_ones_do_not(tmp_path: Path, ca
     os.close(fd)
 
     assert (tmp_path / "file").read_bytes() == large + small
-    assert [length for length, flags in calls if flags] == ([len(large)] if hasattr(os, "RWF_DSYNC") else [])
+    assert [length for length, flags in calls if flags] == [len(large)]
 
 
-@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EINVAL])
+@pytest.mark.usefixtures("flagged")
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
 def test_where_the_cache_cannot_be_passed_by_it_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -120,7 +156,7 @@ def test_where_the_cache_cannot_be_passed_by_it_is_used(
     assert (tmp_path / "file").read_bytes() == 2 * data
 
 
-@pytest.mark.skipif(not hasattr(os, "RWF_DSYNC"), reason="no flags for writes on this system")
+@pytest.mark.usefixtures("flagged")
 def test_a_write_that_fails_is_not_tried_again_through_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +172,7 @@ def test_a_write_that_fails_is_not_tried_again_through_the_cache(
     assert (tmp_path / "file").read_bytes() == b""
 
 
+@pytest.mark.usefixtures("flagged")
 def test_large_and_small_writes_follow_each_other_at_the_current_position(tmp_path: Path) -> None:
     head, body, tail = b"head", os.urandom(2 * PASSING_BYTES), b"tail"
     fd = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)

@@ -129,7 +129,10 @@ def _examine_twice(session: Session, examiner: Examiner, row: PackRow) -> PackEx
 
 
 def _conclude(session: Session, examiner: Examiner, exam: PackExam) -> PackExam:
+    """The verdict on a pack that waits for nothing more; not `final` while another thread examines a block of it."""
     examiner.passing.conclude(exam)
+    if exam.waiting:
+        return exam
     exam.final = True
     _excuse_lost_bases(session, exam)
     if exam.sound:
