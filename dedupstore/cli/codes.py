@@ -188,6 +188,8 @@ PAGES: dict[str, str] = {
     "lost, what was condemned stays condemned, and a prune with the right to delete goes on from there.",
     "prune.index_damaged": "Index segments cannot be read and packs are described by no other. Prune deletes nothing "
     "while it does not know what depends on what; `dedup repair index` describes them again.",
+    "prune.pack_lost": "Packs were gone before prune deleted them, and a snapshot needs what they held. `dedup check` names "
+    "the files; the next snapshot stores again what the source still has.",
     "prune.pack_unreadable": "What a pack holds cannot be read. Prune deletes nothing while a snapshot may need it; "
     "`dedup check --read-data` says what is damaged.",
     "prune.restart": "Other prunes changed the repository faster than this one could follow. Nothing is wrong; run it "

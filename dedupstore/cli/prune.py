@@ -81,6 +81,7 @@ def _tell(session: Session, outcome: service.Outcome) -> None:
             "bytes_moved": report.bytes_moved,
             "bytes_written": report.bytes_written,
             "bytes_freed": report.bytes_freed,
+            "packs_lost": report.packs_lost,
             "plans_done": report.plans_done,
             "roots_expired": report.roots_expired,
             "segments_merged": report.segments_merged,

@@ -158,7 +158,7 @@ class Archiver:
         items = Items(place, names if reason is None else sorted(reason[1]), self.settings.excluder, self.tally)
         fingerprint = self._fingerprint(items)
         row = self.cache.get(place.path)
-        trusted = place.previous is not None and self.sink.view.whole
+        trusted = place.previous is not None and place.vouched and self.sink.view.whole
         done: dict[bytes, ChunkId] = {}
         entries: dict[bytes, Entry] = {}
         same = (
@@ -188,7 +188,7 @@ class Archiver:
             if not modes.S_ISDIR(stat.st_mode):
                 continue
             before = next(children, None)
-            child = self._enter(place, name, stat, before)
+            child = self._enter(place, name, stat, before, vouched=True)
             visited = (yield child) if child is not None else None
             if visited is None:
                 whole = False
@@ -211,6 +211,8 @@ class Archiver:
         entries: dict[bytes, Entry],
     ) -> Visit:
         base, checked, base_read_at = self._base(place, row)
+        # What stands below a manifest that nothing vouches for is not vouched for either.
+        vouched = place.vouched and base == place.previous
         previous = PreviousEntries(self.load, base, row if row is not None and row.tree == base else None)
         hints = PageHints(self.load, place.previous if place.previous is not None else base)
         writer = TreeWriter(lambda data, first: self.sink.save(Kind.MANIFEST, data, hints.like(first)))
@@ -222,7 +224,7 @@ class Archiver:
         ):
             entry: Entry | None
             if stat.st_mode & _TYPE_BITS == modes.S_IFDIR:
-                entry = yield from self._subdirectory(place, name, stat, before, done, entries)
+                entry = yield from self._subdirectory(place, name, stat, before, done, entries, vouched=vouched)
             else:
                 newest = max(newest, stat.st_ctime_ns)
                 if same:
@@ -304,34 +306,39 @@ class Archiver:
         before: Entry | None,
         done: dict[bytes, ChunkId],
         entries: dict[bytes, Entry],
+        *,
+        vouched: bool,
     ) -> Generator[Place, Visited | None, Entry | None]:
         known = done.get(name)
         if known is not None:
             # Visited already, when this directory still looked as if nothing had changed in it.
             entry = entries.get(name)
             return entry if entry is not None else before if known else None
-        child = self._enter(place, name, stat, before.tree if before is not None else None)
+        child = self._enter(place, name, stat, before.tree if before is not None else None, vouched=vouched)
         visited = (yield child) if child is not None else None
         return visited.entry if visited is not None else None
 
-    def _enter(self, place: Place, name: bytes, stat: os.stat_result, previous: ChunkId | None) -> Place | None:
+    def _enter(
+        self, place: Place, name: bytes, stat: os.stat_result, previous: ChunkId | None, *, vouched: bool
+    ) -> Place | None:
         path = join(place.path, name)
         try:
             fd = open_directory(name, dir_fd=place.fd, expected=stat)
         except SourceFileError as error:
             self.tally.failed(path, error)
             return None
-        return Place(name, path, join(place.below, name), fd, os.fstat(fd), previous, place.device)
+        return Place(name, path, join(place.below, name), fd, os.fstat(fd), previous, place.device, vouched)
 
     def _base(self, place: Place, row: DirectoryRow | None) -> tuple[ChunkId | None, bool, int]:
         """The manifest to compare with; whether its chunks must be looked up one by one; when its files were read.
 
         The parent's own manifest is complete as long as no pack is lost. A newer one that an interrupted run left
-        behind helps to continue there, but nothing vouches for its chunks.
+        behind helps to continue there, but nothing vouches for its chunks, nor for those of its subdirectories.
         """
+        trusted = place.vouched and self.sink.view.whole
         if row is not None and (row.tree == place.previous or self.sink.has(row.tree)):
-            return row.tree, row.tree != place.previous or not self.sink.view.whole, row.read_at
-        return place.previous, not self.sink.view.whole, self.settings.parent_start_ns
+            return row.tree, row.tree != place.previous or not trusted, row.read_at
+        return place.previous, not trusted, self.settings.parent_start_ns
 
     def _usable(self, entry: Entry) -> bool:
         if entry.kind != FILE:

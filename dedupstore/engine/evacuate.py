@@ -31,7 +31,7 @@ from dedupstore.repo.reader import ChunkReader
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.view import View
 from dedupstore.repo.writer import ChunkWriter
-from dedupstore.types import ChunkId, Kind
+from dedupstore.types import ChunkId, Kind, PackId
 
 
 class Evacuation:
@@ -55,6 +55,9 @@ class Evacuation:
         self._strays: dict[ChunkId, Kind] = {}
         """Bases whose only full copies are condemned by somebody else's plan."""
 
+        self.lost: set[PackId] = set()
+        """Packs that held what a snapshot needs and is nowhere now: nobody may be told that these were pruned."""
+
     # E4
 
     def live(self, chunk: ChunkId, at: Location) -> None:
@@ -66,6 +69,14 @@ class Evacuation:
         for copy in copies:
             if copy.pack_no in self._seen.present and copy.pack_no not in self._going and self._is_delta(copy):
                 self._pin_bases(copy)
+
+    def missing(self, chunk: ChunkId) -> None:
+        """A snapshot needs this chunk, and no pack that is there gives it."""
+        copies = self._index.find_all(chunk)
+        bases = {base for copy in copies for base in self._index.block(copy.pack_no, copy.block_no).bases}
+        for copy in [*copies, *(copy for base in bases for copy in self._index.find_all(base))]:
+            if copy.pack_no not in self._seen.present:
+                self.lost.add(self._index.pack(copy.pack_no).id)
 
     def settle(self) -> bool:
         """After the last `live`: decide how each block moves; whether anything has to move at all."""

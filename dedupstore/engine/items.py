@@ -31,7 +31,11 @@ class Place:
     fd: int
     stat: os.stat_result
     previous: ChunkId | None
+    """Its manifest as found where its parent directory was compared: in the parent snapshot, or in a newer one."""
+
     device: int
+    vouched: bool = True
+    """`previous` is of the parent snapshot: all below it is stored as long as no pack is lost or condemned."""
 
 
 class Items:

@@ -82,10 +82,15 @@ class Marker:
         on_chunk: Callable[[ChunkId, Location], None],
         listener: Listener,
         cancel: CancelToken,
+        on_lost: Callable[[ChunkId], None] | None = None,
     ) -> None:
-        """`present`: the packs that are there, with the right size. `on_chunk` is told one place where each chunk lies."""
+        """`present`: the packs that are there, with the right size. `on_chunk` is told one place where each chunk lies.
+
+        `on_lost` is told of each chunk of a snapshot that none of these packs gives.
+        """
         self._repository = repository
         self._on_chunk = on_chunk
+        self._on_lost = on_lost
         self._listener = listener
         self._cancel = cancel
         self._met = ChunkBits(repository.index)
@@ -156,6 +161,8 @@ class Marker:
                 raise _unreadable(self._root, _absent(chunk))
         elif self._met.add(at):
             self._on_chunk(chunk, at)
+            if self._on_lost is not None and not self._forgiving and not self._health.usable(chunk):
+                self._on_lost(chunk)
 
     def _load(self, chunk: ChunkId) -> bytes:
         try:

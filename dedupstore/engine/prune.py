@@ -28,7 +28,7 @@ from dedupstore.errors import (
     StoreFull,
     StoreReadOnly,
 )
-from dedupstore.events import Listener, Progress
+from dedupstore.events import Finding, Listener, Progress
 from dedupstore.repo import layout
 from dedupstore.repo.config import Operation, require_features
 from dedupstore.repo.gcplan import Done, Plan, put_done, put_plan, read_plans
@@ -54,6 +54,9 @@ class PruneReport:
     bytes_moved: int = 0
     bytes_written: int = 0
     plans_done: int = 0
+    packs_lost: int = 0
+    """Condemned packs that went before prune deleted them, and with them what snapshots need."""
+
     segments_merged: int = 0
     next_due_ns: int | None = None
     """When the first of the plans that wait may be carried out; None: none waits."""
@@ -101,6 +104,8 @@ class _Prune:
         self._options = options
         self._listener = listener
         self._cancel = cancel
+        self._lost: frozenset[PackId] = frozenset()
+        """Condemned packs found to be lost, with something in them that a snapshot needs, when last looked."""
 
     def condemn(self, plan: PrunePlan) -> None:
         """M4. What costs nothing to delete gets a plan of its own, which a full disk can carry out."""
@@ -199,7 +204,14 @@ class _Prune:
             raise Restart("condemned packs were not indexed")
         going = {no for no in seen.present if repository.index.pack(no).id in packs}
         evacuation = Evacuation(repository, seen, going)
-        Marker(repository, seen.present, evacuation.live, self._listener, self._cancel).mark(roots)
+        marker = Marker(
+            repository, seen.present, evacuation.live, self._listener, self._cancel, on_lost=evacuation.missing
+        )
+        marker.mark(roots)
+        lost = frozenset(evacuation.lost & packs)
+        if not lost <= self._lost:
+            self._lost = lost
+            raise Restart("condemned packs are gone, and with them what a snapshot needs")
         if evacuation.settle():  # E4
             if not writing:
                 return
@@ -208,7 +220,7 @@ class _Prune:
             self.report.bytes_written += written
         with _denials():
             self._delete(seen, packs)  # E6
-            self._finish(plans)  # E7
+            self._finish(plans, lost)  # E7
 
     def _delete(self, seen: Survey, packs: set[PackId]) -> None:
         """E6: delete, and believe that they are gone only when the listing says so."""
@@ -233,12 +245,15 @@ class _Prune:
                 code="prune.denied",
             )
 
-    def _finish(self, plans: dict[str, Plan]) -> None:
-        """E7: tell what is gone, then take the plan away."""
+    def _finish(self, plans: dict[str, Plan], lost: frozenset[PackId]) -> None:
+        """E7: tell what is gone, then take the plan away. What is `lost` was not pruned and must go on being missed."""
+        if lost:
+            self.report.packs_lost += len(lost)
+            self._listener.finding(_lost(len(lost)))
         store, keyring = self._repository.store, self._repository.keyring
         for key, plan in plans.items():
-            done = Done(packs=plan.packs, creator=CREATOR, time_ns=self._repository.clock.now_ns())
-            put_done(store, keyring, done)
+            gone = tuple(pack for pack in plan.packs if pack not in lost)
+            put_done(store, keyring, Done(packs=gone, creator=CREATOR, time_ns=self._repository.clock.now_ns()))
             store.delete(key)
             self.report.plans_done += 1
         store.barrier()
@@ -269,6 +284,15 @@ def _denials() -> Iterator[None]:
             hints=["nothing is lost; what was condemned waits for a prune that may delete: dedup prune"],
             code="prune.denied",
         ) from error
+
+
+def _lost(count: int) -> Finding:
+    return Finding(
+        code="prune.pack_lost",
+        message=f"{count} condemned packs were gone before they were deleted, and what snapshots need was nowhere else; "
+        "try: dedup check",
+        severity="error",
+    )
 
 
 def _unreadable(count: int) -> IntegrityError:

@@ -71,6 +71,8 @@ def survey(repository: Repository) -> Survey:
     unknown: list[PackRow] = []
     for row in index.packs():
         found = listed.pop(row.id, None)
+        if found is None and row.no >= indexed_first:
+            found = _ask_for(repository, row)
         if found is None:
             continue
         if found[:2] != (row.name, row.size):
@@ -116,6 +118,18 @@ def index_packs(repository: Repository, packs: Iterable[tuple[PackName, int]]) -
         repository.store.barrier()
         repository.index.apply(segment, part)
     return len(facts)
+
+
+def _ask_for(repository: Repository, row: PackRow) -> tuple[PackName, int, int] | None:
+    """Name, size and time of a pack that was indexed meanwhile and was not listed; None if it is not there.
+
+    No listing of many folders shows one moment: it may lack both a pack that somebody else's plan took away and the one
+    to which what it held had moved before. Then a root without a commit would be walked as if that were lost.
+    """
+    try:
+        return row.name, repository.store.head(row.name.key), 0
+    except ObjectNotFound:
+        return None
 
 
 def _describe(repository: Repository, name: PackName, size: int) -> PackFacts | None:

@@ -108,6 +108,7 @@ def _outcome(plan: PrunePlan, report: PruneReport | None, now_ns: int) -> Outcom
         ),
         bytes_free=plan.bytes_free,
         report=report,
+        exit_code=4 if report is not None and report.packs_lost else 0,
     )
 
 

@@ -47,11 +47,11 @@ def prune(repository: Repository, options: PruneOptions = NOW) -> PruneReport:
     return execute_prune(repository, plan(repository, options), options, listener=NullListener(), cancel=CancelToken())
 
 
-def sweep(repository: Repository) -> PruneReport:
+def sweep(repository: Repository, options: PruneOptions = NOW) -> PruneReport:
     """Carry out what waits, without a plan of one's own."""
     nothing = Roots(kept=frozenset(), expired=frozenset(), abandoned=frozenset(), orphaned_markers=frozenset())
     empty = PrunePlan(roots=nothing, choices=(), waiting=(), orphans=(), packs=0, bytes=0, young=0)
-    return execute_prune(repository, empty, NOW, listener=NullListener(), cancel=CancelToken())
+    return execute_prune(repository, empty, options, listener=NullListener(), cancel=CancelToken())
 
 
 def assert_sound(repository: Repository, snapshots: Mapping[SnapshotId, Mapping[bytes, bytes]]) -> None:

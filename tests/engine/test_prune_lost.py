@@ -1,0 +1,86 @@
+"""A pack that is lost while it waits to be deleted is lost, and is not made a pruned one by the prune that meets its plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dedupstore.cancel import CancelToken
+from dedupstore.engine.prune import execute_prune
+from dedupstore.events import Collector
+from dedupstore.repo.gcplan import Plan, put_plan
+from dedupstore.repo.pack import PackName
+from dedupstore.repo.repository import Repository
+from dedupstore.storage.memory import MemoryStore
+from dedupstore.types import Kind
+from tests.support.pruning import NOW, assert_sound, check, forget, plan, plans, sweep
+from tests.support.repositories import assert_restores, files_below, make_tree, new_repository, take
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return make_tree(tmp_path / "tree")
+
+
+@pytest.fixture
+def repository(store: MemoryStore, tmp_path: Path) -> Iterator[Repository]:
+    with new_repository(store, tmp_path / "cache") as made:
+        yield made
+
+
+def data_packs(repository: Repository) -> list[PackName]:
+    repository.look()
+    return [row.name for row in repository.index.packs() if row.kind is Kind.DATA]
+
+
+def condemn(repository: Repository, *packs: PackName) -> None:
+    ids = tuple(pack.id for pack in packs)
+    put_plan(repository.store, repository.keyring, Plan(packs=ids, roots=(), creator="test", time_ns=0))
+
+
+def test_a_condemned_pack_that_is_lost_with_what_is_needed_stays_missed(
+    repository: Repository, store: MemoryStore, tree: Path
+) -> None:
+    damaged = take(repository, tree).snapshot
+    first, second, *_ = data_packs(repository)
+    condemn(repository, first, second)
+    del store.objects[first.key]
+    collector = Collector()
+
+    report = execute_prune(repository, plan(repository), NOW, listener=collector, cancel=CancelToken())
+
+    assert (report.packs_lost, report.packs_deleted, plans(store)) == (1, 1, [])
+    assert [finding.code for finding in collector.findings] == ["prune.pack_lost"]
+    assert repository.look().lost == {first.id}
+    assert "check.pack_missing" in {finding.code for finding in check(repository).findings}
+    again = take(repository, tree).snapshot
+    forget(repository, damaged)
+    assert_restores(repository, again, files_below(tree))
+    report_after = check(repository)
+    assert report_after.damage.files_total == 0
+    assert {one.code for one in report_after.findings if one.severity == "error"} == {"check.pack_missing"}
+
+
+def test_a_condemned_pack_that_is_gone_and_that_nobody_needed_is_as_good_as_pruned(
+    repository: Repository, store: MemoryStore, tree: Path, tmp_path: Path
+) -> None:
+    kept = take(repository, tree).snapshot
+    before = set(data_packs(repository))
+    forget(repository, take(repository, make_tree(tmp_path / "other", seed=7), source="other").snapshot)
+    dead = next(pack for pack in data_packs(repository) if pack not in before)
+    condemn(repository, dead)
+    del store.objects[dead.key]
+
+    report = sweep(repository)
+
+    assert (report.packs_lost, report.plans_done) == (0, 1)
+    assert repository.look().whole
+    assert kept is not None
+    assert_sound(repository, {kept.id: files_below(tree)})

@@ -1,0 +1,67 @@
+"""A listing of many folders is not of one moment: what another prune moves meanwhile may be missing in both places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from dedupstore.clock import FrozenClock
+from dedupstore.engine.prune_plan import DAY_NS, PruneOptions
+from dedupstore.repo.gcplan import Plan, put_plan
+from dedupstore.repo.repository import Repository
+from dedupstore.storage.base import ObjectInfo
+from dedupstore.storage.memory import MemoryStore
+from dedupstore.types import Kind
+from tests.support.forgetting import undo
+from tests.support.pruning import assert_sound, forget, sweep
+from tests.support.repositories import assert_restores, files_below, make_tree, new_repository, open_repository, take
+
+NOW_NS = 1_800_000_000 * 10**9
+
+
+class TornStore(MemoryStore):
+    """While packs are listed next, something happens: what came with it is not shown, nor what went."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meanwhile: Callable[[], None] | None = None
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        act, rows = self.meanwhile, list(super().list(prefix))
+        if prefix != "packs/" or act is None:
+            return iter(rows)
+        self.meanwhile = None
+        act()
+        left = {row.key for row in super().list(prefix)}
+        return iter([row for row in rows if row.key in left])
+
+
+def condemn(repository: Repository, kind: Kind, time_ns: int) -> None:
+    repository.look()
+    packs = tuple(row.id for row in repository.index.packs() if row.kind is kind)
+    put_plan(repository.store, repository.keyring, Plan(packs=packs, roots=(), creator="test", time_ns=time_ns))
+
+
+def test_a_forgotten_snapshot_whose_manifests_move_during_the_listing_is_walked_all_the_same(tmp_path: Path) -> None:
+    """It has no commit, so that what is lost of it is passed over; and what lies below, in another plan, would go."""
+    store, clock = TornStore(), FrozenClock(NOW_NS)
+    tree = make_tree(tmp_path / "tree")
+    with new_repository(store, clock=clock) as repository:
+        snapshot = take(repository, tree).snapshot
+        assert snapshot is not None
+        forget(repository, snapshot)
+        condemn(repository, Kind.DATA, NOW_NS)
+        moved = []
+
+        def other_prune() -> None:
+            with open_repository(store, clock=clock) as other:
+                condemn(other, Kind.MANIFEST, NOW_NS - 2 * DAY_NS)
+                moved.append(sweep(other, PruneOptions(grace_ns=DAY_NS)).bytes_moved)
+
+        store.meanwhile = other_prune
+        report = sweep(repository, PruneOptions(grace_ns=0))
+
+        assert moved[0] > 0 and report.packs_deleted > 0
+        back = undo(repository, snapshot.id)
+        assert_restores(repository, back, files_below(tree))
+        assert_sound(repository, {back.id: files_below(tree)})
