@@ -142,6 +142,8 @@ PAGES: dict[str, str] = {
     "snapshots need it cannot be told without a key. Repair the repository, or show them with --despite-damage.",
     "mirror.incomplete": "Something could not be mirrored, or the mirror does not hold what it should. The findings name "
     "the objects; `dedup check` tells which files are hit.",
+    "mirror.marks_lost": "The repository has lost `marks/`, which says what is protected; the mirror still has it and keeps "
+    "it. `dedup check` of the repository tells more.",
     "mirror.needs_consent": "The mirror would be made smaller, and nobody agreed. Look at the plan with --dry-run, agree "
     "with --yes.",
     "mirror.not_empty": "Something lies where the mirror should go that is no part of the repository. Choose another place.",
