@@ -69,6 +69,7 @@ def _sound(session: Session) -> bool:
         return False
     counts = session.counts
     counts.snapshots, counts.directories, counts.files = len(snapshots), walk.directories, walk.files
+    session.walked = tuple(snapshot.id for snapshot in snapshots)
     return True
 
 
