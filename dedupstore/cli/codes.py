@@ -125,11 +125,6 @@ PAGES: dict[str, str] = {
     "rights of the directory (DEDUP_STATE_DIR).",
     "local.unsafe_directory": "A local directory could be changed by others. Whoever can swap these files can "
     "make the program forget what it has seen; the message names the command that puts it right.",
-    "local.verified_unreadable": "The file in the state directory that says what was verified on this machine "
-    "cannot be read. It is written anew by the next check that reads all data; until then forget does not "
-    "know the last verified snapshot.",
-    "local.verified_unwritable": "The file in the state directory that says what was verified on this machine "
-    "cannot be written. The check itself is not hit; see the rights of the directory (DEDUP_STATE_DIR).",
     "copy.same_repository": "Source and target are one repository, or mirrors of each other. Snapshots are copied to "
     "another repository; the same one is kept at a second place by `dedup mirror`.",
     "copy.snapshot_damaged": "A snapshot was not copied because some of it cannot be read. The findings before it name the "

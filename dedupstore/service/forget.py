@@ -20,9 +20,9 @@ from dedupstore.repo.config import Operation
 from dedupstore.repo.forgetting import list_forgotten
 from dedupstore.repo.repository import Repository
 from dedupstore.service.access import Access
+from dedupstore.service.check_memory import verified_at
 from dedupstore.service.opened import with_repository
 from dedupstore.service.records import SnapshotInfo, snapshot_info
-from dedupstore.service.verified import read_verified
 from dedupstore.types import SnapshotId
 
 PERIODS = ("hourly", "daily", "weekly", "monthly", "quarterly", "yearly")
@@ -132,7 +132,7 @@ def _run(
         source=request.source,
         host=request.host,
         count_bursts=request.count_bursts,
-        verified=read_verified(access, catalog.keyring),
+        verified=verified_at(access.environ, catalog.keyring.repository.hex(), catalog.store.url, access.note),
     )
     found = plan_forget(catalog, options, access.clock)
     reclaimed = None if repository is None else _measure(repository, found, cancel)
