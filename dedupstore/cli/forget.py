@@ -187,7 +187,7 @@ def _show(session: Session, plan: service.Plan) -> None:
         out.table(("", "ID", "TIME", "SOURCE", "HOST", "REASON"), rows)
     kept = len(plan.rows) - len(plan.removed)
     out.line(f"  plan     keep {format_number(kept, 'snapshot')}, forget {len(plan.removed)}")
-    freed = plan.reclaimed
+    freed = plan.freed
     if freed is not None:
         out.line(
             f"  frees    {format_bytes(freed.total)}: {format_number(freed.packs, 'pack')} whole, and "
@@ -202,7 +202,7 @@ def _plan_fields(session: Session, plan: service.Plan) -> dict[str, Any]:
         "majorities": [{"source": safe(source), "host": safe(host)} for source, host in plan.majorities],
         "findings": [{"code": finding.code, "message": safe(finding.message)} for finding in plan.findings],
     }
-    freed = plan.reclaimed
+    freed = plan.freed
     if freed is not None:
         fields["bytes"] = {"freed": freed.total, "packs": freed.pack_bytes, "blocks": freed.block_bytes}
         fields["blocks"] = freed.blocks

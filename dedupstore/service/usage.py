@@ -20,7 +20,7 @@ from dedupstore.service.selection import Filter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FreedInfo:
-    """One snapshot with the stored bytes that only it needs."""
+    """One snapshot with the stored bytes that removing it alone would free."""
 
     snapshot: SnapshotInfo
     freed: int
@@ -32,10 +32,10 @@ def by_snapshot(access: Access, wanted: Filter, listener: Listener, cancel: Canc
     def work(repository: Repository) -> list[FreedInfo]:
         every = repository.catalog.marked()[0].snapshots
         chosen = matching(every, wanted)
-        freed = freed_alone(repository, chosen, every, listener, cancel)
+        freed = freed_alone(repository, chosen, listener, cancel)
         return [
-            FreedInfo(snapshot=snapshot_info(snapshot), freed=count)
-            for snapshot, count in zip(chosen, freed, strict=True)
+            FreedInfo(snapshot=snapshot_info(snapshot), freed=row.total)
+            for snapshot, row in zip(chosen, freed, strict=True)
         ]
 
     return with_repository(access, work)
