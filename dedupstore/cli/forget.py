@@ -72,7 +72,7 @@ def _each(period: str) -> str:
 @options.source_option
 @options.host_option
 @click.option("--count-bursts", is_flag=True, help="Judge floods of snapshots as any others.")
-@click.option("--bytes", "measure", is_flag=True, help="Say how much it would free; reads every directory.")
+@click.option("--bytes", "measure", is_flag=True, help="Say how much prune could free then; reads every directory.")
 @options.dry_run_option
 @click.pass_obj
 def forget(
@@ -192,6 +192,9 @@ def _show(session: Session, plan: service.Plan) -> None:
         out.line(
             f"  frees    {format_bytes(freed.total)}: {format_number(freed.packs, 'pack')} whole, and "
             f"{format_bytes(freed.block_bytes)} in packs of which something is still needed"
+        )
+        out.note(
+            "           by dedup prune, once this can no longer be undone (7 days) and its packs have waited (24 h)"
         )
 
 
