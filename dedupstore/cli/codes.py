@@ -125,11 +125,6 @@ PAGES: dict[str, str] = {
     "rights of the directory (DEDUP_STATE_DIR).",
     "local.unsafe_directory": "A local directory could be changed by others. Whoever can swap these files can "
     "make the program forget what it has seen; the message names the command that puts it right.",
-    "local.verified_unreadable": "The file in the state directory that says what was verified on this machine "
-    "cannot be read. It is written anew by the next check that reads all data; until then forget does not "
-    "know the last verified snapshot.",
-    "local.verified_unwritable": "The file in the state directory that says what was verified on this machine "
-    "cannot be written. The check itself is not hit; see the rights of the directory (DEDUP_STATE_DIR).",
     "copy.same_repository": "Source and target are one repository, or mirrors of each other. Snapshots are copied to "
     "another repository; the same one is kept at a second place by `dedup mirror`.",
     "copy.snapshot_damaged": "A snapshot was not copied because some of it cannot be read. The findings before it name the "
@@ -142,6 +137,8 @@ PAGES: dict[str, str] = {
     "snapshots need it cannot be told without a key. Repair the repository, or show them with --despite-damage.",
     "mirror.incomplete": "Something could not be mirrored, or the mirror does not hold what it should. The findings name "
     "the objects; `dedup check` tells which files are hit.",
+    "mirror.marks_lost": "The repository has lost `marks/`, which says what is protected; the mirror still has it and keeps "
+    "it. `dedup check` of the repository tells more.",
     "mirror.needs_consent": "The mirror would be made smaller, and nobody agreed. Look at the plan with --dry-run, agree "
     "with --yes.",
     "mirror.not_empty": "Something lies where the mirror should go that is no part of the repository. Choose another place.",

@@ -72,7 +72,7 @@ def _each(period: str) -> str:
 @options.source_option
 @options.host_option
 @click.option("--count-bursts", is_flag=True, help="Judge floods of snapshots as any others.")
-@click.option("--bytes", "measure", is_flag=True, help="Say how much it would free; reads every directory.")
+@click.option("--bytes", "measure", is_flag=True, help="Say how much prune could free then; reads every directory.")
 @options.dry_run_option
 @click.pass_obj
 def forget(
@@ -187,11 +187,14 @@ def _show(session: Session, plan: service.Plan) -> None:
         out.table(("", "ID", "TIME", "SOURCE", "HOST", "REASON"), rows)
     kept = len(plan.rows) - len(plan.removed)
     out.line(f"  plan     keep {format_number(kept, 'snapshot')}, forget {len(plan.removed)}")
-    freed = plan.reclaimed
+    freed = plan.freed
     if freed is not None:
         out.line(
             f"  frees    {format_bytes(freed.total)}: {format_number(freed.packs, 'pack')} whole, and "
             f"{format_bytes(freed.block_bytes)} in packs of which something is still needed"
+        )
+        out.note(
+            "           by dedup prune, once this can no longer be undone (7 days) and its packs have waited (24 h)"
         )
 
 
@@ -202,7 +205,7 @@ def _plan_fields(session: Session, plan: service.Plan) -> dict[str, Any]:
         "majorities": [{"source": safe(source), "host": safe(host)} for source, host in plan.majorities],
         "findings": [{"code": finding.code, "message": safe(finding.message)} for finding in plan.findings],
     }
-    freed = plan.reclaimed
+    freed = plan.freed
     if freed is not None:
         fields["bytes"] = {"freed": freed.total, "packs": freed.pack_bytes, "blocks": freed.block_bytes}
         fields["blocks"] = freed.blocks

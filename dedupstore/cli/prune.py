@@ -31,6 +31,9 @@ from dedupstore.units import format_bytes, format_number, parse_size
 def prune(session: Session, dry_run: bool, max_repack: str, grace: str, undo_window: str) -> int:
     """Free the space of what no snapshot needs any more.
 
+    What forget let go of counts as needed until its undo window is over. dedup forget --bytes says how much nothing else
+    needs; a prune leaves up to 5 % of it in packs that are hardly worth writing again.
+
     Works in two steps: packs are condemned, and deleted by the first prune after the grace time. Safe beside running
     snapshots and other prunes, from any machine; may be stopped at any time and goes on with the next one.
     """
@@ -106,7 +109,7 @@ def _tell_choices(session: Session, outcome: service.Outcome) -> None:
             f"  condemn  {format_number(share.packs, 'pack')} {why}, {format_bytes(share.bytes)}{moving}",
         )
     if chosen:
-        out.line(f"  free     about {format_bytes(outcome.bytes_free)} once they {would} deleted")
+        out.line(f"  free     about {format_bytes(outcome.bytes_free)} once they {would} deleted, after the grace time")
     else:
         out.line("  condemn  nothing: what is there is needed")
     if outcome.young:

@@ -8,52 +8,69 @@ manifest, whatever the number of snapshots; a directory is read twice at most.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 from dedupstore.cancel import CancelToken
 from dedupstore.codec.block import Codec
 from dedupstore.engine.health import Marks
+from dedupstore.engine.prune_roots import is_undo_over
+from dedupstore.errors import MissingChunk
 from dedupstore.events import Listener, Progress
 from dedupstore.model.entry import FILE
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.model.tree import content_manifests, read_content, read_tree, tree_manifests
+from dedupstore.repo.catalog import UNDO_WINDOW_SECONDS
+from dedupstore.repo.index import Location
 from dedupstore.repo.repository import Repository
-from dedupstore.types import ChunkId
+from dedupstore.repo.view import View
+from dedupstore.types import ChunkId, SnapshotId
 
 _NOBODY, _SEVERAL = 0, -1
 
 
-def freed_bytes(
-    repository: Repository, kept: Sequence[Snapshot], removed: Sequence[Snapshot], listener: Listener,
-    cancel: CancelToken,
-) -> int:  # fmt: skip
-    """Stored bytes of the blocks that `removed` needs and `kept` does not: what removing them would free, exactly.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freed:
+    """What nothing but one group needs. Sizes in bytes, as stored; records of snapshots are not counted."""
 
-    The records themselves, the directories of packs and their padding are not counted. Blocks of which a part is
-    needed stay. Runs that were stopped before their snapshot was complete keep what they need, as `kept` does.
+    packs: int
+    pack_bytes: int
+    """Packs in which nothing else needs anything, whole: prune deletes them and writes nothing."""
+
+    blocks: int
+    block_bytes: int
+    """Blocks of other packs that nothing else needs: prune has to rewrite these packs to free them."""
+
+    @property
+    def total(self) -> int:
+        return self.pack_bytes + self.block_bytes
+
+
+def freed_together(
+    repository: Repository, removed: Sequence[Snapshot], listener: Listener, cancel: CancelToken
+) -> Freed:
+    """What removing these snapshots would free, once it can no longer be undone.
+
+    What stays are all other snapshots, those that were forgotten and can be brought back, and runs that are under way
+    or were stopped. Raises MissingChunk or another IntegrityError for trees that cannot be read: then nobody can say.
     """
-    roots = [snapshot.root for snapshot in kept]
-    groups = [roots + _uncommitted(repository), [snapshot.root for snapshot in removed]]
-    return attribute(repository, groups, listener, cancel)[1]
+    stays = _staying(repository, {snapshot.id for snapshot in removed})
+    return attribute(repository, [stays, [snapshot.root for snapshot in removed]], listener, cancel)[1]
 
 
 def freed_alone(
-    repository: Repository, snapshots: Sequence[Snapshot], every: Sequence[Snapshot], listener: Listener,
-    cancel: CancelToken,
-) -> list[int]:  # fmt: skip
-    """The same for each of `snapshots`, removed alone, with all others of `every` kept."""
-    chosen = {snapshot.id for snapshot in snapshots}
-    others = [snapshot.root for snapshot in every if snapshot.id not in chosen]
-    groups = [others + _uncommitted(repository), *([snapshot.root] for snapshot in snapshots)]
-    return attribute(repository, groups, listener, cancel)[1:]
+    repository: Repository, snapshots: Sequence[Snapshot], listener: Listener, cancel: CancelToken
+) -> list[Freed]:
+    """The same for each of these snapshots, removed alone, with all others kept."""
+    stays = _staying(repository, {snapshot.id for snapshot in snapshots})
+    return attribute(repository, [stays, *([snapshot.root] for snapshot in snapshots)], listener, cancel)[1:]
 
 
 def attribute(
     repository: Repository, groups: Sequence[Sequence[ChunkId]], listener: Listener, cancel: CancelToken
-) -> list[int]:
-    """Stored bytes of the blocks that one group of root manifests alone needs, group by group."""
-    repository.look()
-    owners = _Owners(repository)
+) -> list[Freed]:
+    """What one group of root manifests alone needs, group by group."""
+    owners = _Owners(repository, repository.look())
     visited, shared = Marks(repository.index), Marks(repository.index)
     progress = Progress(phase="measure")
     for number, roots in enumerate(groups, start=1):
@@ -68,7 +85,20 @@ def attribute(
             stack.extend(_give(repository, tree, owners, number))
             progress.files_done += 1
             listener.progress(progress)
-    return owners.bytes_of(len(groups))
+    return owners.freed(len(groups))
+
+
+def _staying(repository: Repository, removed: Collection[SnapshotId]) -> list[ChunkId]:
+    """The trees that a prune keeps when these snapshots are gone."""
+    catalog, now_ns = repository.catalog, repository.clock.now_ns()
+    listing = catalog.snapshots()
+    window_ns = UNDO_WINDOW_SECONDS * 1_000_000_000
+    stays = [snapshot.root for snapshot in listing.snapshots if snapshot.id not in removed]
+    return stays + [
+        catalog.get_uncommitted(identifier).root
+        for identifier in listing.uncommitted
+        if not is_undo_over(repository, identifier, now_ns, window_ns)
+    ]
 
 
 def _give(repository: Repository, tree: ChunkId, owners: _Owners, number: int) -> list[ChunkId]:
@@ -91,23 +121,34 @@ def _give(repository: Repository, tree: ChunkId, owners: _Owners, number: int) -
 class _Owners:
     """The owner of every block: the number of a group, several, or nobody."""
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Repository, view: View) -> None:
         self._index = repository.index
-        self._locate = repository.reader.locate
+        self._usable = view.usable
+        self._gone = view.gone
         self._owners: dict[int, array[int]] = {}
 
     def give(self, chunk: ChunkId, number: int) -> None:
-        location = self._locate(chunk)
+        location = self._index.find(chunk)
+        if location is None or location.pack_no not in self._usable:
+            location = self._other_copy(chunk, lambda copy: True)
         self._give_block(location.pack_no, location.block_no, number)
 
-    def bytes_of(self, groups: int) -> list[int]:
-        """Stored bytes by group, from number 1 on."""
-        found = [0] * (groups + 1)
+    def freed(self, groups: int) -> list[Freed]:
+        """By group, from number 1 on."""
+        whole = [[0, 0] for _ in range(groups + 1)]
+        parts = [[0, 0] for _ in range(groups + 1)]
         for pack_no, owners in self._owners.items():
+            needing = set(owners) - {_NOBODY}
+            if len(needing) == 1 and _SEVERAL not in needing:
+                _add(whole[needing.pop()], self._index.pack(pack_no).size)
+                continue
             for block_no, owner in enumerate(owners):
                 if owner > 0:
-                    found[owner] += self._index.block(pack_no, block_no).stored
-        return found[1:]
+                    _add(parts[owner], self._index.block(pack_no, block_no).stored)
+        return [
+            Freed(packs=packs, pack_bytes=pack_bytes, blocks=blocks, block_bytes=block_bytes)
+            for (packs, pack_bytes), (blocks, block_bytes) in zip(whole[1:], parts[1:], strict=True)
+        ]
 
     def _give_block(self, pack_no: int, block_no: int, number: int) -> None:
         owners = self._owners.setdefault(pack_no, array("i"))
@@ -120,16 +161,21 @@ class _Owners:
         block = self._index.block(pack_no, block_no)
         if block.codec == Codec.DELTA:
             for base in block.bases:
-                self._give_base(base, number)
-
-    def _give_base(self, base: ChunkId, number: int) -> None:
-        """A base is read from a full copy: depth is one."""
-        for copy in self._index.find_all(base):
-            if self._index.block(copy.pack_no, copy.block_no).codec != Codec.DELTA:
+                # A base is read from a full copy: depth is one.
+                copy = self._other_copy(base, self._is_full)
                 self._give_block(copy.pack_no, copy.block_no, number)
-                return
+
+    def _other_copy(self, chunk: ChunkId, fits: Callable[[Location], bool]) -> Location:
+        """The copy that stays; of what is only in condemned packs yet, and will be moved, the one there is."""
+        copies = [copy for copy in self._index.find_all(chunk) if copy.pack_no not in self._gone and fits(copy)]
+        if not copies:
+            raise MissingChunk(f"chunk {chunk.hex()[:16]} is in no pack of this repository")
+        return next((copy for copy in copies if copy.pack_no in self._usable), copies[0])
+
+    def _is_full(self, copy: Location) -> bool:
+        return self._index.block(copy.pack_no, copy.block_no).codec != Codec.DELTA
 
 
-def _uncommitted(repository: Repository) -> list[ChunkId]:
-    catalog = repository.catalog
-    return [catalog.get_uncommitted(identifier).root for identifier in catalog.snapshots().uncommitted]
+def _add(row: list[int], size: int) -> None:
+    row[0] += 1
+    row[1] += size

@@ -1,8 +1,9 @@
 """The same repository at another place: its objects as they are, proven by their names, no key needed.
 
 The target is a valid repository at every moment and shows no snapshot whose packs are not there: sentinels, key slots
-and configs, FORMAT; then packs, segments, records, and markers last, with a barrier between each. Nothing is
-overwritten. What the garbage collection of the source has noted (`gc/`) is about the source's own packs and stays there.
+and configs, FORMAT; then packs, segments, records, marks, and markers last, with a barrier between each. Nothing is
+overwritten. The plans of the source's garbage collection are about the source's own packs and stay there; its records of
+what was pruned come along, after the segments.
 
 Packs and segments are listed again until a listing brings nothing new: what was condemned and removed in the meantime
 lies in packs that the next listing shows.
@@ -11,14 +12,14 @@ lies in packs that the next listing shows.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.allocator import keep_freed_memory
 from dedupstore.engine.inventory import twice
-from dedupstore.engine.mirror_plan import MirrorOptions, MirrorPlan, Sizes, conflicts, listed
+from dedupstore.engine.mirror_plan import MirrorOptions, MirrorPlan, Sizes, conflicts, done_records, listed
 from dedupstore.errors import (
     CorruptObject,
     IncompleteListing,
@@ -102,7 +103,8 @@ def verify_mirror(
     found = Collector(listener)
     result = VerifyResult()
     progress = Progress(phase="verify")
-    rows = [row for prefix in layout.PREFIXES if prefix != layout.GC for row in layout.list_complete(target, prefix)]
+    rows = [row for prefix in layout.PREFIXES if prefix != layout.MARKS for row in layout.list_complete(target, prefix)]
+    rows += layout.list_if_there(target, layout.MARKS) or []
     progress.files_total, progress.bytes_total = len(rows), sum(row.size for row in rows)
 
     def read(row: ObjectInfo) -> RepositoryError | None:
@@ -146,10 +148,13 @@ class _Mirror:
 
     def run(self) -> MirrorResult:
         self._found.progress(self._progress)
+        if self._plan.marks_lost:
+            self._found.finding(_marks_lost(self._source))
         self._begin()
         self._copy_data()
         if self._lacking and not self._options.despite_damage:
             self._result.held = len(self._plan.snapshots)
+            self._mark(set(listed(self._target, layout.ROOTS)))
             if self._plan.snapshots:
                 self._hold()
         else:
@@ -163,9 +168,10 @@ class _Mirror:
         """What makes the target a repository, in the order of `init`."""
         plan = self._plan
         if plan.fresh:
-            for key in layout.SENTINELS:
-                self._target.put(key, [layout.SENTINEL_BODY])
-            self._target.barrier()
+            self._put_sentinels([key for key in layout.SENTINELS if key not in layout.MARKS_SENTINELS])
+        if plan.marks_begin:
+            # Before any mark, and alone durable: a listing of marks without them is never taken for a whole one.
+            self._put_sentinels(layout.MARKS_SENTINELS)
         if plan.heads:
             # Slots first: a config of a new epoch is opened by the slots made for it.
             heads = self._copy(sorted(plan.heads, key=lambda row: not row.key.startswith(layout.KEYS)))
@@ -175,6 +181,11 @@ class _Mirror:
         if plan.fresh:
             self._target.put(layout.FORMAT_KEY, [layout.format_text(plan.repository)])
             self._target.barrier()
+
+    def _put_sentinels(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self._target.put(key, [layout.SENTINEL_BODY])
+        self._target.barrier()
 
     def _require_head(self, copied: set[str]) -> None:
         """A repository that nothing opens must not come about."""
@@ -187,9 +198,13 @@ class _Mirror:
                 )
 
     def _copy_data(self) -> None:
-        """Packs, then the segments that were listed before them."""
+        """Packs, then the segments that were listed before them, then the records of prunes listed before those.
+
+        A record says of a pack: what was needed of it lies elsewhere, indexed. So the record is listed first here, and
+        put last there. One that came while packs were listed may explain what they lacked: then all is listed again.
+        """
         there = listed(self._target, layout.PACKS)
-        segments: Sizes = {}
+        done, segments = done_records(self._source), Sizes()
         for _ in range(_MAX_ROUNDS):
             segments = listed(self._source, layout.INDEX)
             packs = listed(self._source, layout.PACKS)
@@ -198,10 +213,11 @@ class _Mirror:
                 for key, size in packs.items()
                 if key not in there and key not in self._lacking
             ]  # fmt: skip
-            if not missing:
-                break
             copied = self._copy(missing)
             there.update((row.key, row.size) for row in missing if row.key in copied)
+            before, done = done, done_records(self._source)
+            if not missing and done == before:
+                break
         else:
             raise StoreError(
                 f"{self._source.url} does not come to rest", why=f"new packs in each of {_MAX_ROUNDS} listings",
@@ -216,6 +232,9 @@ class _Mirror:
         self._compare(segments, described)
         self._copy([ObjectInfo(key, size) for key, size in segments.items() if key not in described])
         self._target.barrier()
+        known = done_records(self._target)
+        self._copy([ObjectInfo(key, size) for key, size in done.items() if key not in known])
+        self._target.barrier()
 
     def _compare(self, source: Sizes, target: Sizes) -> None:
         for finding in conflicts(source, target):
@@ -223,16 +242,24 @@ class _Mirror:
             self._found.finding(finding)
 
     def _show(self) -> None:
-        """Records, then the markers that make them snapshots."""
+        """Records, then what protects them, then the markers that make them snapshots."""
         plan = self._plan
         roots = self._copy(plan.roots)
         self._target.barrier()
         there = roots | set(listed(self._target, layout.ROOTS))
+        self._mark(there)
         ready = [row for row in plan.snapshots if _root_of(row.key) in there]
         shown = self._copy(ready)
         self._target.barrier()
         self._result.snapshots = len(shown)
         self._result.held = len(plan.snapshots) - len(shown)
+
+    def _mark(self, roots: Set[str]) -> None:
+        """Marks of snapshots whose record is there: without one a forget there would sweep them."""
+        ready = [row for row in self._plan.marks if _root_of_mark(row.key) in roots]
+        if ready:
+            self._copy(ready)
+            self._target.barrier()
 
     def _delete(self) -> None:
         """Markers first, packs and slots last: at no moment a snapshot without its packs."""
@@ -318,6 +345,18 @@ class _Mirror:
 
 def _root_of(commit: str) -> str:
     return layout.ROOTS + commit.removeprefix(layout.COMMITS)
+
+
+def _root_of_mark(mark: str) -> str:
+    return layout.root_key(layout.parse_mark_key(mark)[0])
+
+
+def _marks_lost(source: ObjectStore) -> Finding:
+    return Finding(
+        code="mirror.marks_lost",
+        message=f"{layout.MARKS} is gone from {source.url}, and the mirror has marks: they stay, see dedup check",
+        severity="warning",
+    )
 
 
 def _text(error: RepositoryError) -> str:

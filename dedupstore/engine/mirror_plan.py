@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
-from dedupstore.errors import Refused, RepositoryNotFound
+from dedupstore.errors import IncompleteListing, Refused, RepositoryNotFound
 from dedupstore.events import Finding
 from dedupstore.repo import layout
 from dedupstore.repo.identity import identify
 from dedupstore.storage.base import ObjectInfo, ObjectStore
 from dedupstore.types import RepositoryId
+from dedupstore.units import format_id
 
 Sizes = dict[str, int]
 """Objects of one listing: size by name."""
@@ -43,8 +44,20 @@ class MirrorPlan:
     roots: tuple[ObjectInfo, ...]
     snapshots: tuple[ObjectInfo, ...]
     forgotten: tuple[ObjectInfo, ...]
+    marks: tuple[ObjectInfo, ...]
+    """Of snapshots that the target shows or is to show."""
+
+    marks_begin: bool
+    """The source has `marks/` and the target does not: its sentinels come first."""
+
+    marks_lost: bool
+    """The target has marks, and the source has no `marks/` at all any more."""
+
+    done: tuple[ObjectInfo, ...]
+    """Records of prunes of the source: by them pruned packs can be told from lost ones."""
+
     delete: tuple[ObjectInfo, ...]
-    """In the order in which they go: markers, records, segments, packs, key slots."""
+    """In the order in which they go: markers, records, marks, segments, packs, key slots."""
 
     objects: int
     size: int
@@ -81,21 +94,28 @@ def plan_mirror(source: ObjectStore, target: ObjectStore, options: MirrorOptions
             layout.CONFIG,
         )
     )
+    marks = layout.list_if_there(source, layout.MARKS)
+    marked = None if fresh else _marks_of_mirror(target)
+    done = done_records(source)
     there = (
         _everything(target)
         if fresh
-        else {key: size for prefix in _SEEN for key, size in listed(target, prefix).items()}
+        else {key: size for prefix in _SEEN for key, size in listed(target, prefix).items()} | _sizes(marked or [])
     )
     if fresh:
         _require_own(target, there, {**slots, **configs})
     else:
         _require_same_configs(target, there, configs)
     wanted_roots = {key: size for key, size in roots.items() if _is_wanted(key, commits, forgotten, options)}
-    wanted = {**configs, **slots, **packs, **segments, **wanted_roots, **commits}
+    # A mark that was made before its snapshot was listed is listed here: marks were listed after markers.
+    shown = {*commits, *_below(there, layout.COMMITS)}
+    wanted_marks = {key: size for key, size in _sizes(marks or []).items() if _commit_of_mark(key) in shown}
+    wanted = {**configs, **slots, **packs, **segments, **wanted_roots, **commits, **wanted_marks, **done}
     if options.delete:
         wanted |= forgotten
     missing = {key: size for key, size in wanted.items() if key not in there}
-    extra = _extra(there, {**wanted, **forgotten}) if options.delete else ()
+    alive = {name.partition("/")[2] for name in (*roots, *commits, *forgotten)}
+    extra = _extra(there, {**wanted, **forgotten}, alive) if options.delete else ()
     if extra and not commits:
         raise _would_empty(source, target)
     return MirrorPlan(
@@ -105,6 +125,10 @@ def plan_mirror(source: ObjectStore, target: ObjectStore, options: MirrorOptions
         roots=rows_of(wanted_roots, missing),
         snapshots=rows_of(commits, missing),
         forgotten=rows_of(forgotten, missing),
+        marks=rows_of(wanted_marks, missing),
+        marks_begin=marks is not None and marked is None,
+        marks_lost=marks is None and bool(marked),
+        done=rows_of(done, missing),
         delete=extra,
         objects=len(missing),
         size=sum(missing.values()),
@@ -120,13 +144,19 @@ _SEEN = (
     layout.PACKS,
     layout.KEYS,
     layout.CONFIG,
+    layout.GC,
 )
-_DELETED = (layout.COMMITS, layout.FORGOTTEN, layout.ROOTS, layout.INDEX, layout.PACKS, layout.KEYS)
+_DELETED = (layout.COMMITS, layout.FORGOTTEN, layout.ROOTS, layout.MARKS, layout.INDEX, layout.PACKS, layout.KEYS)
 
 
 def listed(store: ObjectStore, prefix: str) -> Sizes:
     """The objects under a prefix by name. Raises IncompleteListing."""
-    return {row.key: row.size for row in layout.list_complete(store, prefix)}
+    return _sizes(layout.list_complete(store, prefix))
+
+
+def done_records(store: ObjectStore) -> Sizes:
+    """The records of prunes that were carried out. Plans and the like are about one place and stay there."""
+    return {key: size for key, size in listed(store, layout.GC).items() if layout.parse_gc_key(key)[0] == "done"}
 
 
 def rows_of(group: Sizes, missing: Sizes) -> tuple[ObjectInfo, ...]:
@@ -195,10 +225,37 @@ def _is_wanted(key: str, commits: Sizes, forgotten: Sizes, options: MirrorOption
     return layout.COMMITS + name in commits or (options.delete and layout.FORGOTTEN + name in forgotten)
 
 
-def _extra(there: Sizes, wanted: Sizes) -> tuple[ObjectInfo, ...]:
+def _marks_of_mirror(target: ObjectStore) -> list[ObjectInfo] | None:
+    """None also where a mirror was stopped between the two sentinels: they are put again, and nothing is lost by that."""
+    try:
+        return layout.list_if_there(target, layout.MARKS)
+    except IncompleteListing:
+        names = {row.key for row in target.list(layout.MARKS)}
+        if names and names < set(layout.MARKS_SENTINELS):
+            return None
+        raise
+
+
+def _extra(there: Sizes, wanted: Sizes, alive: Set[str]) -> tuple[ObjectInfo, ...]:
+    """What only the target has. A mark goes with its snapshot and never before: it may protect it."""
     return tuple(
-        ObjectInfo(key, there[key]) for prefix in _DELETED for key in sorted(_below(there, prefix)) if key not in wanted
+        ObjectInfo(key, there[key])
+        for prefix in _DELETED
+        for key in sorted(_below(there, prefix))
+        if key not in wanted and not (prefix == layout.MARKS and _name_of_mark(key) in alive)
     )
+
+
+def _name_of_mark(key: str) -> str:
+    return format_id(layout.parse_mark_key(key)[0])
+
+
+def _commit_of_mark(key: str) -> str:
+    return layout.COMMITS + _name_of_mark(key)
+
+
+def _sizes(rows: Iterable[ObjectInfo]) -> Sizes:
+    return {row.key: row.size for row in rows}
 
 
 def _below(sizes: Sizes, prefix: str) -> Sequence[str]:

@@ -70,7 +70,7 @@ def survey_roots(repository: Repository, undo_window_ns: int) -> Roots:
     abandoned: set[SnapshotId] = set()
     orphaned: set[SnapshotId] = set()
     for identifier in markers - commits:
-        if _is_over(repository, identifier, now_ns, undo_window_ns):
+        if is_undo_over(repository, identifier, now_ns, undo_window_ns):
             (expired if identifier in roots else orphaned).add(identifier)
     for identifier in roots - commits - markers:
         if _ended_ns(repository, identifier, now_ns) + ABANDONED_NS <= now_ns:
@@ -107,12 +107,7 @@ def expire_roots(repository: Repository, roots: Roots, undo_window_ns: int) -> i
     return len(going)
 
 
-def _listed(repository: Repository, prefix: str) -> frozenset[SnapshotId]:
-    rows = layout.list_complete(repository.store, prefix)
-    return frozenset(SnapshotId(layout.parse_id_key(row.key, prefix)) for row in rows)
-
-
-def _is_over(repository: Repository, identifier: SnapshotId, now_ns: int, undo_window_ns: int) -> bool:
+def is_undo_over(repository: Repository, identifier: SnapshotId, now_ns: int, undo_window_ns: int) -> bool:
     """Whether a snapshot was forgotten long enough ago. One whose marker does not say when stays."""
     try:
         marked_ns = get_forgotten(repository.store, repository.keyring, identifier).time_ns
@@ -120,6 +115,11 @@ def _is_over(repository: Repository, identifier: SnapshotId, now_ns: int, undo_w
         return False
     # Without a window the clocks of two machines do not matter.
     return undo_window_ns == 0 or marked_ns + undo_window_ns <= now_ns
+
+
+def _listed(repository: Repository, prefix: str) -> frozenset[SnapshotId]:
+    rows = layout.list_complete(repository.store, prefix)
+    return frozenset(SnapshotId(layout.parse_id_key(row.key, prefix)) for row in rows)
 
 
 def _ended_ns(repository: Repository, identifier: SnapshotId, now_ns: int) -> int:

@@ -4,7 +4,7 @@
 |---|---|
 | packs, config, index | every byte: the name carries the BLAKE3 of the object |
 | keys | that it is a slot of this repository and of that name |
-| roots, commits, forgotten | that it is a sealed object of this repository and of the type its name says |
+| roots, commits, forgotten, marks, gc | that it is a sealed object of this repository and of the type its name says |
 | sentinels, FORMAT | every byte: they are fixed |
 """
 
@@ -24,6 +24,12 @@ _SEALED = {
     layout.ROOTS: ObjectType.ROOT,
     layout.COMMITS: ObjectType.COMMIT,
     layout.FORGOTTEN: ObjectType.FORGOTTEN,
+}
+_COLLECTED = {
+    "plan": ObjectType.PLAN,
+    "done": ObjectType.DONE,
+    "bad": ObjectType.BAD,
+    "checked": ObjectType.CHECKED,
 }
 
 
@@ -46,6 +52,11 @@ def prove(key: str, data: bytes, repository: RepositoryId) -> None:
     elif prefix in _SEALED:
         layout.parse_id_key(key, prefix)
         right = peek_claims(data, key) == (_SEALED[prefix], repository)
+    elif prefix == layout.MARKS:
+        layout.parse_mark_key(key)
+        right = peek_claims(data, key) == (ObjectType.MARK, repository)
+    elif prefix == layout.GC:
+        right = peek_claims(data, key) == (_COLLECTED[layout.parse_gc_key(key)[0]], repository)
     else:
         raise CorruptObject(f"{key} is not the name of an object that dedup writes")
     if not right:

@@ -10,10 +10,9 @@ from dedupstore.engine.check_options import CheckOptions, CheckReport, Counts, C
 from dedupstore.events import Finding, Listener
 from dedupstore.repo.repository import Repository
 from dedupstore.service.access import Access
+from dedupstore.service.check_memory import CheckMemory, Proven, remember_check
 from dedupstore.service.opened import with_repository
-from dedupstore.service.replica_state import CheckMemory, remember_check
 from dedupstore.service.selection import Selection, choose
-from dedupstore.service.verified import record_verified
 from dedupstore.types import SnapshotId
 from dedupstore.units import format_id
 
@@ -78,10 +77,7 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
     """Damage is in the outcome; what raises is trouble that says nothing about the data."""
     options = check_request(request)
 
-    places: list[tuple[str, str]] = []
-
-    def work(repository: Repository) -> CheckReport:
-        places.append((repository.id.hex(), repository.store.url))
+    def work(repository: Repository) -> _Checked:
         chosen: tuple[SnapshotId, ...] = tuple(
             choose(repository.catalog, selection).id for selection in request.snapshots
         )
@@ -98,24 +94,35 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
             listener=listener,
             cancel=cancel,
         )
-        existing = (snapshot.id for snapshot in repository.catalog.snapshots().snapshots) if report.verified else ()
-        record_verified(access, repository.keyring, report.verified, existing, access.clock.now_ns())
-        return report
+        existing = repository.catalog.snapshots().snapshots if report.verified else ()
+        proven = Proven(snapshots=report.verified, existing=tuple(snapshot.id for snapshot in existing))
+        return _Checked(repository.id.hex(), repository.store.url, report, proven)
 
-    outcome = _outcome(with_repository(access, work))
-    repository, url = places[-1]
+    checked = with_repository(access, work)
+    outcome = _outcome(checked.report)
     remember_check(
         access.environ,
         CheckMemory(
-            repository=repository,
-            url=url,
+            repository=checked.repository,
+            url=checked.url,
             depth=_depth(request, outcome),
             time_ns=access.clock.now_ns(),
             errors=outcome.errors,
         ),
         access.note,
+        checked.proven,
     )
     return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """What was found, and where."""
+
+    repository: str
+    url: str
+    report: CheckReport
+    proven: Proven
 
 
 def _depth(request: Request, outcome: Outcome) -> str:

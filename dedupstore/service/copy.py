@@ -67,7 +67,8 @@ def run(request: Request, source: Access, target: Access, listener: Listener, ca
     require_apart(source.url, target.url)
     operation = Operation.READ if request.dry_run else Operation.WRITE
     with open_repository(source) as here, open_repository(target, operation) as there:
-        listing = here.catalog.snapshots()
+        # The tags and notes of today travel in the records of the copies; marks, protection among them, stay here.
+        listing, _ = here.catalog.marked()
         damaged = [
             Finding(
                 code="snapshot.unreadable",

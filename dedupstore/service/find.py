@@ -134,7 +134,7 @@ def _timeline(
     repository: Repository, search: Search, listener: Collector, cancel: CancelToken
 ) -> tuple[Timeline, list[Snapshot]]:
     """The table, up to date, and those of its snapshots that are asked about."""
-    listing = repository.catalog.snapshots()
+    listing, _ = repository.catalog.marked()
     for identifier, reason in listing.damaged:
         listener.finding(
             Finding(

@@ -7,22 +7,21 @@ from dataclasses import dataclass, field
 from datetime import UTC
 
 from dedupstore.cancel import CancelToken
+from dedupstore.engine.attribution import Freed, freed_together
 from dedupstore.engine.forget import ForgetOptions, ForgetPlan, execute_forget, plan_forget, sweep_marks
-from dedupstore.engine.reclaim import Reclaimed, measure_reclaimed
 from dedupstore.engine.select import by_name
 from dedupstore.engine.undo_forget import forgotten_snapshots, undo_forget
 from dedupstore.errors import Refused, StoreError, UsageError
-from dedupstore.events import Finding, Listener
+from dedupstore.events import Finding, Listener, NullListener
 from dedupstore.policy.retention import Policy, parse_span
 from dedupstore.policy.timespec import local_zone
 from dedupstore.repo.catalog import UNDO_WINDOW_SECONDS, Catalog
 from dedupstore.repo.config import Operation
-from dedupstore.repo.forgetting import list_forgotten
 from dedupstore.repo.repository import Repository
 from dedupstore.service.access import Access
+from dedupstore.service.check_memory import verified_at
 from dedupstore.service.opened import with_repository
 from dedupstore.service.records import SnapshotInfo, snapshot_info
-from dedupstore.service.verified import read_verified
 from dedupstore.types import SnapshotId
 
 PERIODS = ("hourly", "daily", "weekly", "monthly", "quarterly", "yearly")
@@ -67,7 +66,8 @@ class Plan:
     rows: tuple[Row, ...]
     majorities: tuple[tuple[str, str], ...]
     findings: tuple[Finding, ...]
-    reclaimed: Reclaimed | None
+    freed: Freed | None
+    """None when nobody asked for it."""
 
     @property
     def removed(self) -> tuple[Row, ...]:
@@ -132,11 +132,11 @@ def _run(
         source=request.source,
         host=request.host,
         count_bursts=request.count_bursts,
-        verified=read_verified(access, catalog.keyring),
+        verified=verified_at(access.environ, catalog.keyring.repository.hex(), catalog.store.url, access.note),
     )
     found = plan_forget(catalog, options, access.clock)
-    reclaimed = None if repository is None else _measure(repository, found, cancel)
-    plan = _plan(found, reclaimed)
+    freed = None if repository is None else freed_together(repository, found.removed, NullListener(), cancel)
+    plan = _plan(found, freed)
     forgotten: tuple[str, ...] = ()
     if found.removed and not request.dry_run:
         if not approve(plan):
@@ -151,17 +151,6 @@ def _run(
     return Outcome(plan=plan, forgotten=forgotten, undo_window_s=UNDO_WINDOW_SECONDS, dry_run=request.dry_run)
 
 
-def _measure(repository: Repository, plan: ForgetPlan, cancel: CancelToken) -> Reclaimed:
-    """Everything that stays a root after the undo window: other snapshots, and runs that are under way or were stopped."""
-    catalog = repository.catalog
-    gone = {snapshot.id for snapshot in plan.removed}
-    listing = catalog.snapshots()
-    stays = [snapshot.root for snapshot in listing.snapshots if snapshot.id not in gone]
-    forgotten = list_forgotten(catalog.store)
-    stays += [catalog.get_uncommitted(one).root for one in listing.uncommitted if one not in forgotten]
-    return measure_reclaimed(repository, stays, [snapshot.root for snapshot in plan.removed], cancel)
-
-
 def _sweep(catalog: Catalog, access: Access) -> None:
     try:
         sweep_marks(catalog)
@@ -172,12 +161,12 @@ def _sweep(catalog: Catalog, access: Access) -> None:
         )
 
 
-def _plan(plan: ForgetPlan, reclaimed: Reclaimed | None) -> Plan:
+def _plan(plan: ForgetPlan, freed: Freed | None) -> Plan:
     return Plan(
         rows=tuple(Row(snapshot=snapshot_info(row.snapshot), keep=row.keep, reasons=row.reasons) for row in plan.rows),
         majorities=plan.majorities,
         findings=plan.findings,
-        reclaimed=reclaimed,
+        freed=freed,
     )
 
 

@@ -13,8 +13,9 @@ from dedupstore.errors import RepositoryNotFound, StoreMissing
 from dedupstore.events import Finding, Listener
 from dedupstore.repo import layout
 from dedupstore.repo.identity import identify
+from dedupstore.service.check_memory import CheckMemory, remember_check
 from dedupstore.service.places import require_apart
-from dedupstore.service.replica_state import CheckMemory, Replica, device_of, remember_check, remember_run
+from dedupstore.service.replica_state import Replica, device_of, remember_run
 from dedupstore.storage.base import ObjectStore
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.storage.registry import create_store, open_store

@@ -1,25 +1,22 @@
-"""What this machine remembers of replicas and checks: where copies went, what was there, who said what about them.
+"""What this machine remembers of replicas: where copies went, what was there, who said what about them.
 
-`replicas-<repository>.json` lists the replicas of one repository, `checks.json` the last check of each depth by place.
+`replicas-<repository>.json` in the state directory lists the replicas of one repository.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dedupstore.errors import DedupError, NothingMatches
-from dedupstore.events import Finding
+from dedupstore.errors import NothingMatches
 from dedupstore.service import state_files
 from dedupstore.service.dirs import state_dir
 
 FACTS = ("offsite", "offline", "immutable")
 """What nobody can see from here, and a person may state."""
-
-Note = Callable[[Finding], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,26 +48,13 @@ class Replica:
     facts: Mapping[str, Fact] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckMemory:
-    """The last check of one depth at one place."""
-
-    repository: str
-    url: str
-    depth: str
-    """`quick`, `structure`, `sample`, `data`, `restore` or `names` (a mirror against its names)."""
-
-    time_ns: int
-    errors: int
-
-
 def replicas_of(environ: Mapping[str, str], repository: str) -> tuple[Replica, ...]:
     """The remembered replicas of a repository, the oldest first. Raises Refused for a damaged file."""
     rows = state_files.read(_path(environ, repository)).get("replicas", [])
     return tuple(sorted((_replica(row) for row in rows), key=lambda replica: (replica.first_ns, replica.url)))
 
 
-def remember_run(environ: Mapping[str, str], repository: str, seen: Replica, note: Note) -> None:
+def remember_run(environ: Mapping[str, str], repository: str, seen: Replica, note: state_files.Note) -> None:
     """Keep what a run left behind. A state directory that cannot be written is a note: the copy itself is safe."""
 
     def change(document: state_files.Document) -> None:
@@ -82,7 +66,7 @@ def remember_run(environ: Mapping[str, str], repository: str, seen: Replica, not
             row |= {"first": before["first"], "facts": before.get("facts", {})}
         rows.append(row)
 
-    _kept(lambda: state_files.update(_path(environ, repository), change), note)
+    state_files.keep(_path(environ, repository), change, note)
 
 
 def state_facts(environ: Mapping[str, str], repository: str, url: str, facts: Mapping[str, bool], now_ns: int) -> None:
@@ -104,53 +88,12 @@ def forget(environ: Mapping[str, str], repository: str, url: str) -> None:
     state_files.update(_path(environ, repository), change)
 
 
-def checks_of(environ: Mapping[str, str]) -> tuple[CheckMemory, ...]:
-    return tuple(
-        CheckMemory(
-            repository=row["repository"],
-            url=row["url"],
-            depth=row["depth"],
-            time_ns=row["time"],
-            errors=row["errors"],
-        )
-        for row in state_files.read(_checks(environ)).get("checks", [])
-    )
-
-
-def remember_check(environ: Mapping[str, str], seen: CheckMemory, note: Note) -> None:
-    """Keep the result of a check, instead of the last one of the same depth at the same place."""
-
-    def change(document: state_files.Document) -> None:
-        place = (seen.repository, seen.url, seen.depth)
-        rows = [row for row in document.get("checks", []) if (row["repository"], row["url"], row["depth"]) != place]
-        rows.append(
-            {
-                "repository": seen.repository,
-                "url": seen.url,
-                "depth": seen.depth,
-                "time": seen.time_ns,
-                "errors": seen.errors,
-            }
-        )
-        document["checks"] = rows
-
-    _kept(lambda: state_files.update(_checks(environ), change), note)
-
-
 def device_of(url: str) -> int | None:
     """The number of the file system a place lies on; None for what is no path, or not there."""
     try:
         return os.stat(url).st_dev if url.startswith("/") else None
     except OSError:
         return None
-
-
-def _kept(work: Callable[[], None], note: Note) -> None:
-    try:
-        work()
-    except (OSError, DedupError) as error:
-        reason = error.message if isinstance(error, DedupError) else error.strerror
-        note(Finding(code="local.state_not_kept", message=f"this run is not remembered: {reason}", severity="note"))
 
 
 def _row_of(document: state_files.Document, url: str) -> dict[str, Any]:
@@ -167,10 +110,6 @@ def _row_of(document: state_files.Document, url: str) -> dict[str, Any]:
 
 def _path(environ: Mapping[str, str], repository: str) -> Path:
     return state_dir(environ) / f"replicas-{repository}.json"
-
-
-def _checks(environ: Mapping[str, str]) -> Path:
-    return state_dir(environ) / "checks.json"
 
 
 def _row(replica: Replica) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo import layout
 from dedupstore.repo.identity import identify
 from dedupstore.service.access import Access
-from dedupstore.service.replica_state import CheckMemory, Replica, checks_of, device_of, replicas_of
+from dedupstore.service.check_memory import CheckMemory, checks_of
+from dedupstore.service.replica_state import Replica, device_of, replicas_of
 from dedupstore.service.selection import SAFETY
 from dedupstore.storage.registry import open_store
 from dedupstore.units import format_id, format_number

@@ -9,13 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dedupstore.errors import Refused
+from dedupstore.errors import DedupError, Refused
+from dedupstore.events import Finding
 from dedupstore.service.dirs import private_directory
 
 VERSION = 1
 MAX_BYTES = 64 << 20
 
 Document = dict[str, Any]
+Note = Callable[[Finding], None]
 
 
 def read(path: Path) -> Document:
@@ -48,6 +50,15 @@ def update(path: Path, change: Callable[[Document], None]) -> None:
         _replace(path, json.dumps(document, indent=1, sort_keys=True).encode())
     finally:
         os.close(lock)
+
+
+def keep(path: Path, change: Callable[[Document], None], note: Note) -> None:
+    """Change the document as `update` does. A state directory that cannot be written is a note: the work itself is done."""
+    try:
+        update(path, change)
+    except (OSError, DedupError) as error:
+        reason = error.message if isinstance(error, DedupError) else error.strerror
+        note(Finding(code="local.state_not_kept", message=f"this run is not remembered: {reason}", severity="note"))
 
 
 def _replace(path: Path, data: bytes) -> None:

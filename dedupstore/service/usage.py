@@ -20,7 +20,7 @@ from dedupstore.service.selection import Filter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FreedInfo:
-    """One snapshot with the stored bytes that only it needs."""
+    """One snapshot with the stored bytes that removing it alone would free."""
 
     snapshot: SnapshotInfo
     freed: int
@@ -30,12 +30,12 @@ def by_snapshot(access: Access, wanted: Filter, listener: Listener, cancel: Canc
     """Each matching snapshot, oldest first, with what removing it alone would free."""
 
     def work(repository: Repository) -> list[FreedInfo]:
-        every = repository.catalog.snapshots().snapshots
+        every = repository.catalog.marked()[0].snapshots
         chosen = matching(every, wanted)
-        freed = freed_alone(repository, chosen, every, listener, cancel)
+        freed = freed_alone(repository, chosen, listener, cancel)
         return [
-            FreedInfo(snapshot=snapshot_info(snapshot), freed=count)
-            for snapshot, count in zip(chosen, freed, strict=True)
+            FreedInfo(snapshot=snapshot_info(snapshot), freed=row.total)
+            for snapshot, row in zip(chosen, freed, strict=True)
         ]
 
     return with_repository(access, work)
@@ -78,7 +78,7 @@ def by_path(access: Access, wanted: Filter, before: str, after: str, depth: int,
 
 
 def _ends(repository: Repository, wanted: Filter, before: str, after: str) -> tuple[Snapshot, Snapshot]:
-    every = matching(repository.catalog.snapshots().snapshots, wanted)
+    every = matching(repository.catalog.marked()[0].snapshots, wanted)
     new = by_name(every, after or "latest")
     line = [snapshot for snapshot in every if (snapshot.source, snapshot.host) == (new.source, new.host)]
     old = by_name(every, before) if before else line[0]

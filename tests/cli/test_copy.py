@@ -52,6 +52,29 @@ def test_a_copy_is_restored_from_the_other_repository(dedup: Dedup, site: Path, 
     dedup.ok("check", "-r", replica, "--read-data")
 
 
+def test_tags_and_note_of_today_travel_and_protection_stays(dedup: Dedup, site: Path, replica: Path) -> None:
+    first = dedup.snapshot(site, "--source", "site", "--tag", "monday", "--note", "before the move")
+    second = dedup.snapshot(site, "--source", "site")
+    dedup.ok("tag", first, "--add", "release", "--remove", "monday")
+    dedup.ok("note", first, "moved")
+    dedup.ok("protect", first)
+    dedup.setenv("DEDUP_TO_PASSPHRASE", OTHER)
+
+    copied = dedup.ok("copy", "--to", replica, "--tag", "release", "--json").summary["copied"]
+    assert [one["original"] for one in copied] == [first]
+    dedup.ok("tag", first, "--add", "later")
+    copied = dedup.ok("copy", "--to", replica, "@tag:later", second, "--json").summary["copied"]
+    assert [one["original"] for one in copied] == [second]
+
+    open_with(dedup, OTHER)
+    listed = dedup.ok("snapshots", "-r", replica, "--json").document["snapshots"]
+    assert [(row["tags"], row["note"], row.get("protected")) for row in listed] == [
+        (["release"], "moved", None),
+        ([], "", None),
+    ]
+    dedup.ok("check", "-r", replica, "--read-data")
+
+
 def test_only_what_is_asked_for_is_copied(dedup: Dedup, site: Path, replica: Path, tmp_path: Path) -> None:
     blog = dedup.snapshot(site / "uploads", "--source", "blog")
     dedup.snapshot(site, "--source", "site")

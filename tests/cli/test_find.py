@@ -28,6 +28,26 @@ def found(dedup: Dedup, *arguments: str) -> list[str]:
     return [str(row["path"]) for row in dedup.ok("find", "--json", *arguments).document["paths"]]
 
 
+def test_every_command_selects_and_shows_by_the_tags_of_today(three: Dedup) -> None:
+    first, _, last = [str(row["id"]) for row in three.ok("snapshots", "--json").document["snapshots"]]
+    for each in (first, last):
+        three.ok("tag", each, "--remove", "v1", "--add", "today")
+
+    def ids(*arguments: str) -> list[str]:
+        return [row["id"] for row in three.ok(*arguments, "--json").document["snapshots"]]
+
+    for command in (("snapshots",), ("stats", "--by-snapshot")):
+        assert ids(*command, "--tag", "today") == [first, last]
+        assert ids(*command, "--tag", "v1") == []
+    assert found(three, "index.html", "--tag", "today") == ["site/index.html"]
+    assert found(three, "index.html", "--tag", "v1") == []
+    assert three.ok("ls", "@tag:today", "--json").document["snapshot"]["id"] == last
+    assert three("ls", "@tag:v1").exit_code == 5
+    grown = three.ok("stats", "--by-path", "--tag", "today", "--json").document
+    assert [grown[end]["id"] for end in ("before", "after")] == [first, last]
+    assert three("stats", "--by-path", "--tag", "v1").exit_code == 5
+
+
 def test_paths_are_found_in_all_snapshots_or_in_one(three: Dedup) -> None:
     assert found(three, "*.txt") == ["site/uploads/a.txt", "site/new.txt"]
     assert found(three, "*.txt", "--snapshot", "latest") == ["site/uploads/a.txt"]

@@ -203,16 +203,29 @@ def test_the_last_snapshot_that_a_check_proved_stays(dedup: Dedup, five: list[st
     assert "last verified of its source and host" in dedup.ok("forget", "--keep-last", "1", "--dry-run").out
 
 
-def test_what_was_verified_is_kept_sealed_and_its_loss_is_told(dedup: Dedup, five: list[str]) -> None:
+@pytest.mark.parametrize("content", [b"garbage", b'{"v": 1, "verified": [{"url": 7}]}'])
+def test_the_loss_of_what_was_verified_is_told(dedup: Dedup, five: list[str], content: bytes) -> None:
     dedup.ok("check", "--restore")
-    (file,) = (dedup.home / "state" / "verified").iterdir()
+    file = dedup.home / "state" / "checks.json"
     assert file.stat().st_mode & 0o777 == 0o600
-    assert five[4].encode() not in file.read_bytes()
+    assert five[4] in file.read_text()
 
-    file.write_bytes(b"garbage")
+    file.write_bytes(content)
     run = dedup.ok("forget", "--keep-last", "4", "--dry-run")
 
-    assert "what was verified on this machine cannot be read" in run.err
+    assert "what was verified on this machine is not taken into account" in run.err
+
+
+def test_what_was_proven_of_a_mirror_does_not_speak_for_the_repository(
+    dedup: Dedup, five: list[str], tmp_path: Path
+) -> None:
+    mirror = str(tmp_path / "mirror")
+    dedup.ok("mirror", "--to", mirror, "--init")
+    dedup.ok("check", "--read-data", "-r", mirror)
+
+    plans = [dedup.ok("forget", "--keep-last", "1", "--dry-run", *where).out for where in ((), ("-r", mirror))]
+
+    assert ["last verified" in plan for plan in plans] == [False, True]
 
 
 def test_snapshots_of_the_future_are_told_and_take_no_place(dedup: Dedup, five: list[str], site: Path) -> None:

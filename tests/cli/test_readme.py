@@ -46,7 +46,7 @@ def test_every_line_of_the_tour_works(tmp_path: Path) -> None:
 
 def test_every_command_of_the_readme_exists() -> None:
     names = {entry.name for entry in COMMANDS}
-    used = set(re.findall(r"^(?:\$ )?dedup (\w+)", tour(), re.MULTILINE))
+    used = set(re.findall(r"^(?:\$ )?dedup ([\w-]+)", tour(), re.MULTILINE))
 
     assert used
     assert used <= names

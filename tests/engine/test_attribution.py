@@ -10,16 +10,22 @@ from pathlib import Path
 import pytest
 
 from dedupstore.cancel import CancelToken
+from dedupstore.clock import FrozenClock
 from dedupstore.codec.block import Codec
-from dedupstore.engine.attribution import freed_alone, freed_bytes
+from dedupstore.engine.attribution import freed_alone, freed_together
 from dedupstore.engine.growth import growth
 from dedupstore.engine.walk import walk
 from dedupstore.events import NullListener
 from dedupstore.model.entry import FILE
 from dedupstore.model.snapshot import Snapshot
+from dedupstore.repo.catalog import UNDO_WINDOW_SECONDS
+from dedupstore.repo.gcplan import Plan, put_plan
 from dedupstore.repo.reachable import reachable
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.memory import MemoryStore
+from tests.support.checking import assert_clean
+from tests.support.forgetting import NOW
+from tests.support.pruning import forget
 from tests.support.repositories import make_tree, mutate_tree, new_repository, random_bytes, take
 
 Blocks = dict[tuple[int, int], int]
@@ -52,6 +58,13 @@ def needed(repository: Repository, snapshots: Sequence[Snapshot]) -> Blocks:
     return found
 
 
+def by_hand(repository: Repository, theirs: Blocks, others: Blocks) -> int:
+    """Whole packs by their size, and of the packs that others need the blocks that they do not."""
+    whole = {pack_no for pack_no, _ in theirs} - {pack_no for pack_no, _ in others}
+    parts = sum(stored for place, stored in theirs.items() if place not in others and place[0] not in whole)
+    return parts + sum(repository.index.pack(pack_no).size for pack_no in whole)
+
+
 def snapshots_of_days(repository: Repository, tree: Path, days: int) -> list[Snapshot]:
     for day in range(days):
         take(repository, tree)
@@ -71,24 +84,21 @@ def test_what_is_freed_is_what_nobody_else_needs(repository: Repository, tmp_pat
             kept = [snapshot for snapshot in snapshots if snapshot not in removed]
             theirs, others = needed(repository, removed), needed(repository, kept)
 
-            freed = freed_bytes(repository, kept, removed, NullListener(), CancelToken())
+            freed = freed_together(repository, removed, NullListener(), CancelToken())
 
-            assert freed == sum(stored for place, stored in theirs.items() if place not in others)
+            assert freed.total == by_hand(repository, theirs, others)
 
 
 def test_each_alone_frees_what_it_frees_alone(repository: Repository, tmp_path: Path) -> None:
     snapshots = snapshots_of_days(repository, make_tree(tmp_path / "tree"), 5)
 
-    alone = freed_alone(repository, snapshots, snapshots, NullListener(), CancelToken())
-    some = freed_alone(repository, snapshots[1:3], snapshots, NullListener(), CancelToken())
+    alone = freed_alone(repository, snapshots, NullListener(), CancelToken())
+    some = freed_alone(repository, snapshots[1:3], NullListener(), CancelToken())
 
-    expected = [
-        freed_bytes(repository, [kept for kept in snapshots if kept != one], [one], NullListener(), CancelToken())
-        for one in snapshots
-    ]
+    expected = [freed_together(repository, [one], NullListener(), CancelToken()) for one in snapshots]
     assert alone == expected
     assert some == expected[1:3]
-    assert all(alone[1:])
+    assert all(row.total for row in alone[1:])
 
 
 def test_two_equal_snapshots_free_nothing_alone(repository: Repository, tmp_path: Path) -> None:
@@ -97,8 +107,36 @@ def test_two_equal_snapshots_free_nothing_alone(repository: Repository, tmp_path
     take(repository, tree)
     both = list(repository.catalog.snapshots().snapshots)
 
-    assert freed_alone(repository, both, both, NullListener(), CancelToken()) == [0, 0]
-    assert freed_bytes(repository, [], both, NullListener(), CancelToken()) == sum(needed(repository, both).values())
+    assert [row.total for row in freed_alone(repository, both, NullListener(), CancelToken())] == [0, 0]
+    together = freed_together(repository, both, NullListener(), CancelToken())
+    assert together.total == by_hand(repository, needed(repository, both), {})
+
+
+def test_what_was_forgotten_keeps_what_it_needs_until_it_cannot_be_brought_back(tmp_path: Path) -> None:
+    clock = FrozenClock(NOW)
+    with new_repository(MemoryStore(), tmp_path / "cache", clock=clock) as repository:
+        first, second, third = snapshots_of_days(repository, make_tree(tmp_path / "tree"), 3)
+        alone = freed_together(repository, [third], NullListener(), CancelToken())
+        forget(repository, second)
+
+        assert freed_together(repository, [third], NullListener(), CancelToken()) == alone
+        clock.advance(UNDO_WINDOW_SECONDS)
+        over = freed_together(repository, [third], NullListener(), CancelToken())
+        expected = by_hand(repository, needed(repository, [third]), needed(repository, [first]))
+        assert alone.total < over.total == expected
+        assert_clean(repository)
+
+
+def test_what_waits_in_condemned_packs_to_be_moved_is_counted(tmp_path: Path) -> None:
+    """Between the two phases of a prune the only copy of a chunk may be in a pack that is condemned."""
+    with new_repository(MemoryStore(), tmp_path / "cache") as repository:
+        snapshots = snapshots_of_days(repository, make_tree(tmp_path / "tree"), 2)
+        rows = [row.id for row in repository.index.packs()]
+        put_plan(repository.store, repository.keyring, Plan(packs=tuple(rows), roots=(), creator="test", time_ns=1))
+
+        freed = freed_together(repository, snapshots, NullListener(), CancelToken())
+
+        assert freed.total == by_hand(repository, needed(repository, snapshots), {}) > 0
 
 
 @pytest.mark.parametrize("depth", [0, 1, 5])

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from dedupstore.errors import CorruptObject
+from dedupstore.model.mark import NOTE, Mark
 from dedupstore.repo import layout
+from dedupstore.repo.gcplan import Done, put_done
 from dedupstore.repo.proof import PROVEN, prove
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import RepositoryId
@@ -19,7 +21,10 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, byte
     store = MemoryStore()
     tree: Path = make_tree(tmp_path_factory.mktemp("proof") / "tree")
     with new_repository(store) as opened:
-        take(opened, tree)
+        snapshot = take(opened, tree).snapshot
+        assert snapshot is not None
+        opened.catalog.add_mark(snapshot.id, Mark(kind=NOTE, time_ns=1, text="proven"))
+        put_done(opened.store, opened.keyring, Done(packs=(), creator="test", time_ns=1))
         return dict(store.objects), opened.id
 
 
@@ -49,7 +54,7 @@ def test_objects_of_another_repository_or_under_another_name_are_refused(
 ) -> None:
     objects, identifier = repository
     other = RepositoryId(bytes(16))
-    for prefix in (layout.KEYS, layout.ROOTS, layout.COMMITS):
+    for prefix in (layout.KEYS, layout.ROOTS, layout.COMMITS, layout.MARKS, layout.GC):
         key = next(key for key in objects if key.startswith(prefix) and key not in layout.SENTINELS)
         with pytest.raises(CorruptObject):
             prove(key, objects[key], other)
@@ -59,6 +64,8 @@ def test_objects_of_another_repository_or_under_another_name_are_refused(
                     for prefix in (layout.ROOTS, layout.COMMITS))  # fmt: skip
     with pytest.raises(CorruptObject):
         prove(root, objects[commit], identifier)
+    with pytest.raises(CorruptObject):
+        prove(layout.plan_key(bytes(16)), objects[commit], identifier)
     for stranger in ("holiday.jpg", "packs/ff/whatever", "parity/00/x"):
         with pytest.raises(CorruptObject):
             prove(stranger, b"", identifier)

@@ -1,15 +1,17 @@
-"""What a forget would free, compared with counting it by hand, block by block."""
+"""What a forget would free, in whole packs and in blocks of others, compared with counting it by hand."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from dedupstore.cancel import CancelToken
 from dedupstore.codec.block import Codec
-from dedupstore.engine.reclaim import Reclaimed, measure_reclaimed
+from dedupstore.engine.attribution import Freed, attribute
 from dedupstore.errors import IntegrityError
+from dedupstore.events import NullListener
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo.reachable import reachable
 from dedupstore.repo.repository import Repository
@@ -23,7 +25,7 @@ Block = tuple[int, int]
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """Four snapshots of a changing tree, then two of another source."""
-    folder = tmp_path_factory.mktemp("reclaim")
+    folder = tmp_path_factory.mktemp("by_pack")
     tree = make_tree(folder / "tree")
     other = make_tree(folder / "other", seed=2)
     store = MemoryStore()
@@ -68,18 +70,23 @@ def by_hand(repository: Repository, snapshots: list[Snapshot]) -> set[Block]:
     return needed
 
 
-def expected(repository: Repository, stays: list[Snapshot], goes: list[Snapshot]) -> Reclaimed:
+def expected(repository: Repository, stays: list[Snapshot], goes: list[Snapshot]) -> Freed:
     kept = by_hand(repository, stays)
     freed = by_hand(repository, stays + goes) - kept
     alive = {pack_no for pack_no, _ in kept}
     whole = {pack_no for pack_no, _ in freed} - alive
     shared = [block for block in freed if block[0] in alive]
-    return Reclaimed(
+    return Freed(
         packs=len(whole),
         pack_bytes=sum(repository.index.pack(number).size for number in whole),
         blocks=len(shared),
         block_bytes=sum(repository.index.block(*block).stored for block in shared),
     )
+
+
+def freed(repository: Repository, stays: Sequence[Snapshot], goes: Sequence[Snapshot]) -> Freed:
+    groups = [[snapshot.root for snapshot in group] for group in (stays, goes)]
+    return attribute(repository, groups, NullListener(), CancelToken())[1]
 
 
 @pytest.mark.parametrize("gone", [[0], [1], [0, 1], [0, 1, 2], [3], [4], [4, 5], [0, 1, 2, 3], [1, 4], []])
@@ -88,9 +95,7 @@ def test_what_would_be_freed_is_what_nothing_else_needs(repository: Repository, 
     goes = [snapshots[number] for number in gone]
     stays = [snapshot for snapshot in snapshots if snapshot not in goes]
 
-    found = measure_reclaimed(
-        repository, [snapshot.root for snapshot in stays], [snapshot.root for snapshot in goes], CancelToken()
-    )
+    found = freed(repository, stays, goes)
 
     assert found == expected(repository, stays, goes)
     # The first snapshot of a source holds what the later ones are deltas to: alone it frees nothing.
@@ -108,22 +113,20 @@ def test_the_bases_of_delta_blocks_that_stay_are_not_freed(repository: Repositor
     ]
     assert bases, "no delta block to speak of"
 
-    found = measure_reclaimed(
-        repository, [snapshot.root for snapshot in snapshots[1:]], [snapshots[0].root], CancelToken()
-    )
-    everything = measure_reclaimed(repository, [], [snapshot.root for snapshot in snapshots], CancelToken())
+    found = freed(repository, snapshots[1:], snapshots[:1])
+    everything = freed(repository, [], snapshots)
 
     assert found.total < everything.total / 4
 
 
 def test_a_snapshot_with_the_same_tree_frees_nothing(repository: Repository) -> None:
-    root = repository.catalog.snapshots().snapshots[0].root
+    first = repository.catalog.snapshots().snapshots[:1]
 
-    assert measure_reclaimed(repository, [root], [root], CancelToken()).total == 0
+    assert freed(repository, first, first).total == 0
 
 
 def test_a_tree_that_cannot_be_read_has_no_answer(repository: Repository, tmp_path: Path) -> None:
     missing = ChunkId(bytes(32))
 
     with pytest.raises(IntegrityError):
-        measure_reclaimed(repository, [], [missing], CancelToken())
+        attribute(repository, [[], [missing]], NullListener(), CancelToken())
