@@ -548,7 +548,7 @@ rows(PyObject *module, PyObject *page)
         return NULL;
     if (length > MAX_BYTES)
         Py_RETURN_NONE;
-    input in = {(const uint8_t *)data, (const uint8_t *)data + length};
+    input in = {(const uint8_t *)data, (const uint8_t *)data + length, 0};
     return make_rows(in);
 }
 

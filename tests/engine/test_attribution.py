@@ -66,12 +66,16 @@ def by_hand(repository: Repository, theirs: Blocks, others: Blocks) -> int:
 
 
 def snapshots_of_days(repository: Repository, tree: Path, days: int) -> list[Snapshot]:
+    """One snapshot a day, in the order in which they were taken: a clock that stands still gives all of them one time."""
+    taken = []
     for day in range(days):
-        take(repository, tree)
+        snapshot = take(repository, tree).snapshot
+        assert snapshot is not None
+        taken.append(snapshot)
         mutate_tree(tree, day)
         (tree / f"only {day}").write_bytes(random_bytes(f"only {day}", 40_000))
         (tree / f"only {day - 1}").unlink(missing_ok=True)
-    return list(repository.catalog.snapshots().snapshots)
+    return taken
 
 
 def test_what_is_freed_is_what_nobody_else_needs(repository: Repository, tmp_path: Path) -> None:
