@@ -1,6 +1,7 @@
 """The entries of a directory page, read in C where every byte of it is as our own writer would have put it.
 
-Everything else (attributes, holes, devices, paged contents, anything hostile) is for `entry.decode_entry`, which is the specification. An entry costs a quarter of the time.
+Everything else (attributes, holes, devices, paged contents, anything hostile) is for `entry.decode_entry`, which is
+the specification. An entry costs a quarter of the time.
 """
 
 from __future__ import annotations
