@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TextIO
+from importlib import import_module
+from typing import TYPE_CHECKING, TextIO
 
 from dedupstore.cancel import CancelToken
 from dedupstore.cli.options import Settings
@@ -11,6 +12,9 @@ from dedupstore.cli.output import Output
 from dedupstore.cli.signals import Signals
 from dedupstore.clock import Clock
 from dedupstore.errors import UsageError
+
+if TYPE_CHECKING:
+    from dedupstore.service.config import Loaded
 
 
 class Session:
@@ -32,6 +36,7 @@ class Session:
         self.signals = signals
         self.stdin = stdin
         self.out = Output(self.settings, clock, environ, stdout=stdout, stderr=stderr)
+        self._configuration: Loaded | None = None
 
     @property
     def can_ask(self) -> bool:
@@ -41,6 +46,14 @@ class Session:
     def take_token(self) -> CancelToken:
         """For work that stops politely between steps; without it a signal ends the command at once."""
         return self.signals.take_token()
+
+    def configuration(self) -> Loaded:
+        """What the files of the configuration say, read once. Raises UsageError for one that is wrong."""
+        if self._configuration is None:
+            # Loaded only for calls that need it: many name everything themselves.
+            service = import_module("dedupstore.service.config")
+            self._configuration = service.load(self.settings.config, self.environ)
+        return self._configuration
 
     def repository_url(self) -> str | None:
         """What names the repository: -r, `DEDUP_REPO`, or the first line of the file `DEDUP_REPO_FILE`."""

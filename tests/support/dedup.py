@@ -85,6 +85,7 @@ class Dedup:
         """What the command needs, besides what every program has."""
         return {
             "HOME": str(self.home),
+            "CONFIGURATION_DIRECTORY": str(self.home / "etc"),
             "DEDUP_REPO": str(self.repository),
             "DEDUP_PASSPHRASE": PASSPHRASE,
             "DEDUP_CACHE_DIR": str(self.home / "cache"),
