@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
-from dedupstore.errors import IncompleteListing, Refused, RepositoryNotFound
+from dedupstore.errors import Refused, RepositoryNotFound
 from dedupstore.events import Finding
 from dedupstore.repo import layout
 from dedupstore.repo.identity import identify
@@ -95,7 +95,7 @@ def plan_mirror(source: ObjectStore, target: ObjectStore, options: MirrorOptions
         )
     )
     marks = layout.list_if_there(source, layout.MARKS)
-    marked = None if fresh else _marks_of_mirror(target)
+    marked = None if fresh else layout.list_if_there(target, layout.MARKS)
     done = done_records(source)
     there = (
         _everything(target)
@@ -223,17 +223,6 @@ def _is_wanted(key: str, commits: Sizes, forgotten: Sizes, options: MirrorOption
     """Records of runs that are not finished stay where they are: without their marker they would be of no use."""
     name = key.removeprefix(layout.ROOTS)
     return layout.COMMITS + name in commits or (options.delete and layout.FORGOTTEN + name in forgotten)
-
-
-def _marks_of_mirror(target: ObjectStore) -> list[ObjectInfo] | None:
-    """None also where a mirror was stopped between the two sentinels: they are put again, and nothing is lost by that."""
-    try:
-        return layout.list_if_there(target, layout.MARKS)
-    except IncompleteListing:
-        names = {row.key for row in target.list(layout.MARKS)}
-        if names and names < set(layout.MARKS_SENTINELS):
-            return None
-        raise
 
 
 def _extra(there: Sizes, wanted: Sizes, alive: Set[str]) -> tuple[ObjectInfo, ...]:
