@@ -96,6 +96,8 @@ def forget(
     tagged "pinned" always stay. Those dated in the future, or that came in a flood, stay and take no other's place;
     then the exit code is 3.
 
+    A snapshot whose record cannot be read any more stops prune; it goes only when it is named by its id.
+
     What is forgotten can be brought back (dedup undo-forget) until a prune frees its space, by default seven days later
     at the earliest.
     """
