@@ -131,8 +131,8 @@ PAGES: dict[str, str] = {
     "files.",
     "mirror.conflict": "An object of the mirror has another size than in the repository. One of the two is cut or was "
     "put there by something else; nothing is overwritten. Remove the bad one by hand and mirror again.",
-    "mirror.diverged": "The configuration of the mirror is not that of the repository. Somebody has changed the mirror "
-    "itself, and two configurations must not meet; mirror to an empty place.",
+    "mirror.diverged": "The mirror has gone its own way: its configuration is another one, or packs were pruned there. "
+    "Mirror to an empty place; a mirror is made smaller by pruning its repository and `dedup mirror --delete`.",
     "mirror.held": "New snapshots are not shown in the mirror, because a damaged pack could not be copied. Which "
     "snapshots need it cannot be told without a key. Repair the repository, or show them with --despite-damage.",
     "mirror.incomplete": "Something could not be mirrored, or the mirror does not hold what it should. The findings name "

@@ -17,7 +17,15 @@ from dataclasses import dataclass
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.allocator import keep_freed_memory
 from dedupstore.engine.inventory import twice
-from dedupstore.engine.mirror_plan import MirrorOptions, MirrorPlan, Sizes, conflicts, done_records, listed
+from dedupstore.engine.mirror_plan import (
+    MirrorOptions,
+    MirrorPlan,
+    Sizes,
+    conflicts,
+    done_records,
+    listed,
+    require_unpruned,
+)
 from dedupstore.engine.transfers import in_parallel
 from dedupstore.errors import (
     CorruptObject,
@@ -188,6 +196,8 @@ class _Mirror:
         plan = self._plan
         roots = self._copy(plan.roots)
         self._target.barrier()
+        # Published, then looked, as every writer does: a prune there has seen the records, or is seen here.
+        require_unpruned(self._source, self._target)
         there = roots | set(listed(self._target, layout.ROOTS))
         self._mark(there)
         ready = [row for row in plan.snapshots if _root_of(row.key) in there]
