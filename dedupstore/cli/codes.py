@@ -58,7 +58,7 @@ PAGES: dict[str, str] = {
     "check.restore_failed": "A snapshot cannot be restored. The findings above say why; older or newer ones may "
     "be whole.",
     "check.root_missing": "The record of a snapshot is missing. Its marker says that it was complete: put the "
-    "object back from a copy of the repository.",
+    "object back from a copy of the repository, or give the snapshot up with `dedup forget ID`.",
     "check.segment_damaged": "An index segment cannot be read, and packs are described by no other. `dedup "
     "repair index` describes them again from the packs themselves.",
     "check.segment_superseded": "An index segment cannot be read, and does no harm. Others say all that it said.",
@@ -148,8 +148,8 @@ PAGES: dict[str, str] = {
     "files.",
     "mirror.conflict": "An object of the mirror has another size than in the repository. One of the two is cut or was "
     "put there by something else; nothing is overwritten. Remove the bad one by hand and mirror again.",
-    "mirror.diverged": "The configuration of the mirror is not that of the repository. Somebody has changed the mirror "
-    "itself, and two configurations must not meet; mirror to an empty place.",
+    "mirror.diverged": "The mirror has gone its own way: its configuration is another one, or packs were pruned there. "
+    "Mirror to an empty place; a mirror is made smaller by pruning its repository and `dedup mirror --delete`.",
     "mirror.held": "New snapshots are not shown in the mirror, because a damaged pack could not be copied. Which "
     "snapshots need it cannot be told without a key. Repair the repository, or show them with --despite-damage.",
     "mirror.incomplete": "Something could not be mirrored, or the mirror does not hold what it should. The findings name "
@@ -271,10 +271,12 @@ PAGES: dict[str, str] = {
     "snapshot.not_found": "No snapshot answers to that id, tag or source. `dedup snapshots` lists them.",
     "snapshot.path_not_found": "The path is not in that snapshot. Paths are those that `dedup ls` shows, "
     "beginning with the last name of what was stored.",
+    "snapshot.record_lost": "The record of a snapshot could not be read any more when it was forgotten, so it cannot be "
+    "brought back. Its data goes with the next prune.",
     "snapshot.undo_too_late": "A forgotten snapshot cannot be brought back any more. The undo window is over and "
     "a prune has freed its space; `dedup undo-forget --list` shows what can be.",
     "snapshot.unreadable": "A snapshot exists whose record cannot be read. The others are not hit; `dedup "
-    "check` tells more.",
+    "check` tells more. Put the record back from a copy, or give it up with `dedup forget ID`: prune waits for that.",
     "source.command_failed": "The command that gives the data failed. No snapshot was made of half of its "
     "output; run the command by hand to see why.",
     "source.command_not_started": "The command that gives the data could not be started. Is it installed, and "
