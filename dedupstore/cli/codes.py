@@ -59,6 +59,8 @@ PAGES: dict[str, str] = {
     "be whole.",
     "check.root_missing": "The record of a snapshot is missing. Its marker says that it was complete: put the "
     "object back from a copy of the repository, or give the snapshot up with `dedup forget ID`.",
+    "check.run_damaged": "The record of a run that was stopped before it became a snapshot does not open. No snapshot is "
+    "hit; prune waits until it is given up with `dedup forget ID`.",
     "check.segment_damaged": "An index segment cannot be read, and packs are described by no other. `dedup "
     "repair index` describes them again from the packs themselves.",
     "check.segment_superseded": "An index segment cannot be read, and does no harm. Others say all that it said.",

@@ -15,6 +15,7 @@ from dedupstore.errors import (
     NothingMatches,
     ObjectNotFound,
     Refused,
+    RepositoryTooNew,
     StoreError,
     WrongPassphrase,
 )
@@ -112,8 +113,18 @@ class KeyRing:
         )
 
     def open(self, type: ObjectType, name: str, sealed: bytes) -> bytes:
-        """The payload of an object of any known epoch. Raises CorruptObject."""
-        epoch = crypto.peek_epoch(sealed)
+        """The payload of an object of any known epoch. Raises CorruptObject; for a config of the future RepositoryTooNew.
+
+        What a repository needs is written in its config and refused there. In any other object a header of the future
+        is far more often a flipped bit, and that must not hide all other objects.
+        """
+        try:
+            epoch = crypto.peek_epoch(sealed)
+        except RepositoryTooNew as error:
+            if type is ObjectType.CONFIG:
+                raise
+            why = "it is damaged, or was written by a newer dedup than the config admits"
+            raise CorruptObject(f"{name} does not open", why=why) from error
         return crypto.open_object(
             self._master(epoch), type=type, repository=self.repository, epoch=epoch, name=name, sealed=sealed
         )
