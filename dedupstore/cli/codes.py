@@ -77,6 +77,8 @@ PAGES: dict[str, str] = {
     "config schema` lists what each must have.",
     "config.not_private": "Others can change the configuration, and it names commands that are run. The message names "
     "the command that puts it right.",
+    "config.passphrase_conflict": "The environment gives another passphrase than the configuration. A variable meant for "
+    "one repository must not open, or create, another one; unset it, or take it out of the configuration.",
     "config.secret_in_url": "Credentials do not belong in a repository URL. A URL shows up in process lists, "
     "logs and shell history; use the environment, a profile or a secret file.",
     "config.secret_reference": "A secret must be given as a reference. Write file:PATH, env:NAME, "

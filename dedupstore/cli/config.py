@@ -40,6 +40,7 @@ def check(session: Session) -> int:
         {
             "ok": not faults,
             "files": [safe(path) for path in files],
+            "closed": [] if loaded is None else [safe(str(place)) for place in loaded.found.closed],
             "faults": [
                 {
                     "code": fault.code,
@@ -60,6 +61,8 @@ def check(session: Session) -> int:
     made = loaded.config
     for path in files:
         out.line(f"  read     {safe(path)}")
+    for place in loaded.found.closed:
+        out.line(f"  not read {safe(str(place))}: permission denied")
     if not files:
         out.line("  read     nothing: there is no configuration")
         out.note("  to begin one: dedup config init")
