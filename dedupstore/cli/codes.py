@@ -55,6 +55,8 @@ PAGES: dict[str, str] = {
     "check.plan_damaged": "The record of a prune is damaged. Nothing it condemned is deleted by it; run the "
     "prune again.",
     "check.plan_open": "A prune waits to delete what it condemned. It goes on once its waiting time is over.",
+    "check.rotation_unfinished": "A rotation of the keys was begun and has not ended. Everything opens as before; if it was "
+    "stopped, `dedup key rotate --take-over` begins anew.",
     "check.restore_failed": "A snapshot cannot be restored. The findings above say why; older or newer ones may "
     "be whole.",
     "check.root_missing": "The record of a snapshot is missing. Its marker says that it was complete: put the "
@@ -70,10 +72,29 @@ PAGES: dict[str, str] = {
     "check.uncommitted": "A run was stopped before its snapshot was complete. What it stored is used by the next run.",
     "check.unstable_read": "Storage gave different bytes for one object, and the right ones at the second try. "
     "Look at the memory, the cable and the disk.",
+    "config.exists": "There is a configuration at that place already. Nothing is overwritten.",
+    "config.invalid_value": "A value of the configuration is not what it has to be. The message names the file and the "
+    "line; `dedup config check` lists every mistake.",
+    "config.missing": "Something that is needed is missing in the configuration. The message names the table; `dedup "
+    "config schema` lists what each must have.",
+    "config.not_private": "Others can change the configuration, and it names commands that are run. The message names "
+    "the command that puts it right.",
+    "config.passphrase_conflict": "The environment gives another passphrase than the configuration. A variable meant for "
+    "one repository must not open, or create, another one; unset it, or take it out of the configuration.",
     "config.secret_in_url": "Credentials do not belong in a repository URL. A URL shows up in process lists, "
     "logs and shell history; use the environment, a profile or a secret file.",
     "config.secret_reference": "A secret must be given as a reference. Write file:PATH, env:NAME, "
     "command:COMMAND, systemd:NAME or keyring:NAME; a secret itself never stands in the configuration.",
+    "config.syntax": "A file of the configuration is not TOML. The message names the line; text stands in quotes, tables "
+    "in brackets.",
+    "config.unknown_channel": "The configuration names a channel for messages that it does not have. Add [notify.NAME], "
+    "or correct the name.",
+    "config.unknown_key": "The configuration has a key that means nothing. It is refused so that a slip of the pen does "
+    "not silently change what is backed up; `dedup config schema` lists the keys.",
+    "config.unknown_repo": "The configuration has no repository of that name. Add [repos.NAME], or correct the name.",
+    "config.unknown_retention": "The configuration has no rules of that name. Add [retention.NAME], or correct the name.",
+    "config.unknown_source": "The configuration has no source of that name. Add [sources.NAME], or correct the name.",
+    "config.unreadable": "The configuration cannot be read, or not be written. Is the path right?",
     "config.unknown_scheme": "The repository URL begins with an unknown scheme. A directory whose name looks "
     "like a URL is written ./NAME.",
     "config.unsupported_scheme": "This version cannot use that kind of storage yet. A newer one may.",
@@ -121,6 +142,8 @@ PAGES: dict[str, str] = {
     "key.kit_outdated": "The recovery kit was printed before the keys were rotated. It no longer opens the "
     "repository; print a new one with `dedup key kit`.",
     "key.not_found": "There is no key slot with that id. `dedup key list` shows the ones there are.",
+    "key.rotation_under_way": "A rotation of the keys was begun and has not ended. Wait for it; if its process was killed, "
+    "`dedup key rotate --take-over` begins anew. Until then everything opens as before.",
     "local.state_damaged": "A file in the state directory cannot be read. It holds what this machine remembers of "
     "replicas and checks, and no backup data; move it away and it begins anew.",
     "local.state_not_kept": "What was done could not be noted in the state directory. The work itself is done; see the "
@@ -205,6 +228,8 @@ PAGES: dict[str, str] = {
     "repo.foreign_slot": "The key slot belongs to another repository. Someone or something copied it here.",
     "repo.missing_chunk": "A chunk that a snapshot needs is not there. `dedup check` names the files; a new "
     "snapshot of the same data stores it again.",
+    "repo.early_key": "The key is of a rotation of the keys that was not finished. What opened the repository before still "
+    "does; `dedup key rotate --take-over` finishes it.",
     "repo.no_slots": "The repository has no key slot, so no passphrase can open it. Put one back from the "
     "recovery kit.",
     "repo.not_a_slot": "A file under keys/ is no key slot. It was damaged or put there by something else.",

@@ -27,7 +27,8 @@ from dedupstore.repo.config import (
     put_config,
     require_features,
 )
-from dedupstore.repo.keys import KeyRing, SlotInfo, create_slot
+from dedupstore.repo.keyring import KeyRing
+from dedupstore.repo.keys import SlotInfo, create_slot
 from dedupstore.repo.lmdb_index import LmdbIndex, drop_index, open_index, temporary_index
 from dedupstore.repo.lmdb_versions import VersionTable, open_versions, temporary_versions
 from dedupstore.repo.opening import open_keys
