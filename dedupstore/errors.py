@@ -25,6 +25,11 @@ class DedupError(Exception):
         if code:
             self.code = code
 
+    @property
+    def in_one_line(self) -> str:
+        """What and why, for a finding, or as the reason of another error."""
+        return f"{self.message}: {self.why}" if self.why else self.message
+
 
 class UsageError(DedupError):
     """The call cannot be carried out as it was written."""
@@ -116,6 +121,11 @@ class StoreError(RepositoryError):
     ) -> None:
         super().__init__(message, why=why, hints=hints, code=code)
         self.transient = transient
+
+    @property
+    def is_denial(self) -> bool:
+        """Whether the store does not let us: it is append-only, its objects are locked, it is mounted read-only."""
+        return self.code in ("store.denied", "store.locked", "store.read_only")
 
 
 class ObjectNotFound(StoreError):
