@@ -55,10 +55,14 @@ PAGES: dict[str, str] = {
     "check.plan_damaged": "The record of a prune is damaged. Nothing it condemned is deleted by it; run the "
     "prune again.",
     "check.plan_open": "A prune waits to delete what it condemned. It goes on once its waiting time is over.",
+    "check.rotation_unfinished": "A rotation of the keys was begun and has not ended. Everything opens as before; if it was "
+    "stopped, `dedup key rotate --take-over` begins anew.",
     "check.restore_failed": "A snapshot cannot be restored. The findings above say why; older or newer ones may "
     "be whole.",
     "check.root_missing": "The record of a snapshot is missing. Its marker says that it was complete: put the "
     "object back from a copy of the repository, or give the snapshot up with `dedup forget ID`.",
+    "check.run_damaged": "The record of a run that was stopped before it became a snapshot does not open. No snapshot is "
+    "hit; prune waits until it is given up with `dedup forget ID`.",
     "check.segment_damaged": "An index segment cannot be read, and packs are described by no other. `dedup "
     "repair index` describes them again from the packs themselves.",
     "check.segment_superseded": "An index segment cannot be read, and does no harm. Others say all that it said.",
@@ -75,6 +79,8 @@ PAGES: dict[str, str] = {
     "config schema` lists what each must have.",
     "config.not_private": "Others can change the configuration, and it names commands that are run. The message names "
     "the command that puts it right.",
+    "config.passphrase_conflict": "The environment gives another passphrase than the configuration. A variable meant for "
+    "one repository must not open, or create, another one; unset it, or take it out of the configuration.",
     "config.secret_in_url": "Credentials do not belong in a repository URL. A URL shows up in process lists, "
     "logs and shell history; use the environment, a profile or a secret file.",
     "config.secret_reference": "A secret must be given as a reference. Write file:PATH, env:NAME, "
@@ -130,12 +136,16 @@ PAGES: dict[str, str] = {
     "help.no_such_code": "There is no such code. `dedup help code` lists all.",
     "internal": "Something happened that nobody expected: a bug in dedup. A report was written to a file that "
     "holds no secrets; please send it.",
+    "hook.after_failed": "The command after a snapshot failed or took too long. The snapshot itself is there.",
+    "hook.before_failed": "The command before a snapshot failed or took too long. No snapshot was taken of that source.",
     "interrupted": "The run was stopped by a signal. What was stored stays, and the next run uses it.",
     "key.kit_not_saved": "The recovery kit could not be saved to the current directory. The repository was "
     "created; print the kit with `dedup key kit`.",
     "key.kit_outdated": "The recovery kit was printed before the keys were rotated. It no longer opens the "
     "repository; print a new one with `dedup key kit`.",
     "key.not_found": "There is no key slot with that id. `dedup key list` shows the ones there are.",
+    "key.rotation_under_way": "A rotation of the keys was begun and has not ended. Wait for it; if its process was killed, "
+    "`dedup key rotate --take-over` begins anew. Until then everything opens as before.",
     "local.state_damaged": "A file in the state directory cannot be read. It holds what this machine remembers of "
     "replicas and checks, and no backup data; move it away and it begins anew.",
     "local.state_not_kept": "What was done could not be noted in the state directory. The work itself is done; see the "
@@ -220,6 +230,8 @@ PAGES: dict[str, str] = {
     "repo.foreign_slot": "The key slot belongs to another repository. Someone or something copied it here.",
     "repo.missing_chunk": "A chunk that a snapshot needs is not there. `dedup check` names the files; a new "
     "snapshot of the same data stores it again.",
+    "repo.early_key": "The key is of a rotation of the keys that was not finished. What opened the repository before still "
+    "does; `dedup key rotate --take-over` finishes it.",
     "repo.no_slots": "The repository has no key slot, so no passphrase can open it. Put one back from the "
     "recovery kit.",
     "repo.not_a_slot": "A file under keys/ is no key slot. It was damaged or put there by something else.",
@@ -264,6 +276,8 @@ PAGES: dict[str, str] = {
     "undo-forget` brings it back.",
     "snapshot.given_up": "A prune took the run for one abandoned a month ago and gave it up. Compare the clocks of the "
     "machines and run it again; what was stored is used.",
+    "snapshot.no_config": "The snapshot was not made by a configuration, so it keeps none. Those that are made of configured "
+    "sources do.",
     "snapshot.none_before": "No snapshot is as old as the time asked for. The message names the oldest one; ask "
     "for a later time.",
     "snapshot.not_forgotten": "That snapshot is not forgotten, or was brought back already. `dedup snapshots` "
@@ -281,6 +295,8 @@ PAGES: dict[str, str] = {
     "output; run the command by hand to see why.",
     "source.command_not_started": "The command that gives the data could not be started. Is it installed, and "
     "in the PATH?",
+    "source.command_timeout": "The command that gives the data took longer than it may. It was stopped and there is no "
+    "snapshot; raise `timeout` in the configuration, or see why it takes so long.",
     "source.failed": "The source as a whole could not be read. No snapshot was made.",
     "source.no_root": "A path to store does not exist or cannot be read. Is the disk mounted? No snapshot was made.",
     "store.bad_key": "Something in the repository has a name that no object may have. It is not used.",

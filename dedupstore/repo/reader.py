@@ -16,7 +16,7 @@ from dedupstore.codec.block import BlockSealer, Codec, Payload, split_verified
 from dedupstore.errors import CorruptChunk, DedupError, IntegrityError, MissingChunk, ObjectNotFound
 from dedupstore.repo.deltas import DeltaBlocks
 from dedupstore.repo.index import BlockInfo, Index, Location
-from dedupstore.repo.keys import KeyRing
+from dedupstore.repo.keyring import KeyRing
 from dedupstore.repo.pack import PackName, read_part
 from dedupstore.storage.base import ObjectStore
 from dedupstore.types import BlockChunks, ChunkId, Kind, Span

@@ -46,6 +46,9 @@ class Found:
     """All files, merged."""
 
     files: tuple[Path, ...] = ()
+    closed: tuple[Path, ...] = ()
+    """Usual places that whoever runs this may not read, such as root's own; they count as empty."""
+
     document: Document
     origins: Mapping[Keys, Origin]
 
@@ -74,36 +77,50 @@ def read_all(named: str | None, environ: Mapping[str, str]) -> Found:
     """What the files say. Raises UsageError for a file that is none, Refused for one that others can change."""
     found: Document = {}
     origins: dict[Keys, Origin] = {}
-    paths = tuple(_paths(named, environ))
-    for path in paths:
-        document, lines = _read(path, trusted=bool(named))
-        _merge(found, document, path, lines, origins)
-    return Found(files=paths, document=found, origins=origins)
+    files: list[Path] = []
+    closed: list[Path] = []
+    for place in _named(named) if named else folders(environ):
+        for path in _inside(place, closed if not named else None):
+            try:
+                document, lines = _read(path, trusted=bool(named))
+            except PermissionError as error:
+                if named:
+                    raise _unreadable(path, "permission denied") from error
+                closed.append(path)
+                continue
+            _merge(found, document, path, lines, origins)
+            files.append(path)
+    return Found(files=tuple(files), closed=tuple(closed), document=found, origins=origins)
 
 
-def _paths(named: str | None, environ: Mapping[str, str]) -> Iterator[Path]:
-    if named:
-        path = Path(named).expanduser()
-        if not path.exists():
-            raise UsageError(
-                f"there is no configuration at {path}", hints=["dedup config init"], code="config.unreadable"
-            )
-        yield from _inside(path) if path.is_dir() else (path,)
-        return
-    for folder in folders(environ):
-        yield from _inside(folder)
+def _named(text: str) -> tuple[Path]:
+    path = Path(text).expanduser()
+    if not os.path.lexists(path):
+        raise UsageError(f"there is no configuration at {path}", hints=["dedup config init"], code="config.unreadable")
+    return (path,)
 
 
-def _inside(folder: Path) -> Iterator[Path]:
+def _inside(place: Path, closed: list[Path] | None) -> list[Path]:
+    """The files of one place in their order: the file itself, or those of a directory."""
     try:
-        if os.path.lexists(folder / FILE):
-            yield folder / FILE
-        yield from sorted(folder.joinpath(PARTS).glob("*.toml"))
+        if not stat.S_ISDIR(os.stat(place).st_mode):
+            return [place]
+        first = [place / FILE] if os.path.lexists(place / FILE) else []
+        names = os.listdir(place / PARTS) if os.path.lexists(place / PARTS) else []
+    except FileNotFoundError:
+        return []
+    except PermissionError as error:
+        if closed is None:
+            raise _unreadable(place, "permission denied") from error
+        closed.append(place)
+        return []
     except OSError as error:
-        raise _unreadable(folder, error.strerror or str(error)) from error
+        raise _unreadable(place, (error.strerror or str(error)).lower()) from error
+    return first + [place / PARTS / name for name in sorted(names) if name.endswith(".toml") and name[0] != "."]
 
 
 def _read(path: Path, *, trusted: bool) -> tuple[Document, Mapping[Keys, int]]:
+    """Raises PermissionError too."""
     try:
         # Not blocking: a FIFO without a writer would hang here for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -113,6 +130,8 @@ def _read(path: Path, *, trusted: bool) -> tuple[Document, Mapping[Keys, int]]:
             if stat.S_ISREG(found.st_mode):
                 _require_safe(path, found, trusted=trusted)
             data = file.read(MAX_BYTES + 1)
+    except PermissionError:
+        raise
     except OSError as error:
         raise _unreadable(path, (error.strerror or str(error)).lower()) from error
     if len(data) > MAX_BYTES:

@@ -13,6 +13,7 @@ from dedupstore.service import config_show, config_text
 from dedupstore.service.config import Fault, Loaded, examine, load, sample
 from dedupstore.service.config_schema import CommandSource, FilesSource, MysqlSource, parse_hours
 from tests.support.configuration import WHOLE, write
+from tests.support.unprivileged import as_nobody, folder_of_nobody
 
 HOUR = 3600 * 10**9
 
@@ -250,6 +251,23 @@ def test_a_file_of_somebody_else_counts_only_when_it_is_named(environ: dict[str,
 
     assert raised.value.code == "config.not_private"
     assert set(load(str(path), environ).config.repos) == {"a"}
+
+
+def test_what_root_keeps_to_itself_does_not_stop_others() -> None:
+    with folder_of_nobody() as home:
+        write(home / "etc" / "config.toml", '[repos.a]\nurl = "/a"\n', 0o000)
+        write(home / "home" / "dedup" / "config.toml", '[repos.b]\nurl = "/b"\n', 0o644)
+        write(home / "home" / "dedup" / "conf.d" / "c.toml", '[repos.c]\nurl = "/c"\n')
+        (home / "home" / "dedup" / "conf.d").chmod(0o000)
+        environ = {"CONFIGURATION_DIRECTORY": str(home / "etc"), "XDG_CONFIG_HOME": str(home / "home")}
+
+        found = as_nobody(lambda: load(None, environ))
+        with pytest.raises(UsageError) as raised:
+            as_nobody(lambda: load(str(home / "etc" / "config.toml"), environ))
+
+        assert set(found.config.repos) == set()
+        assert found.found.closed == (home / "etc" / "config.toml", home / "home" / "dedup")
+        assert raised.value.code == "config.unreadable"
 
 
 def test_a_repository_is_found_by_name_and_by_place(tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ class Dedup:
         return {
             "HOME": str(self.home),
             "CONFIGURATION_DIRECTORY": str(self.home / "etc"),
+            "XDG_CONFIG_HOME": str(self.home / ".config"),
             "DEDUP_REPO": str(self.repository),
             "DEDUP_PASSPHRASE": PASSPHRASE,
             "DEDUP_CACHE_DIR": str(self.home / "cache"),
