@@ -25,6 +25,11 @@ class DedupError(Exception):
         if code:
             self.code = code
 
+    @property
+    def in_one_line(self) -> str:
+        """What and why, for a finding, or as the reason of another error."""
+        return f"{self.message}: {self.why}" if self.why else self.message
+
 
 class UsageError(DedupError):
     """The call cannot be carried out as it was written."""

@@ -62,7 +62,7 @@ PAGES: dict[str, str] = {
     "check.restore_failed": "A snapshot cannot be restored. The findings above say why; older or newer ones may "
     "be whole.",
     "check.root_missing": "The record of a snapshot is missing. Its marker says that it was complete: put the "
-    "object back from a copy of the repository.",
+    "object back from a copy of the repository, or give the snapshot up with `dedup forget ID`.",
     "check.segment_damaged": "An index segment cannot be read, and packs are described by no other. `dedup "
     "repair index` describes them again from the packs themselves.",
     "check.segment_superseded": "An index segment cannot be read, and does no harm. Others say all that it said.",
@@ -72,10 +72,29 @@ PAGES: dict[str, str] = {
     "check.uncommitted": "A run was stopped before its snapshot was complete. What it stored is used by the next run.",
     "check.unstable_read": "Storage gave different bytes for one object, and the right ones at the second try. "
     "Look at the memory, the cable and the disk.",
+    "config.exists": "There is a configuration at that place already. Nothing is overwritten.",
+    "config.invalid_value": "A value of the configuration is not what it has to be. The message names the file and the "
+    "line; `dedup config check` lists every mistake.",
+    "config.missing": "Something that is needed is missing in the configuration. The message names the table; `dedup "
+    "config schema` lists what each must have.",
+    "config.not_private": "Others can change the configuration, and it names commands that are run. The message names "
+    "the command that puts it right.",
+    "config.passphrase_conflict": "The environment gives another passphrase than the configuration. A variable meant for "
+    "one repository must not open, or create, another one; unset it, or take it out of the configuration.",
     "config.secret_in_url": "Credentials do not belong in a repository URL. A URL shows up in process lists, "
     "logs and shell history; use the environment, a profile or a secret file.",
     "config.secret_reference": "A secret must be given as a reference. Write file:PATH, env:NAME, "
     "command:COMMAND, systemd:NAME or keyring:NAME; a secret itself never stands in the configuration.",
+    "config.syntax": "A file of the configuration is not TOML. The message names the line; text stands in quotes, tables "
+    "in brackets.",
+    "config.unknown_channel": "The configuration names a channel for messages that it does not have. Add [notify.NAME], "
+    "or correct the name.",
+    "config.unknown_key": "The configuration has a key that means nothing. It is refused so that a slip of the pen does "
+    "not silently change what is backed up; `dedup config schema` lists the keys.",
+    "config.unknown_repo": "The configuration has no repository of that name. Add [repos.NAME], or correct the name.",
+    "config.unknown_retention": "The configuration has no rules of that name. Add [retention.NAME], or correct the name.",
+    "config.unknown_source": "The configuration has no source of that name. Add [sources.NAME], or correct the name.",
+    "config.unreadable": "The configuration cannot be read, or not be written. Is the path right?",
     "config.unknown_scheme": "The repository URL begins with an unknown scheme. A directory whose name looks "
     "like a URL is written ./NAME.",
     "config.unsupported_scheme": "This version cannot use that kind of storage yet. A newer one may.",
@@ -135,8 +154,8 @@ PAGES: dict[str, str] = {
     "files.",
     "mirror.conflict": "An object of the mirror has another size than in the repository. One of the two is cut or was "
     "put there by something else; nothing is overwritten. Remove the bad one by hand and mirror again.",
-    "mirror.diverged": "The configuration of the mirror is not that of the repository. Somebody has changed the mirror "
-    "itself, and two configurations must not meet; mirror to an empty place.",
+    "mirror.diverged": "The mirror has gone its own way: its configuration is another one, or packs were pruned there. "
+    "Mirror to an empty place; a mirror is made smaller by pruning its repository and `dedup mirror --delete`.",
     "mirror.held": "New snapshots are not shown in the mirror, because a damaged pack could not be copied. Which "
     "snapshots need it cannot be told without a key. Repair the repository, or show them with --despite-damage.",
     "mirror.incomplete": "Something could not be mirrored, or the mirror does not hold what it should. The findings name "
@@ -258,10 +277,12 @@ PAGES: dict[str, str] = {
     "snapshot.not_found": "No snapshot answers to that id, tag or source. `dedup snapshots` lists them.",
     "snapshot.path_not_found": "The path is not in that snapshot. Paths are those that `dedup ls` shows, "
     "beginning with the last name of what was stored.",
+    "snapshot.record_lost": "The record of a snapshot could not be read any more when it was forgotten, so it cannot be "
+    "brought back. Its data goes with the next prune.",
     "snapshot.undo_too_late": "A forgotten snapshot cannot be brought back any more. The undo window is over and "
     "a prune has freed its space; `dedup undo-forget --list` shows what can be.",
     "snapshot.unreadable": "A snapshot exists whose record cannot be read. The others are not hit; `dedup "
-    "check` tells more.",
+    "check` tells more. Put the record back from a copy, or give it up with `dedup forget ID`: prune waits for that.",
     "source.command_failed": "The command that gives the data failed. No snapshot was made of half of its "
     "output; run the command by hand to see why.",
     "source.command_not_started": "The command that gives the data could not be started. Is it installed, and "

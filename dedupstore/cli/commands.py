@@ -45,6 +45,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("init", "dedupstore.cli.init:init", "Repository", "Create an encrypted repository."),
     Entry("repo", "dedupstore.cli.repo:repo", "Repository", "Show a repository and probe its storage."),
     Entry("key", "dedupstore.cli.key:key", "Repository", "Add, list and remove passphrases; the recovery kit."),
+    Entry("config", "dedupstore.cli.config:config", "Setup", "Check and show the configuration."),
     Entry("completion", "dedupstore.cli.completion:completion", "Setup", "Print the completion script of a shell."),
     Entry("version", "dedupstore.cli.version:version", "Setup", "Show the versions of dedup and its libraries."),
     Entry("help", "dedupstore.cli.help:help_", "Setup", "Explain an error code."),

@@ -8,25 +8,21 @@ from dataclasses import replace
 import click
 
 from dedupstore.cli import prompts
-from dedupstore.cli.opening import access_to, repeated
-from dedupstore.cli.session import Session
+from dedupstore.cli.opening import access_to, repeated, require_same, written_credential
+from dedupstore.cli.session import Place, Session
 from dedupstore.errors import RepositoryNotFound, StoreMissing
 from dedupstore.service import repository as service
 from dedupstore.service.access import Access, Credential, require_repository
 from dedupstore.service.repository import Created, InitRequest
 
 
-def create(session: Session, url: str, request: InitRequest | None = None) -> tuple[Access, Created, str]:
+def create(session: Session, place: Place, request: InitRequest | None = None) -> tuple[Access, Created, str]:
     """A new repository, the way into it, and the file its recovery kit was saved to (empty: could not be saved).
 
     `request` says how; its access is filled in here.
     """
-    passphrase = prompts.new_passphrase(session, may_generate=True)
-    generated = ""
-    if passphrase is None:
-        generated = service.generate_passphrase()
-        passphrase = generated.encode()
-    access = access_to(session, url, Credential(passphrase=passphrase))
+    credential, generated = _first_credential(session, place)
+    access = access_to(session, place.url, credential)
     made = service.create(InitRequest(access=access) if request is None else replace(request, access=access))
     if generated:
         # The one moment it is shown: whoever asked for it sits at this terminal.
@@ -34,20 +30,35 @@ def create(session: Session, url: str, request: InitRequest | None = None) -> tu
     return access, made, save_kit(session, made.kit, f"dedup-recovery-{made.short}.txt")
 
 
-def create_if_missing(session: Session, url: str, *, init: bool) -> tuple[Access, Created, str] | None:
+def _first_credential(session: Session, place: Place) -> tuple[Credential, str]:
+    """What is to open the new repository, and the passphrase that was generated for it, if one was."""
+    written = written_credential(session, place)
+    given = prompts.new_passphrase_given(session)
+    if written is not None:
+        if given is not None:
+            require_same(place, Credential(passphrase=given), written)
+        return written, ""
+    passphrase = given if given is not None else prompts.new_passphrase(session, may_generate=True)
+    if passphrase is not None:
+        return Credential(passphrase=passphrase), ""
+    generated = service.generate_passphrase()
+    return Credential(passphrase=generated.encode()), generated
+
+
+def create_if_missing(session: Session, place: Place, *, init: bool) -> tuple[Access, Created, str] | None:
     """A repository for a first snapshot, when there is none and the person agrees; None when there is one."""
     try:
-        require_repository(url)
+        require_repository(place.url)
     except (RepositoryNotFound, StoreMissing) as error:
         if not init:
             if not session.can_ask:
                 first = f"create it with the first snapshot: dedup snapshot --init{repeated(session)} PATH"
                 error.hints = (first, *error.hints[:1])
                 raise
-            session.out.note(f"No repository at {url} yet.")
+            session.out.note(f"No repository at {place.url} yet.")
             if not prompts.confirm(session, "Create an encrypted one here?", default=True):
                 raise
-        return create(session, url)
+        return create(session, place)
     return None
 
 

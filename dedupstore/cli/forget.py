@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dedupstore.cli import options, prompts
+from dedupstore.cli import options, progress, prompts
 from dedupstore.cli.command import command
 from dedupstore.cli.errors import safe
 from dedupstore.cli.opening import repeated, with_access
@@ -96,6 +96,8 @@ def forget(
     tagged "pinned" always stay. Those dated in the future, or that came in a flood, stay and take no other's place;
     then the exit code is 3.
 
+    A snapshot whose record cannot be read any more stops prune; it goes only when it is named by its id.
+
     What is forgotten can be brought back (dedup undo-forget) until a prune frees its space, by default seven days later
     at the earliest.
     """
@@ -128,7 +130,9 @@ def _run(session: Session, request: service.Request) -> int:
         shown.append(plan)
         return _approve(session, plan)
 
-    outcome = with_access(session, lambda access: service.run(request, access, approve, token))
+    outcome = with_access(
+        session, lambda access: service.run(request, access, approve, lambda: progress.showing(session), token)
+    )
     if not shown:
         _show(session, outcome.plan)
     if outcome.forgotten:
@@ -165,7 +169,8 @@ def _approve(session: Session, plan: service.Plan) -> bool:
         )
     if not session.can_ask:
         return False
-    return prompts.confirm(session, f"Forget {format_number(len(plan.removed), 'snapshot')}?")
+    going = len(plan.removed) + len(plan.given_up)
+    return prompts.confirm(session, f"Forget {format_number(going, 'snapshot')}?")
 
 
 def _show(session: Session, plan: service.Plan) -> None:
@@ -186,7 +191,11 @@ def _show(session: Session, plan: service.Plan) -> None:
     if rows:
         out.table(("", "ID", "TIME", "SOURCE", "HOST", "REASON"), rows)
     kept = len(plan.rows) - len(plan.removed)
-    out.line(f"  plan     keep {format_number(kept, 'snapshot')}, forget {len(plan.removed)}")
+    going = len(plan.removed) + len(plan.given_up)
+    for lost in plan.given_up:
+        out.line(f"  give up  {lost.short}: {safe(lost.why)}")
+        out.note("           it cannot be read, and neither can it be brought back afterwards")
+    out.line(f"  plan     keep {format_number(kept, 'snapshot')}, forget {going}")
     freed = plan.freed
     if freed is not None:
         out.line(
@@ -202,6 +211,7 @@ def _plan_fields(session: Session, plan: service.Plan) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "keep": [_row(session, row) for row in plan.rows if row.keep],
         "remove": [_row(session, row) for row in plan.removed],
+        "give_up": [{"id": lost.id, "why": safe(lost.why)} for lost in plan.given_up],
         "majorities": [{"source": safe(source), "host": safe(host)} for source, host in plan.majorities],
         "findings": [{"code": finding.code, "message": safe(finding.message)} for finding in plan.findings],
     }

@@ -40,15 +40,15 @@ def init(session: Session, chunk_size: str, pack_size: str, kdf: str, insecure_t
     """
     if insecure_test_kdf and not opening.weak_keys_allowed(session.environ):
         raise UsageError("--insecure-test-kdf is for the tests of dedup", hints=["leave it out"])
-    url = session.require_repository_url()
+    place = session.require_place()
     request = service.InitRequest(
-        access=opening.nowhere(url, session.clock, session.environ),
+        access=opening.nowhere(place.url, session.clock, session.environ),
         chunk=parse_size(chunk_size),
         pack=parse_size(pack_size) if pack_size else 0,
         strong_kdf=kdf == "strong",
         weak_kdf_for_tests=insecure_test_kdf,
     )
-    _, made, kit_path = create(session, url, request)
+    _, made, kit_path = create(session, place, request)
     session.out.document({"id": made.id, "url": made.url, "key": made.slot, "recovery_kit": kit_path or None})
     tell(session, made, kit_path)
     session.out.note(f"  next: dedup snapshot{repeated(session)} PATH")

@@ -78,6 +78,10 @@ def note(session: Session, snapshot: str, text: str, source: str | None, host: s
 
 def _show(session: Session, outcome: service.Outcome) -> None:
     out, snapshot = session.out, outcome.snapshot
+    if snapshot is None:
+        out.document({"changed": outcome.changed, "snapshot": None})
+        out.line("  now      nothing protects it; its record cannot be read: see dedup check")
+        return
     out.document({"changed": outcome.changed, "snapshot": snapshot_fields(out, snapshot)})
     remarks = [protection_text(out, snapshot)] if snapshot.protected else []
     remarks += [f"#{safe(name)}" for name in snapshot.tags]

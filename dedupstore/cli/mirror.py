@@ -36,6 +36,7 @@ def mirror(
     Its objects as they are, each proven by its name: no passphrase is asked, and the same passphrases open the
     mirror. Nothing is overwritten, and nothing deleted without --delete. Run again, it copies what is new.
     """
+    target = session.resolved(target).url
     request = service.Request(
         source=session.require_repository_url(),
         target=target,

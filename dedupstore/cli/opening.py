@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from dedupstore.cli import prompts
-from dedupstore.cli.session import Session
-from dedupstore.errors import WrongPassphrase
+from dedupstore.cli.session import Place, Session
+from dedupstore.errors import Refused, WrongPassphrase
 from dedupstore.service import access as service
 from dedupstore.service import secrets
 from dedupstore.service.access import Access, Credential
@@ -23,14 +23,16 @@ def with_access(session: Session, work: Callable[[Access], Answer]) -> Answer:
     passphrase may be typed again; `work` is started anew, so it opens the repository before it does anything else.
     The key is already being derived when `work` is called: what it loads by then costs no time.
     """
-    url = session.require_repository_url()
-    service.require_repository(url)
-    return with_credential(session, lambda credential: work(access_to(session, url, credential).started()))
+    place = session.require_place()
+    service.require_repository(place.url)
+    return with_credential(
+        session, lambda credential: work(access_to(session, place.url, credential).started()), place
+    )  # fmt: skip
 
 
-def with_credential(session: Session, work: Callable[[Credential], Answer]) -> Answer:
-    """Do the work with what the environment gives, or with what is typed, up to three times."""
-    given = from_environment(session)
+def with_credential(session: Session, work: Callable[[Credential], Answer], place: Place | None = None) -> Answer:
+    """Do the work with what environment or configuration give, or with what is typed, up to three times."""
+    given = credential_of(session, place)
     if given is not None:
         return work(given)
     for left in range(prompts.MAX_TRIES - 1, -1, -1):
@@ -41,6 +43,55 @@ def with_credential(session: Session, work: Callable[[Credential], Answer]) -> A
                 raise
             session.out.note(error.message)
     raise AssertionError("unreachable")
+
+
+def credential_of(session: Session, place: Place | None, environ: Mapping[str, str] | None = None) -> Credential | None:
+    """What opens a repository without asking anyone; None: someone is asked.
+
+    The environment wins against the configuration, but two passphrases that differ are refused: a variable that was
+    meant for another repository must not take the place of what is written down for this one.
+    """
+    given = from_environment(session, environ)
+    if place is None or (given is not None and given.passphrase is None):
+        return given
+    # Whoever names both the place and what opens it needs no configuration.
+    written = None if given is not None and not place.name else written_credential(session, place)
+    if given is None or written is None:
+        return written if given is None else given
+    require_same(place, given, written)
+    return given
+
+
+def written_credential(session: Session, place: Place) -> Credential | None:
+    """What the configuration says of what opens that repository, if it knows it."""
+    configuration = session.configuration()
+    name = place.name or configuration.repo_at(place.url)
+    if not name:
+        return None
+    repo = configuration.repo(name)
+    if repo.key_file is not None:
+        found = secrets.key_file({"DEDUP_KEY_FILE": repo.key_file})
+        assert found is not None
+        session.out.findings(found.findings)
+        return Credential(key_file=found.value)
+    if repo.passphrase is None:
+        return None
+    found = secrets.resolve(repo.passphrase, session.environ)
+    session.out.findings(found.findings)
+    return Credential(passphrase=found.value)
+
+
+def require_same(place: Place, given: Credential, written: Credential) -> None:
+    """Raise Refused for a passphrase of the environment that is not the one of the configuration."""
+    if written.passphrase is None or given.passphrase == written.passphrase:
+        return
+    name = place.name or place.url
+    raise Refused(
+        f'two passphrases are given for the repository "{name}", and they differ',
+        why="the environment (DEDUP_PASSPHRASE and its kin) gives another one than the configuration",
+        hints=["unset DEDUP_PASSPHRASE DEDUP_PASSPHRASE_FILE DEDUP_PASSPHRASE_COMMAND", "dedup config show --origin"],
+        code="config.passphrase_conflict",
+    )
 
 
 def from_environment(session: Session, environ: Mapping[str, str] | None = None) -> Credential | None:
@@ -72,9 +123,10 @@ def access_to(session: Session, url: str, credential: Credential) -> Access:
 
 
 def repeated(session: Session) -> str:
-    """` -r URL` for a command line we suggest, when the environment does not already say it."""
-    url = session.settings.repo
-    return "" if url is None or url == session.environ.get("DEDUP_REPO") else f" -r {quoted(url)}"
+    """` -r URL` and ` -c FILE` for a command line we suggest, when the environment does not already say them."""
+    settings, environ = session.settings, session.environ
+    given = ((" -r", settings.repo, "DEDUP_REPO"), (" -c", settings.config, "DEDUP_CONFIG"))
+    return "".join(f"{flag} {quoted(text)}" for flag, text, name in given if text and text != environ.get(name))
 
 
 def quoted(text: str) -> str:

@@ -20,6 +20,7 @@ class Settings:
     """What the global options say, wherever they stood: flag after the command > flag before it > environment."""
 
     repo: str | None = None
+    config: str | None = None
     json: bool = False
     progress: str = "auto"
     quiet: bool = False
@@ -49,6 +50,7 @@ def global_options(*, from_environment: bool) -> list[GlobalOption]:
 
     return [
         flag("-r", "--repo", metavar="URL", help="The repository: a directory, or s3://bucket/prefix."),
+        flag("-c", "--config", metavar="FILE", help="This configuration instead of the usual files."),
         flag("--json", is_flag=True, help="Machine-readable output on stdout."),
         flag("--progress", type=click.Choice(PROGRESS_MODES), help="How to show progress."),
         flag("-q", "--quiet", is_flag=True, help="No progress, no hints."),

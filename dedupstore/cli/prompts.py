@@ -31,11 +31,17 @@ def new_passphrase(session: Session, *, may_generate: bool = False) -> bytes | N
 
     The environment is asked for `DEDUP_NEW_PASSPHRASE`, then for `DEDUP_PASSPHRASE`.
     """
+    given = new_passphrase_given(session)
+    return given if given is not None else _typed_twice(session, "DEDUP_PASSPHRASE", may_generate=may_generate) or None
+
+
+def new_passphrase_given(session: Session) -> bytes | None:
+    """The same, from the environment alone; None when someone has to be asked, or the configuration."""
     found = secrets.new_passphrase(session.environ) or secrets.passphrase(session.environ)
-    if found is not None:
-        session.out.findings(found.findings)
-        return found.value
-    return _typed_twice(session, "DEDUP_PASSPHRASE", may_generate=may_generate) or None
+    if found is None:
+        return None
+    session.out.findings(found.findings)
+    return found.value
 
 
 def added_passphrase(session: Session) -> bytes:

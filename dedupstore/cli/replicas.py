@@ -53,6 +53,7 @@ def set_(session: Session, url: str, offsite: bool | None, offline: bool | None,
     facts = {name: value for name, value in given.items() if value is not None}
     if not facts:
         raise UsageError("nothing was stated", hints=[f"dedup replicas set {url} --offsite"])
+    url = session.resolved(url).url
     repository = require_repository(session.require_repository_url())
     state.state_facts(session.environ, repository, url, facts, session.clock.now_ns())
     words = ", ".join(name if value else f"not {name}" for name, value in facts.items())
@@ -65,6 +66,7 @@ def set_(session: Session, url: str, offsite: bool | None, offline: bool | None,
 @click.pass_obj
 def remove(session: Session, url: str) -> None:
     """Report a replica no longer. Nothing of the replica itself is touched."""
+    url = session.resolved(url).url
     state.forget(session.environ, require_repository(session.require_repository_url()), url)
     session.out.document({"url": safe(url), "removed": True})
     session.out.line(f"  removed  {safe(url)} from the list; nothing else was changed")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from typing import TextIO
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from dedupstore.cancel import CancelToken
 from dedupstore.cli.options import Settings
@@ -11,6 +13,20 @@ from dedupstore.cli.output import Output
 from dedupstore.cli.signals import Signals
 from dedupstore.clock import Clock
 from dedupstore.errors import UsageError
+
+if TYPE_CHECKING:
+    from dedupstore.service.config import Loaded
+
+
+REPO = "repo:"
+"""`repo:NAME` names a repository of the configuration."""
+
+
+class Place(NamedTuple):
+    """Where a repository is; `name` is empty for one that was named by its URL."""
+
+    url: str
+    name: str = ""
 
 
 class Session:
@@ -32,6 +48,7 @@ class Session:
         self.signals = signals
         self.stdin = stdin
         self.out = Output(self.settings, clock, environ, stdout=stdout, stderr=stderr)
+        self._configuration: Loaded | None = None
 
     @property
     def can_ask(self) -> bool:
@@ -42,10 +59,47 @@ class Session:
         """For work that stops politely between steps; without it a signal ends the command at once."""
         return self.signals.take_token()
 
+    def configuration(self) -> Loaded:
+        """What the files of the configuration say, read once. Raises UsageError for one that is wrong."""
+        if self._configuration is None:
+            # Loaded only for calls that need it: many name everything themselves.
+            service = import_module("dedupstore.service.config")
+            self._configuration = service.load(self.settings.config, self.environ)
+        return self._configuration
+
+    def place(self) -> Place | None:
+        """The repository of this call: -r, `DEDUP_REPO`, the first line of `DEDUP_REPO_FILE`, or the configuration's."""
+        named = self.settings.repo or self._repository_file()
+        if named:
+            return self.resolved(named)
+        name = self.configuration().default_repo
+        return self.resolved(f"{REPO}{name}") if name else None
+
+    def require_place(self) -> Place:
+        place = self.place()
+        if place is None:
+            raise UsageError(
+                "no repository given",
+                hints=["add -r /mnt/backup", "export DEDUP_REPO=/mnt/backup", "or write it down: dedup config init"],
+                code="usage.no_repository",
+            )
+        return place
+
+    def resolved(self, text: str) -> Place:
+        """What a user writes where a repository is meant: a path, a URL, or repo:NAME."""
+        if not text.startswith(REPO):
+            return Place(text)
+        name = text.removeprefix(REPO)
+        return Place(os.path.expanduser(self.configuration().repo(name).url), name)
+
     def repository_url(self) -> str | None:
-        """What names the repository: -r, `DEDUP_REPO`, or the first line of the file `DEDUP_REPO_FILE`."""
-        if self.settings.repo:
-            return self.settings.repo
+        place = self.place()
+        return None if place is None else place.url
+
+    def require_repository_url(self) -> str:
+        return self.require_place().url
+
+    def _repository_file(self) -> str | None:
         path = self.environ.get("DEDUP_REPO_FILE")
         if not path:
             return None
@@ -54,13 +108,3 @@ class Session:
                 return file.readline().strip() or None
         except (OSError, UnicodeDecodeError) as exc:
             raise UsageError(f"cannot read DEDUP_REPO_FILE={path}", why=str(exc)) from exc
-
-    def require_repository_url(self) -> str:
-        url = self.repository_url()
-        if url is None:
-            raise UsageError(
-                "no repository given",
-                hints=["add -r /mnt/backup", "export DEDUP_REPO=/mnt/backup"],
-                code="usage.no_repository",
-            )
-        return url

@@ -124,7 +124,7 @@ def _stdin(session: Session, name: str) -> int | None:
 def _run(session: Session, request: service.Request, *, init: bool) -> int:
     out = session.out
     out.begin("snapshot", source=safe(request.source) or None)
-    made = None if request.dry_run else create_if_missing(session, session.require_repository_url(), init=init)
+    made = None if request.dry_run else create_if_missing(session, session.require_place(), init=init)
 
     def take(access: Access) -> service.Outcome:
         with progress.showing(session) as listener:

@@ -8,7 +8,7 @@ from typing import TypeVar
 import click
 
 from dedupstore.cli import prompts
-from dedupstore.cli.opening import access_to, from_environment
+from dedupstore.cli.opening import access_to, credential_of
 from dedupstore.cli.session import Session
 from dedupstore.errors import RepositoryNotFound, StoreMissing, WrongPassphrase
 from dedupstore.service import access as service
@@ -35,16 +35,18 @@ def target_options(function: Decorated) -> Decorated:
 
 
 def with_target(session: Session, url: str, environ: Mapping[str, str], work: Callable[[Access], Answer]) -> Answer:
-    """Do the work with the repository at `url`, opened by what `environ` names or by what is typed, up to three times.
+    """Do the work with the repository at `url`, or repo:NAME, opened by what `environ` names or by what is typed, up to three times.
 
     It is opened once before the work begins: a wrong passphrase of the source can then not be taken for one of it.
     """
+    place = session.resolved(url)
+    url = place.url
     try:
         service.require_repository(url)
     except (RepositoryNotFound, StoreMissing) as error:
         error.hints = (f"create it first: dedup init -r {url}", "is the disk mounted?")
         raise
-    given = from_environment(session, environ)
+    given = credential_of(session, place, environ)
     if given is not None:
         return work(_proven(session, url, given))
     for left in range(prompts.MAX_TRIES - 1, -1, -1):

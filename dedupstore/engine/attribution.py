@@ -15,7 +15,8 @@ from dedupstore.cancel import CancelToken
 from dedupstore.codec.block import Codec
 from dedupstore.engine.health import Marks
 from dedupstore.engine.prune_roots import is_undo_over
-from dedupstore.errors import MissingChunk
+from dedupstore.engine.unreadable import as_forgotten
+from dedupstore.errors import IntegrityError, MissingChunk
 from dedupstore.events import Listener, Progress
 from dedupstore.model.entry import FILE
 from dedupstore.model.snapshot import Snapshot
@@ -94,11 +95,15 @@ def _staying(repository: Repository, removed: Collection[SnapshotId]) -> list[Ch
     listing = catalog.snapshots()
     window_ns = UNDO_WINDOW_SECONDS * 1_000_000_000
     stays = [snapshot.root for snapshot in listing.snapshots if snapshot.id not in removed]
-    return stays + [
-        catalog.get_uncommitted(identifier).root
-        for identifier in listing.uncommitted
-        if not is_undo_over(repository, identifier, now_ns, window_ns)
-    ]
+    for identifier in listing.uncommitted:
+        if not is_undo_over(repository, identifier, now_ns, window_ns):
+            try:
+                record: Snapshot | None = catalog.get_uncommitted(identifier)
+            except IntegrityError:
+                record = as_forgotten(catalog, identifier)
+            if record is not None:
+                stays.append(record.root)
+    return stays
 
 
 def _give(repository: Repository, tree: ChunkId, owners: _Owners, number: int) -> list[ChunkId]:

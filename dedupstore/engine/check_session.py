@@ -22,10 +22,10 @@ from dedupstore.repo.badlist import KnownBad, read_bad
 from dedupstore.repo.gcplan import read_condemned
 from dedupstore.repo.index import Index, PackRow
 from dedupstore.repo.lmdb_index import LmdbIndex, temporary_index
-from dedupstore.repo.pack import PackName, read_directory
+from dedupstore.repo.pack import PackName
 from dedupstore.repo.reader import ChunkReader
 from dedupstore.repo.repository import Repository
-from dedupstore.repo.segment import PackFacts, decode_segment
+from dedupstore.repo.segment import PackFacts, decode_segment, read_facts
 from dedupstore.repo.view import complete
 from dedupstore.threads import RightOfWay
 from dedupstore.types import ChunkId, Kind, PackId, SegmentId, SnapshotId
@@ -345,12 +345,7 @@ class Session:
                 continue
             self.cancel.check()
             try:
-                header, directory = read_directory(store, name, size, keyring)
-                fact = PackFacts(
-                    id=pack, size=size, kind=name.kind, units=name.units, epoch=header.epoch, salt=header.salt,
-                    directory=directory,
-                )  # fmt: skip
-                index.apply(SegmentId(digest([b"orphan", pack])), [fact])
+                index.apply(SegmentId(digest([b"orphan", pack])), [read_facts(store, keyring, name, size)])
             except (IntegrityError, StoreError):
                 continue
 

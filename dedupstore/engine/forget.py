@@ -1,4 +1,4 @@
-"""Forgetting snapshots: a plan that says why of each, and the steps F1 to F3 that carry it out.
+"""Forgetting snapshots: a plan that says why of each, and the steps F1 to F4 that carry it out.
 
 What is forgotten is a promise of prune, not a deletion: the record stays a garbage collection root for the undo window.
 Killed at any point, every snapshot either exists as before or is forgotten and can be brought back; running it again
@@ -7,11 +7,12 @@ is all that is ever needed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
 
 from dedupstore.clock import Clock
+from dedupstore.engine.unreadable import record_left, unreadable_snapshots
 from dedupstore.errors import DedupError, NothingMatches, ObjectNotFound, Refused
 from dedupstore.events import Finding
 from dedupstore.model.snapshot import Snapshot
@@ -82,6 +83,8 @@ class ForgetPlan:
     """Sources and hosts that would lose more than half of their snapshots: only with a clear yes."""
 
     findings: tuple[Finding, ...]
+    unreadable: Mapping[SnapshotId, str]
+    """Named, and to be given up although no rule can judge them: what is wrong with each."""
 
     @property
     def removed(self) -> list[Snapshot]:
@@ -102,10 +105,13 @@ def plan_forget(catalog: Catalog, options: ForgetOptions, clock: Clock) -> Forge
         raise ValueError("a policy or names, and not both")
     listing, book = catalog.marked()
     book.require_whole()
-    return _plan(listing, book, options, clock.now_ns())
+    named = options.snapshots - {snapshot.id for snapshot in listing.snapshots}
+    unreadable = unreadable_snapshots(catalog, listing) if named else {}
+    given_up = {identifier: why for identifier, why in unreadable.items() if identifier in named}
+    return _plan(listing, book, options, clock.now_ns(), given_up)
 
 
-def execute_forget(catalog: Catalog, plan: ForgetPlan, clock: Clock) -> list[Snapshot]:
+def execute_forget(catalog: Catalog, plan: ForgetPlan, clock: Clock) -> list[SnapshotId]:
     """Forget what the plan shows, as far as a fresh look agrees; what was forgotten.
 
     Raises Refused, with every snapshot as it was, when others forgot or protected something meanwhile so that the
@@ -114,27 +120,33 @@ def execute_forget(catalog: Catalog, plan: ForgetPlan, clock: Clock) -> list[Sna
     """
     fresh = _look_again(catalog, plan, clock)
     shown = {snapshot.id for snapshot in plan.removed}
-    removed = [snapshot for snapshot in fresh.removed if snapshot.id in shown]
-    if not removed:
+    removed = [snapshot.id for snapshot in fresh.removed if snapshot.id in shown]
+    given_up = sorted(fresh.unreadable.keys() & plan.unreadable.keys())
+    identifiers = {*removed, *given_up}
+    if not identifiers:
         return []
-    store, identifiers = catalog.store, {snapshot.id for snapshot in removed}
+    store, keyring = catalog.store, catalog.keyring
     waiting = _clear_stale_markers(catalog, clock.now_ns())
     # As they were committed: today's tags and note are in the marks, which stay.
-    records = [catalog.get(identifier) for identifier in sorted(identifiers)]
-    ours = [record for record in records if record.id not in waiting]
-    put_markers(store, catalog.keyring, ours, clock.now_ns())
+    records = {identifier: catalog.get(identifier).encode() for identifier in sorted(removed)}
+    records |= {identifier: record_left(catalog, identifier) for identifier in given_up}
+    for identifier in given_up:
+        # A marker that does not open is in the way of the one to come.
+        store.delete(layout.forgotten_key(identifier))
+    ours = {identifier: record for identifier, record in records.items() if identifier not in waiting}
+    put_markers(store, keyring, ours, clock.now_ns())
     try:
         _require_guards(catalog, fresh, identifiers, clock.now_ns())
     except Refused:
-        take_back_markers(store, [record.id for record in ours])
+        take_back_markers(store, keyring, ours, clock.now_ns())
         raise
     delete_commits(store, identifiers)
     marked = list_forgotten(store)
-    lost = [record for record in records if record.id not in marked]
+    lost = {identifier: record for identifier, record in records.items() if identifier not in marked}
     if lost:
         # One of these markers was that of another forget, which gave way: without it there would be no way back.
-        put_markers(store, catalog.keyring, lost, clock.now_ns())
-    return removed
+        put_markers(store, keyring, lost, clock.now_ns())
+    return [*removed, *given_up]
 
 
 def sweep_marks(catalog: Catalog) -> int:
@@ -158,15 +170,17 @@ def sweep_marks(catalog: Catalog) -> int:
 # Planning
 
 
-def _plan(listing: Listing, book: MarkBook, options: ForgetOptions, now_ns: int) -> ForgetPlan:
+def _plan(
+    listing: Listing, book: MarkBook, options: ForgetOptions, now_ns: int, unreadable: Mapping[SnapshotId, str]
+) -> ForgetPlan:
     snapshots = {
         snapshot.id: snapshot
         for snapshot in listing.snapshots
         if (not options.source or snapshot.source == options.source)
         and (not options.host or snapshot.host == options.host)
     }
-    missing = options.snapshots - snapshots.keys()
-    if missing or (not snapshots and (options.source or options.host)):
+    missing = options.snapshots - snapshots.keys() - unreadable.keys()
+    if missing or (not snapshots and not unreadable and (options.source or options.host)):
         names = ", ".join(sorted(short_id(identifier) for identifier in missing))
         raise NothingMatches(
             f"no snapshot {names}" if names else "there is no such snapshot",
@@ -177,13 +191,15 @@ def _plan(listing: Listing, book: MarkBook, options: ForgetOptions, now_ns: int)
     rules = Rules(zone=options.zone, policy=options.policy, named=options.snapshots, count_bursts=options.count_bursts)
     verdicts = decide(candidates, rules, now_ns)
     _refuse_guarded([verdict for verdict in verdicts if verdict.guarded and verdict.id in options.snapshots])
+    _refuse_protected(book, unreadable, now_ns)
     return ForgetPlan(
         options=options,
         rows=tuple(
             Judged(snapshot=snapshots[verdict.id], keep=verdict.keep, reasons=verdict.reasons) for verdict in verdicts
         ),
         majorities=tuple(_majorities(candidates, verdicts)),
-        findings=tuple(_findings(listing, verdicts)),
+        findings=tuple(_findings(listing, verdicts, unreadable)),
+        unreadable=unreadable,
     )
 
 
@@ -219,6 +235,19 @@ def _refuse_guarded(verdicts: Sequence[Verdict]) -> None:
         )
 
 
+def _refuse_protected(book: MarkBook, unreadable: Iterable[SnapshotId], now_ns: int) -> None:
+    """Of a snapshot whose record cannot be read, the marks still say whether it may go."""
+    for identifier in unreadable:
+        marking = book.of_unreadable(identifier)
+        if marking.holds(now_ns) or identifier in book.unclear or PIN_TAG in marking.tags:
+            raise Refused(
+                f"snapshot {short_id(identifier)} must not be forgotten",
+                why="it is protected, and its record may still be found in a copy of the repository",
+                hints=["put its record back: dedup check names it", f"dedup unprotect {short_id(identifier)}"],
+                code="refused.guarded_snapshot",
+            )
+
+
 def _majorities(candidates: Sequence[Candidate], verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
     removed = {verdict.id for verdict in verdicts if not verdict.keep}
     return [
@@ -226,10 +255,11 @@ def _majorities(candidates: Sequence[Candidate], verdicts: Sequence[Verdict]) ->
     ]
 
 
-def _findings(listing: Listing, verdicts: Sequence[Verdict]) -> list[Finding]:
+def _findings(listing: Listing, verdicts: Sequence[Verdict], given_up: Mapping[SnapshotId, str]) -> list[Finding]:
     findings = [
         Finding(code="snapshot.unreadable", message=f"snapshot {short_id(identifier)} cannot be read and stays: {why}")
         for identifier, why in listing.damaged
+        if identifier not in given_up
     ]
     future = sum(FUTURE in verdict.reasons for verdict in verdicts)
     if future:
@@ -263,7 +293,8 @@ def _clear_stale_markers(catalog: Catalog, now_ns: int) -> set[SnapshotId]:
         SnapshotId(layout.parse_id_key(row.key, layout.COMMITS))
         for row in layout.list_complete(catalog.store, layout.COMMITS)
     }
-    stale, recent = [], set()
+    stale: dict[SnapshotId, bytes] = {}
+    recent = set()
     for identifier in sorted(list_forgotten(catalog.store) & commits):
         try:
             age_ns = now_ns - open_forgotten(catalog.store, catalog.keyring, identifier).time_ns
@@ -274,9 +305,9 @@ def _clear_stale_markers(catalog: Catalog, now_ns: int) -> set[SnapshotId]:
         if abs(age_ns) < STALE_NS:
             recent.add(identifier)
         else:
-            stale.append(identifier)
+            stale[identifier] = record_left(catalog, identifier)
     if stale:
-        take_back_markers(catalog.store, stale)
+        take_back_markers(catalog.store, catalog.keyring, stale, now_ns)
     return recent
 
 
@@ -294,6 +325,7 @@ def _require_guards(catalog: Catalog, plan: ForgetPlan, removed: set[SnapshotId]
         source, host = group = (row.snapshot.source, row.snapshot.host)
         if NEWEST_GOOD in row.reasons and group in groups and row.snapshot.id not in staying:
             raise _changed(f'the newest good snapshot of "{source}" on {host} is being forgotten by someone else')
+    _refuse_protected(book, plan.unreadable.keys() & removed, now_ns)
     for snapshot in listing.snapshots:
         if snapshot.id in removed:
             candidate = _candidate(snapshot, listing, book, plan.options, now_ns)

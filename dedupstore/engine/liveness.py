@@ -12,9 +12,11 @@ from itertools import accumulate
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.health import Health
+from dedupstore.engine.unreadable import as_forgotten
 from dedupstore.errors import DedupError, IntegrityError, ObjectNotFound
 from dedupstore.events import Listener, Progress
 from dedupstore.model.entry import DIRECTORY, FILE, Entry
+from dedupstore.model.snapshot import Snapshot
 from dedupstore.model.tree import content_manifests, read_content, read_tree, tree_manifests
 from dedupstore.repo.index import Index, Location
 from dedupstore.repo.reader import ChunkReader
@@ -114,14 +116,24 @@ class Marker:
         for identifier in wanted:
             self._root, self._forgiving = identifier, identifier not in commits
             try:
-                snapshot = self._repository.catalog.get_uncommitted(identifier)
+                snapshot: Snapshot | None = self._repository.catalog.get_uncommitted(identifier)
             except ObjectNotFound:
                 continue
             except IntegrityError as error:
-                raise _unreadable(identifier, error) from error
-            self._walk(snapshot.root)
+                snapshot = self._as_forgotten(identifier, error)
+            if snapshot is not None:
+                self._walk(snapshot.root)
             self._progress.files_done += 1
             self._listener.progress(self._progress)
+
+    def _as_forgotten(self, identifier: SnapshotId, error: IntegrityError) -> Snapshot | None:
+        catalog = self._repository.catalog
+        if catalog.has_commit(identifier):
+            raise _unreadable(identifier, error) from error
+        try:
+            return as_forgotten(catalog, identifier)
+        except (IntegrityError, ObjectNotFound):
+            raise _unreadable(identifier, error) from error
 
     def _walk(self, root: ChunkId) -> None:
         stack = [root]
@@ -200,10 +212,13 @@ def _unreadable(identifier: SnapshotId, error: Exception) -> IntegrityError:
         return error
     why = "a part of its tree is lost"
     if isinstance(error, DedupError):
-        why = f"{error.message}: {error.why}" if error.why else error.message
+        why = error.in_one_line
     return IntegrityError(
         f"snapshot {short_id(identifier)} cannot be walked, so nothing was pruned",
         why=why,
-        hints=["find out what is damaged: dedup check", "a damaged snapshot that is forgotten stops prune no more"],
+        hints=[
+            "find out what is damaged: dedup check",
+            f"a damaged snapshot that is forgotten stops prune no more: dedup forget {short_id(identifier)}",
+        ],
         code="prune.unreadable",
     )

@@ -11,15 +11,22 @@ lies in packs that the next listing shows.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence, Set
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.allocator import keep_freed_memory
 from dedupstore.engine.inventory import twice
-from dedupstore.engine.mirror_plan import MirrorOptions, MirrorPlan, Sizes, conflicts, done_records, listed
+from dedupstore.engine.mirror_plan import (
+    MirrorOptions,
+    MirrorPlan,
+    Sizes,
+    conflicts,
+    done_records,
+    listed,
+    require_unpruned,
+)
+from dedupstore.engine.transfers import in_parallel
 from dedupstore.errors import (
     CorruptObject,
     IncompleteListing,
@@ -34,17 +41,8 @@ from dedupstore.events import Collector, Finding, Listener, Progress
 from dedupstore.repo import layout
 from dedupstore.repo.proof import PROVEN, prove
 from dedupstore.storage.base import ObjectInfo, ObjectStore
-from dedupstore.types import RepositoryId
 from dedupstore.units import format_number
 
-TRANSFERS = 8
-"""Objects read, hashed and put at a time. Each put waits for the disk, and more of them keep it busy (1.4 GB in packs of
-32 MiB: 2.5 s with one, 1.3 s with three, 0.9 s with eight; `cp -r` and `sync` take 0.9 s)."""
-
-MAX_BYTES = 192 << 20
-"""Of objects that are on their way, each whole in memory: six packs of the usual size."""
-
-_AHEAD = 32
 _MAX_ROUNDS = 16
 
 
@@ -70,19 +68,6 @@ class MirrorResult:
         return 4 if "error" in severities else 3 if "warning" in severities else 0
 
 
-@dataclass(slots=True, kw_only=True)
-class VerifyResult:
-    """What a verification read. Sizes in bytes."""
-
-    objects: int = 0
-    size: int = 0
-    findings: Sequence[Finding] = ()
-
-    @property
-    def exit_code(self) -> int:
-        return 4 if self.findings else 0
-
-
 def mirror(
     source: ObjectStore, target: ObjectStore, plan: MirrorPlan, options: MirrorOptions, *, listener: Listener,
     cancel: CancelToken,
@@ -93,41 +78,6 @@ def mirror(
     """
     keep_freed_memory()
     return _Mirror(source, target, plan, options, listener, cancel).run()
-
-
-def verify_mirror(
-    target: ObjectStore, repository: RepositoryId, *, listener: Listener, cancel: CancelToken
-) -> VerifyResult:
-    """Read every object of a mirror and compare it with its name; no key needed. Changes nothing."""
-    keep_freed_memory()
-    found = Collector(listener)
-    result = VerifyResult()
-    progress = Progress(phase="verify")
-    rows = [row for prefix in layout.PREFIXES if prefix != layout.MARKS for row in layout.list_complete(target, prefix)]
-    rows += layout.list_if_there(target, layout.MARKS) or []
-    progress.files_total, progress.bytes_total = len(rows), sum(row.size for row in rows)
-
-    def read(row: ObjectInfo) -> RepositoryError | None:
-        try:
-            twice(lambda: prove(row.key, target.get(row.key), repository))
-        except (StoreMissing, ObjectNotFound):
-            raise
-        except (IntegrityError, StoreError, RepositoryTooNew) as error:
-            return error
-        return None
-
-    def settle(row: ObjectInfo, error: RepositoryError | None) -> None:
-        result.objects += 1
-        result.size += row.size
-        progress.files_done, progress.bytes_done = result.objects, result.size
-        if error is not None:
-            progress.errors += 1
-            found.finding(Finding(code="mirror.target_damaged", message=_text(error), severity="error"))
-        listener.progress(progress)
-
-    _in_parallel(rows, read, settle, cancel)
-    result.findings = tuple(found.findings)
-    return result
 
 
 class _Mirror:
@@ -246,6 +196,8 @@ class _Mirror:
         plan = self._plan
         roots = self._copy(plan.roots)
         self._target.barrier()
+        # Published, then looked, as every writer does: a prune there has seen the records, or is seen here.
+        require_unpruned(self._source, self._target)
         there = roots | set(listed(self._target, layout.ROOTS))
         self._mark(there)
         ready = [row for row in plan.snapshots if _root_of(row.key) in there]
@@ -294,7 +246,7 @@ class _Mirror:
             self._progress.bytes_done += row.size
             self._found.progress(self._progress)
 
-        _in_parallel(rows, self._transfer, settle, self._cancel)
+        in_parallel(rows, self._transfer, settle, self._cancel)
         return copied
 
     def _miss(self, key: str, error: RepositoryError) -> None:
@@ -308,7 +260,7 @@ class _Mirror:
         self._found.finding(
             Finding(
                 code="mirror.segment_damaged" if described else "mirror.source_damaged",
-                message=_text(error),
+                message=error.in_one_line,
                 severity="warning" if described else "error",
             )
         )
@@ -357,44 +309,3 @@ def _marks_lost(source: ObjectStore) -> Finding:
         message=f"{layout.MARKS} is gone from {source.url}, and the mirror has marks: they stay, see dedup check",
         severity="warning",
     )
-
-
-def _text(error: RepositoryError) -> str:
-    return f"{error.message}: {error.why}" if error.why else error.message
-
-
-@dataclass(slots=True)
-class _Pending:
-    row: ObjectInfo
-    future: Future[RepositoryError | None] = field(repr=False)
-
-
-def _in_parallel(
-    rows: Iterable[ObjectInfo],
-    work: Callable[[ObjectInfo], RepositoryError | None],
-    settle: Callable[[ObjectInfo, RepositoryError | None], None],
-    cancel: CancelToken,
-) -> None:
-    """`work` in a few threads, `settle` in this one and in order. The first exception ends it all."""
-    with ThreadPoolExecutor(TRANSFERS, thread_name_prefix="mirror") as pool:
-        pending: deque[_Pending] = deque()
-        flying = 0
-        try:
-            for row in rows:
-                cancel.check()
-                while pending and (len(pending) >= _AHEAD or flying + row.size > MAX_BYTES):
-                    flying -= _settle_first(pending, settle)
-                pending.append(_Pending(row, pool.submit(work, row)))
-                flying += row.size
-            while pending:
-                cancel.check()
-                _settle_first(pending, settle)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _settle_first(pending: deque[_Pending], settle: Callable[[ObjectInfo, RepositoryError | None], None]) -> int:
-    first = pending.popleft()
-    settle(first.row, first.future.result())
-    return first.row.size

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
-from dedupstore.errors import IncompleteListing, Refused, RepositoryNotFound
+from dedupstore.errors import Refused, RepositoryNotFound
 from dedupstore.events import Finding
 from dedupstore.repo import layout
 from dedupstore.repo.identity import identify
@@ -94,8 +94,10 @@ def plan_mirror(source: ObjectStore, target: ObjectStore, options: MirrorOptions
             layout.CONFIG,
         )
     )
+    if not fresh:
+        require_unpruned(source, target)
     marks = layout.list_if_there(source, layout.MARKS)
-    marked = None if fresh else _marks_of_mirror(target)
+    marked = None if fresh else layout.list_if_there(target, layout.MARKS)
     done = done_records(source)
     there = (
         _everything(target)
@@ -157,6 +159,26 @@ def listed(store: ObjectStore, prefix: str) -> Sizes:
 def done_records(store: ObjectStore) -> Sizes:
     """The records of prunes that were carried out. Plans and the like are about one place and stay there."""
     return {key: size for key, size in listed(store, layout.GC).items() if layout.parse_gc_key(key)[0] == "done"}
+
+
+def require_unpruned(source: ObjectStore, target: ObjectStore) -> None:
+    """Raise Refused when somebody has condemned or pruned packs of the target itself.
+
+    What was pruned there would come back under its old name, and may be deleted again by a prune that has looked
+    before. Records of prunes that came with a mirror are in the source, too, and are listed there later.
+    """
+    own = [key for key in listed(target, layout.GC) if layout.parse_gc_key(key)[0] in ("plan", "done")]
+    there = done_records(source)
+    if any(key not in there for key in own):
+        raise Refused(
+            f"{target.url} has gone its own way",
+            why="it was pruned itself, so its packs are no longer those of the repository",
+            hints=[
+                "mirror to an empty place",
+                "a mirror shrinks with its repository: prune that, then dedup mirror --delete",
+            ],
+            code="mirror.diverged",
+        )
 
 
 def rows_of(group: Sizes, missing: Sizes) -> tuple[ObjectInfo, ...]:
@@ -223,17 +245,6 @@ def _is_wanted(key: str, commits: Sizes, forgotten: Sizes, options: MirrorOption
     """Records of runs that are not finished stay where they are: without their marker they would be of no use."""
     name = key.removeprefix(layout.ROOTS)
     return layout.COMMITS + name in commits or (options.delete and layout.FORGOTTEN + name in forgotten)
-
-
-def _marks_of_mirror(target: ObjectStore) -> list[ObjectInfo] | None:
-    """None also where a mirror was stopped between the two sentinels: they are put again, and nothing is lost by that."""
-    try:
-        return layout.list_if_there(target, layout.MARKS)
-    except IncompleteListing:
-        names = {row.key for row in target.list(layout.MARKS)}
-        if names and names < set(layout.MARKS_SENTINELS):
-            return None
-        raise
 
 
 def _extra(there: Sizes, wanted: Sizes, alive: Set[str]) -> tuple[ObjectInfo, ...]:

@@ -280,7 +280,7 @@ def _denials() -> Iterator[None]:
             raise
         raise Refused(
             "the storage does not allow deleting",
-            why=f"{error.message}: {error.why}" if error.why else error.message,
+            why=error.in_one_line,
             hints=["nothing is lost; what was condemned waits for a prune that may delete: dedup prune"],
             code="prune.denied",
         ) from error

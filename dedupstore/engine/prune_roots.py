@@ -21,7 +21,7 @@ from dedupstore.repo import layout
 from dedupstore.repo.forgotten import Forgotten, get_forgotten, put_forgotten
 from dedupstore.repo.repository import Repository
 from dedupstore.types import SnapshotId
-from dedupstore.units import format_id, short_id
+from dedupstore.units import short_id
 
 ABANDONED_NS = 30 * 24 * 3600 * 10**9
 """A writer commits within 7 days or not at all."""
@@ -54,7 +54,10 @@ def list_roots(repository: Repository) -> frozenset[SnapshotId]:
             raise IntegrityError(
                 f"the record of snapshot {short_id(identifier)} is missing, so nothing was pruned",
                 why="its commit marker says that it was complete; its data would be taken for garbage",
-                hints=[f"put roots/{format_id(identifier)} back from a copy of the repository, or forget the snapshot"],
+                hints=[
+                    f"put {layout.root_key(identifier)} back from a copy of the repository",
+                    f"or give the snapshot up: dedup forget {short_id(identifier)}",
+                ],
                 code="check.root_missing",
             )
     return roots
@@ -125,5 +128,6 @@ def _listed(repository: Repository, prefix: str) -> frozenset[SnapshotId]:
 def _ended_ns(repository: Repository, identifier: SnapshotId, now_ns: int) -> int:
     try:
         return repository.catalog.get_uncommitted(identifier).end_ns
-    except ObjectNotFound:
+    except (ObjectNotFound, IntegrityError):
+        # Gone, or a record that does not open: not to be given up here, and the walk of all roots tells of it.
         return now_ns + 1

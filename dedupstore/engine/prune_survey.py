@@ -15,9 +15,9 @@ from dedupstore.repo import layout
 from dedupstore.repo.badlist import BadPlaces, KnownBad, bad_places, read_bad
 from dedupstore.repo.gcplan import Plan, read_plans
 from dedupstore.repo.index import PackRow
-from dedupstore.repo.pack import PackName, read_directory
+from dedupstore.repo.pack import PackName
 from dedupstore.repo.repository import Repository
-from dedupstore.repo.segment import PackFacts, encode_segment
+from dedupstore.repo.segment import PackFacts, encode_segment, read_facts
 from dedupstore.repo.view import read_directories, sync_segments
 from dedupstore.types import PackId
 
@@ -151,21 +151,9 @@ def _ask_for(repository: Repository, row: PackRow) -> tuple[PackName, int, int] 
 
 def _describe(repository: Repository, name: PackName, size: int) -> PackFacts | None:
     try:
-        header, directory = read_directory(repository.store, name, size, repository.keyring)
-        facts = PackFacts(
-            id=name.id,
-            size=size,
-            kind=name.kind,
-            units=name.units,
-            epoch=header.epoch,
-            salt=header.salt,
-            directory=directory,
-        )
-        # What does not parse must never get into a segment: every client would stumble over it.
-        facts.blocks()
+        return read_facts(repository.store, repository.keyring, name, size)
     except (ObjectNotFound, IntegrityError):
         return None
-    return facts
 
 
 def _require_known(repository: Repository, rows: Sequence[PackRow], bad: KnownBad) -> set[int]:

@@ -19,9 +19,9 @@ from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound, Sto
 from dedupstore.events import Finding, Listener, Progress
 from dedupstore.repo import layout
 from dedupstore.repo.config import Operation, require_features
-from dedupstore.repo.pack import PackName, read_directory
+from dedupstore.repo.pack import PackName
 from dedupstore.repo.repository import Repository
-from dedupstore.repo.segment import PackFacts, decode_segment, encode_segment
+from dedupstore.repo.segment import PackFacts, decode_segment, encode_segment, read_facts
 from dedupstore.types import PackId
 
 SEGMENT_PACKS = 64
@@ -175,26 +175,11 @@ class _Repair:
     def _describe(self, pack: tuple[PackName, int]) -> PackFacts | IntegrityError | StoreError:
         name, size = pack
         try:
-            return twice(lambda: self._read(name, size))
+            return twice(lambda: read_facts(self._repository.store, self._repository.keyring, name, size))
         except StoreMissing:
             raise
         except (IntegrityError, StoreError) as exc:
             return exc
-
-    def _read(self, name: PackName, size: int) -> PackFacts:
-        header, directory = read_directory(self._repository.store, name, size, self._repository.keyring)
-        facts = PackFacts(
-            id=name.id,
-            size=size,
-            kind=name.kind,
-            units=name.units,
-            epoch=header.epoch,
-            salt=header.salt,
-            directory=directory,
-        )
-        # What does not parse must never get into a segment: every client would stumble over it.
-        facts.blocks()
-        return facts
 
     def _write(self, facts: Sequence[PackFacts]) -> None:
         self._segments_written += 1

@@ -135,7 +135,8 @@ def _real(run: _Run) -> SnapshotResult:
     repository, plan = run.repository, run.plan
     with repository.writer(run.view, level=plan.level) as writer:
         root, remember = _archive(run, writer, remember=True)
-        if plan.skip_if_unchanged and run.parent is not None and run.parent.root == root:
+        # Asked last: what was forgotten while the source was read is no snapshot of it any more.
+        if _is_unchanged(run, root) and run.parent is not None and repository.catalog.has_commit(run.parent.id):
             return SnapshotResult(
                 snapshot=run.parent,
                 parent=run.parent,
@@ -152,6 +153,10 @@ def _real(run: _Run) -> SnapshotResult:
     return SnapshotResult(
         snapshot=snapshot, parent=run.parent, statistics=snapshot.statistics, findings=run.tally.findings
     )
+
+
+def _is_unchanged(run: _Run, root: ChunkId) -> bool:
+    return run.plan.skip_if_unchanged and run.parent is not None and run.parent.root == root
 
 
 def _archive(run: _Run, sink: ChunkSink, *, remember: bool) -> tuple[ChunkId, Callable[[], None]]:

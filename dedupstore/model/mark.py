@@ -107,10 +107,10 @@ class Marking:
         return self.protected and (self.until_ns is None or now_ns < self.until_ns)
 
 
-def add_up(snapshot: Snapshot, marks: Sequence[NumberedMark]) -> Marking:
-    """The record's own tags and note, changed by each mark in turn."""
-    tags = list(snapshot.tags)
-    note, protected, reason = snapshot.note, False, ""
+def add_up(snapshot: Snapshot | None, marks: Sequence[NumberedMark]) -> Marking:
+    """The record's own tags and note, changed by each mark in turn; None: of a record that cannot be read."""
+    tags = list(snapshot.tags) if snapshot is not None else []
+    note, protected, reason = snapshot.note if snapshot is not None else "", False, ""
     until_ns: int | None = None
     for _, _, mark in sorted(marks, key=lambda numbered: numbered.order):
         if mark.kind == TAGS:

@@ -72,7 +72,7 @@ class Catalog:
                 if gone and self.is_forgotten(identifier):
                     # Since the listing.
                     continue
-                damaged.append((identifier, f"{error.message}: {error.why}" if error.why else error.message))
+                damaged.append((identifier, error.in_one_line))
         found.sort(key=lambda snapshot: (snapshot.time_ns, snapshot.id))
         return Listing(
             snapshots=tuple(found),

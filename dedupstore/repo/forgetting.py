@@ -6,7 +6,7 @@ stopped, or that someone without the right to delete tried: it means nothing. Se
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from dedupstore.codec.crypto import ObjectType
@@ -17,6 +17,15 @@ from dedupstore.repo.forgotten import Forgotten, get_forgotten
 from dedupstore.repo.keys import KeyRing
 from dedupstore.storage.base import ObjectStore
 from dedupstore.types import SnapshotId
+
+Records = Mapping[SnapshotId, bytes]
+"""The plaintext of each snapshot's record; empty where it cannot be read any more."""
+
+
+class RecordLost(CorruptObject):
+    """A snapshot was forgotten because its record could not be read: there is no way back."""
+
+    code = "snapshot.record_lost"
 
 
 def list_forgotten(store: ObjectStore) -> set[SnapshotId]:
@@ -34,32 +43,43 @@ class ForgottenRecord:
 
 
 def open_forgotten(store: ObjectStore, keyring: KeyRing, identifier: SnapshotId) -> ForgottenRecord:
-    """One forget marker. Raises ObjectNotFound, CorruptObject, RepositoryTooNew."""
+    """One forget marker. Raises ObjectNotFound, RecordLost, CorruptObject, RepositoryTooNew."""
     marker = get_forgotten(store, keyring, identifier)
+    if not marker.record:
+        raise RecordLost("its record could not be read any more when it was forgotten")
     snapshot = Snapshot.decode(marker.record)
     if snapshot.id != identifier:
         raise CorruptObject(f"{layout.forgotten_key(identifier)} holds the record of another snapshot")
     return ForgottenRecord(snapshot=snapshot, time_ns=marker.time_ns)
 
 
-def put_markers(store: ObjectStore, keyring: KeyRing, snapshots: Iterable[Snapshot], time_ns: int) -> None:
-    """F1: a copy of each record, durable. Nothing is forgotten yet."""
-    for snapshot in snapshots:
-        key = layout.forgotten_key(snapshot.id)
-        marker = Forgotten(record=snapshot.encode(), time_ns=time_ns)
+def put_markers(store: ObjectStore, keyring: KeyRing, records: Records, time_ns: int) -> None:
+    """F2: a copy of each record, durable. Nothing is forgotten yet."""
+    for identifier, record in records.items():
+        key = layout.forgotten_key(identifier)
+        marker = Forgotten(record=record, time_ns=time_ns)
         store.put(key, [keyring.seal(ObjectType.FORGOTTEN, key, marker.encode())])
     store.barrier()
 
 
-def take_back_markers(store: ObjectStore, snapshots: Iterable[SnapshotId]) -> None:
-    """Markers of snapshots that are not to be forgotten after all; their commit markers are still there."""
-    for snapshot in snapshots:
-        store.delete(layout.forgotten_key(snapshot))
+def take_back_markers(store: ObjectStore, keyring: KeyRing, records: Records, time_ns: int) -> None:
+    """Markers of snapshots that are not to be forgotten after all.
+
+    Another forget may have counted on one of them and deleted the commit marker. Here the forget marker goes first and
+    the commit markers are listed then, in F4 it is the other way round: one of the two sees what is missing, and puts
+    the forget marker again.
+    """
+    for identifier in records:
+        store.delete(layout.forgotten_key(identifier))
     store.barrier()
+    commits = {layout.parse_id_key(row.key, layout.COMMITS) for row in layout.list_complete(store, layout.COMMITS)}
+    gone = {identifier: record for identifier, record in records.items() if identifier not in commits}
+    if gone:
+        put_markers(store, keyring, gone, time_ns)
 
 
 def delete_commits(store: ObjectStore, snapshots: Iterable[SnapshotId]) -> None:
-    """F3: from here on the snapshots do not exist; what they hold stays until a prune after the undo window."""
+    """F4: from here on the snapshots do not exist; what they hold stays until a prune after the undo window."""
     for snapshot in snapshots:
         store.delete(layout.commit_key(snapshot))
     store.barrier()

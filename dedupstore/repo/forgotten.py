@@ -21,7 +21,7 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forgotten:
-    """`record` is the plaintext of the snapshot's record."""
+    """`record` is the plaintext of the snapshot's record; empty when that could not be read any more."""
 
     record: bytes
     time_ns: int

@@ -177,26 +177,31 @@ def list_complete(store: ObjectStore, prefix: str) -> list[ObjectInfo]:
 
 
 def list_if_there(store: ObjectStore, prefix: str) -> list[ObjectInfo] | None:
-    """As `list_complete`; None when the prefix has no object at all, sentinels included.
+    """As `list_complete`; None when the prefix has never been used: it has no object but perhaps one of its sentinels.
 
-    The sentinels are asked for by name as well: a listing that lost everything is incomplete, not absent.
+    Whoever uses it first may be stopped between the two, and puts nothing else before both are durable. They are asked
+    for by name as well: a listing that lost some is incomplete, not absent.
     """
     try:
         return list_complete(store, prefix)
     except IncompleteListing:
-        if next(iter(store.list(prefix)), None) is not None:
-            raise
-        for mark in (_BEGIN, _END):
-            try:
-                store.head(prefix + mark)
-            except ObjectNotFound:
-                continue
+        sentinels = {prefix + mark for mark in (_BEGIN, _END)}
+        there = {key for key in sentinels if _is_there(store, key)}
+        if there == sentinels or not {row.key for row in store.list(prefix)} <= there:
             raise
         return None
 
 
 def _incomplete(store: ObjectStore, prefix: str, why: str) -> IncompleteListing:
     return IncompleteListing(f"the listing of {prefix} at {store.url} is not complete", why=why, transient=True)
+
+
+def _is_there(store: ObjectStore, key: str) -> bool:
+    try:
+        store.head(key)
+    except ObjectNotFound:
+        return False
+    return True
 
 
 def _match(pattern: re.Pattern[str], key: str) -> re.Match[str]:

@@ -15,7 +15,6 @@ from dedupstore.errors import (
     IncompleteListing,
     IntegrityError,
     ObjectNotFound,
-    RepositoryError,
     RepositoryTooNew,
 )
 from dedupstore.model.mark import Mark, Marking, NumberedMark, add_up
@@ -45,6 +44,10 @@ class MarkBook:
 
     def of(self, snapshot: Snapshot) -> Marking:
         return add_up(snapshot, self.marks.get(snapshot.id, ()))
+
+    def of_unreadable(self, identifier: SnapshotId) -> Marking:
+        """Of a snapshot whose record cannot be read: what the marks alone say."""
+        return add_up(None, self.marks.get(identifier, ()))
 
     def apply(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot with the tags and the note it has today."""
@@ -76,7 +79,7 @@ def read_marks(store: ObjectStore, keyring: KeyRing, *, expected: bool) -> MarkB
             if expected:
                 incomplete = f"{layout.MARKS} is gone from {store.url}: is the disk mounted, is the listing cut short?"
     except IncompleteListing as error:
-        incomplete = f"{error.message}: {error.why}"
+        incomplete = error.in_one_line
         rows = [row for row in store.list(layout.MARKS) if row.key not in layout.SENTINELS]
     return _read([row.key for row in rows], incomplete, lambda key: open_mark(store, keyring, key))
 
@@ -90,7 +93,8 @@ def put_mark(store: ObjectStore, keyring: KeyRing, book: MarkBook, snapshot: Sna
     """Add a mark, durable when this returns; its object name. `book` is a fresh and whole look."""
     book.require_whole()
     if layout.list_if_there(store, layout.MARKS) is None:
-        # A repository from before marks existed: from now on their listing can be told from a cut one.
+        # A repository from before marks existed, or one in which the first mark was stopped right here: from now on
+        # their listing can be told from a cut one.
         for sentinel in layout.MARKS_SENTINELS:
             store.put(sentinel, [layout.SENTINEL_BODY])
         store.barrier()
@@ -119,7 +123,7 @@ def _read(keys: list[str], incomplete: str, load: Callable[[str], Mark]) -> Mark
             # Swept since the listing: its snapshot is gone.
             continue
         except (IntegrityError, RepositoryTooNew) as error:
-            damaged[key] = _reason(error)
+            damaged[key] = error.in_one_line
             unreadable[snapshot] = max(number, unreadable.get(snapshot, 0))
             continue
         marks.setdefault(snapshot, []).append(NumberedMark(number, identifier, mark))
@@ -129,7 +133,3 @@ def _read(keys: list[str], incomplete: str, load: Callable[[str], Mark]) -> Mark
         if not any(known.number > number and known.mark.decides for known in marks.get(snapshot, ()))
     }
     return MarkBook(marks=marks, highest=highest, damaged=damaged, unclear=frozenset(unclear), incomplete=incomplete)
-
-
-def _reason(error: RepositoryError) -> str:
-    return f"{error.message}: {error.why}" if error.why else error.message

@@ -31,9 +31,8 @@ from dedupstore.repo.keys import KeyRing, SlotInfo, create_slot
 from dedupstore.repo.lmdb_index import LmdbIndex, drop_index, open_index, temporary_index
 from dedupstore.repo.lmdb_versions import VersionTable, open_versions, temporary_versions
 from dedupstore.repo.opening import open_keys
-from dedupstore.repo.pack import read_directory
 from dedupstore.repo.reader import ChunkReader
-from dedupstore.repo.segment import PackFacts
+from dedupstore.repo.segment import PackFacts, read_facts
 from dedupstore.repo.slots import DEFAULT_COST, KdfCost, Secret
 from dedupstore.repo.view import View, refresh
 from dedupstore.repo.writer import ChunkWriter, WriterSettings
@@ -236,21 +235,10 @@ class Repository:
         facts: list[PackFacts] = []
         for name, size in view.orphans:
             try:
-                header, directory = read_directory(self.store, name, size, self.keyring)
+                facts.append(read_facts(self.store, self.keyring, name, size))
             except (ObjectNotFound, IntegrityError):
                 # Another client's pack may go at any moment; only a pack that is read is used.
                 continue
-            facts.append(
-                PackFacts(
-                    id=name.id,
-                    size=size,
-                    kind=name.kind,
-                    units=name.units,
-                    epoch=header.epoch,
-                    salt=header.salt,
-                    directory=directory,
-                )
-            )
         return facts
 
 

@@ -24,7 +24,8 @@ from dedupstore.errors import CorruptObject
 from dedupstore.repo import layout
 from dedupstore.repo.directory import HEADER_BYTES, BlockRecord, parse_directory
 from dedupstore.repo.keys import KeyRing
-from dedupstore.repo.pack import MAX_UNITS, UNIT_BYTES, FinishedPack, PackName
+from dedupstore.repo.pack import MAX_UNITS, UNIT_BYTES, FinishedPack, PackName, read_directory
+from dedupstore.storage.base import ObjectStore
 from dedupstore.types import Data, Kind, PackId, SegmentId
 
 VERSION = 1
@@ -75,6 +76,26 @@ def pack_facts(pack: FinishedPack) -> PackFacts:
         salt=pack.salt,
         directory=pack.directory,
     )
+
+
+def read_facts(store: ObjectStore, keyring: KeyRing, name: PackName, size: int) -> PackFacts:
+    """What a pack that no segment describes says of itself: header and trailer, two requests.
+
+    Raises ObjectNotFound, and IntegrityError also for a directory that does not parse: it must never get into a
+    segment, every client would stumble over it.
+    """
+    header, directory = read_directory(store, name, size, keyring)
+    facts = PackFacts(
+        id=name.id,
+        size=size,
+        kind=name.kind,
+        units=name.units,
+        epoch=header.epoch,
+        salt=header.salt,
+        directory=directory,
+    )
+    facts.blocks()
+    return facts
 
 
 def encode_segment(keyring: KeyRing, facts: Sequence[PackFacts]) -> tuple[SegmentId, str, bytes]:

@@ -17,7 +17,7 @@ from dedupstore.service.opened import open_repository
 from dedupstore.service.places import require_apart
 from dedupstore.service.records import SnapshotInfo, snapshot_info
 from dedupstore.service.replica_state import Replica, device_of, remember_run
-from dedupstore.service.selection import SAFETY
+from dedupstore.service.selection import SAFETY, unreadable
 from dedupstore.units import format_id
 
 
@@ -69,14 +69,7 @@ def run(request: Request, source: Access, target: Access, listener: Listener, ca
     with open_repository(source) as here, open_repository(target, operation) as there:
         # The tags and notes of today travel in the records of the copies; marks, protection among them, stay here.
         listing, _ = here.catalog.marked()
-        damaged = [
-            Finding(
-                code="snapshot.unreadable",
-                message=f"snapshot {format_id(identifier)} cannot be read: {reason}",
-                severity="error",
-            )
-            for identifier, reason in listing.damaged
-        ]
+        damaged = unreadable(listing)
         for finding in damaged:
             listener.finding(finding)
         chosen = _chosen(listing.snapshots, request)

@@ -20,8 +20,8 @@ from dedupstore.repo.versions import Version
 from dedupstore.service.access import Access
 from dedupstore.service.opened import with_repository
 from dedupstore.service.records import SnapshotInfo, snapshot_info
-from dedupstore.service.selection import Filter, Selection, choose
-from dedupstore.units import format_id, printable
+from dedupstore.service.selection import Filter, Selection, choose, unreadable
+from dedupstore.units import printable
 
 _DAMAGED = 4
 
@@ -135,14 +135,8 @@ def _timeline(
 ) -> tuple[Timeline, list[Snapshot]]:
     """The table, up to date, and those of its snapshots that are asked about."""
     listing, _ = repository.catalog.marked()
-    for identifier, reason in listing.damaged:
-        listener.finding(
-            Finding(
-                code="snapshot.unreadable",
-                message=f"snapshot {format_id(identifier)} cannot be read: {reason}",
-                severity="error",
-            )
-        )
+    for finding in unreadable(listing):
+        listener.finding(finding)
     chosen = [choose(repository.catalog, search.one)] if search.one else matching(listing.snapshots, search.filter)
     learned = {snapshot.id for snapshot in learn(repository, listing.snapshots, listener, cancel)}
     searched = [snapshot for snapshot in chosen if snapshot.id in learned]

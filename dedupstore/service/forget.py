@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC
 
@@ -11,11 +12,12 @@ from dedupstore.engine.attribution import Freed, freed_together
 from dedupstore.engine.forget import ForgetOptions, ForgetPlan, execute_forget, plan_forget, sweep_marks
 from dedupstore.engine.select import by_name
 from dedupstore.engine.undo_forget import forgotten_snapshots, undo_forget
-from dedupstore.errors import Refused, StoreError, UsageError
-from dedupstore.events import Finding, Listener, NullListener
+from dedupstore.engine.unreadable import unreadable_by_id
+from dedupstore.errors import NothingMatches, Refused, StoreError, UsageError
+from dedupstore.events import Finding, Listener
 from dedupstore.policy.retention import Policy, parse_span
 from dedupstore.policy.timespec import local_zone
-from dedupstore.repo.catalog import UNDO_WINDOW_SECONDS, Catalog
+from dedupstore.repo.catalog import UNDO_WINDOW_SECONDS, Catalog, Listing
 from dedupstore.repo.config import Operation
 from dedupstore.repo.repository import Repository
 from dedupstore.service.access import Access
@@ -23,6 +25,7 @@ from dedupstore.service.check_memory import verified_at
 from dedupstore.service.opened import with_repository
 from dedupstore.service.records import SnapshotInfo, snapshot_info
 from dedupstore.types import SnapshotId
+from dedupstore.units import format_id, short_id
 
 PERIODS = ("hourly", "daily", "weekly", "monthly", "quarterly", "yearly")
 
@@ -60,12 +63,22 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GivenUp:
+    """A snapshot that cannot be read and is forgotten because it was named: there is no way back."""
+
+    id: str
+    short: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What a forget would do. `majorities` are sources and hosts that would lose more than half."""
 
     rows: tuple[Row, ...]
     majorities: tuple[tuple[str, str], ...]
     findings: tuple[Finding, ...]
+    given_up: tuple[GivenUp, ...]
     freed: Freed | None
     """None when nobody asked for it."""
 
@@ -84,14 +97,22 @@ class Outcome:
     dry_run: bool
 
 
+Measuring = Callable[[], AbstractContextManager[Listener]]
+
+
 def policy_of(request: Request) -> Policy:
     """The policy a request means. Raises UsageError for a span that is none."""
     spans = {f"within_{name}" if name else "within": parse_span(text) for name, text in request.within.items()}
     return Policy(**request.keep, **spans, tags=request.keep_tags)  # type: ignore[arg-type]  # names are PERIODS
 
 
-def run(request: Request, access: Access, approve: Callable[[Plan], bool], cancel: CancelToken) -> Outcome:
-    """Plan, ask, and forget. Raises Refused when it was not agreed to, or something must not be forgotten."""
+def run(
+    request: Request, access: Access, approve: Callable[[Plan], bool], measuring: Measuring, cancel: CancelToken
+) -> Outcome:
+    """Plan, ask, and forget. `measuring` is open while bytes are counted, and closed before `approve` asks.
+
+    Raises Refused when it was not agreed to, or something must not be forgotten.
+    """
     policy = policy_of(request)
     if policy.empty and not request.snapshots:
         raise UsageError(
@@ -105,11 +126,13 @@ def run(request: Request, access: Access, approve: Callable[[Plan], bool], cance
     if request.measure:
         return with_repository(
             access,
-            lambda repository: _run(request, policy, access, repository.catalog, repository, approve, cancel),
+            lambda repository: _run(
+                request, policy, access, repository.catalog, repository, approve, measuring, cancel
+            ),
             Operation.GC,
         )
     opened = access.open_keys(Operation.GC)
-    return _run(request, policy, access, opened.catalog, None, approve, cancel)
+    return _run(request, policy, access, opened.catalog, None, approve, measuring, cancel)
 
 
 def _run(
@@ -119,12 +142,13 @@ def _run(
     catalog: Catalog,
     repository: Repository | None,
     approve: Callable[[Plan], bool],
+    measuring: Measuring,
     cancel: CancelToken,
 ) -> Outcome:
     named: frozenset[SnapshotId] = frozenset()
     if request.snapshots:
         listing, _ = catalog.marked()
-        named = frozenset(by_name(listing.snapshots, selector).id for selector in request.snapshots)
+        named = frozenset(_named(catalog, listing, selector) for selector in request.snapshots)
     options = ForgetOptions(
         zone=UTC if request.utc else local_zone(access.environ),
         policy=policy,
@@ -135,10 +159,13 @@ def _run(
         verified=verified_at(access.environ, catalog.keyring.repository.hex(), catalog.store.url, access.note),
     )
     found = plan_forget(catalog, options, access.clock)
-    freed = None if repository is None else freed_together(repository, found.removed, NullListener(), cancel)
+    freed = None
+    if repository is not None:
+        with measuring() as listener:
+            freed = freed_together(repository, found.removed, listener, cancel)
     plan = _plan(found, freed)
     forgotten: tuple[str, ...] = ()
-    if found.removed and not request.dry_run:
+    if (found.removed or found.unreadable) and not request.dry_run:
         if not approve(plan):
             raise Refused(
                 "the plan was not agreed to; nothing was forgotten",
@@ -146,9 +173,20 @@ def _run(
                 code="refused.not_confirmed",
             )
         cancel.check()
-        forgotten = tuple(snapshot_info(snapshot).id for snapshot in execute_forget(catalog, found, access.clock))
+        forgotten = tuple(format_id(one) for one in execute_forget(catalog, found, access.clock))
         _sweep(catalog, access)
     return Outcome(plan=plan, forgotten=forgotten, undo_window_s=UNDO_WINDOW_SECONDS, dry_run=request.dry_run)
+
+
+def _named(catalog: Catalog, listing: Listing, selector: str) -> SnapshotId:
+    """The snapshot that is meant; one that cannot be read only by the beginning of its id."""
+    try:
+        return by_name(listing.snapshots, selector).id
+    except NothingMatches:
+        found = unreadable_by_id(catalog, listing, selector)
+        if found is None:
+            raise
+        return found
 
 
 def _sweep(catalog: Catalog, access: Access) -> None:
@@ -166,6 +204,10 @@ def _plan(plan: ForgetPlan, freed: Freed | None) -> Plan:
         rows=tuple(Row(snapshot=snapshot_info(row.snapshot), keep=row.keep, reasons=row.reasons) for row in plan.rows),
         majorities=plan.majorities,
         findings=plan.findings,
+        given_up=tuple(
+            GivenUp(id=format_id(identifier), short=short_id(identifier), why=why)
+            for identifier, why in sorted(plan.unreadable.items())
+        ),
         freed=freed,
     )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dedupstore.errors import RepositoryError, UsageError
+from dedupstore.engine.unreadable import unreadable_by_id
+from dedupstore.errors import NothingMatches, RepositoryError, UsageError
 from dedupstore.model.mark import NOTE, PROTECT, TAGS, UNPROTECT, Mark, Marking
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo.catalog import Catalog
@@ -23,7 +24,9 @@ MAX_TAG = 256
 class Outcome:
     """The snapshot as it is now; `changed` is False when it was like that before."""
 
-    snapshot: SnapshotInfo
+    snapshot: SnapshotInfo | None
+    """None: its record cannot be read."""
+
     changed: bool
 
 
@@ -41,9 +44,20 @@ def protect(access: Access, selection: Selection, *, until_ns: int | None, reaso
 
 
 def unprotect(access: Access, selection: Selection) -> Outcome:
-    """It can be forgotten like any other. Also settles what a damaged mark may have said."""
+    """It can be forgotten like any other. Also settles what a damaged mark may have said.
+
+    A snapshot that cannot be read, too, may be named by its id: then it can be given up.
+    """
     mark = Mark(kind=UNPROTECT, time_ns=access.clock.now_ns())
-    return _add(access, selection, mark, lambda now: not now.protected)
+    try:
+        return _add(access, selection, mark, lambda now: not now.protected)
+    except NothingMatches:
+        catalog = access.open_keys(Operation.WRITE).catalog
+        lost = unreadable_by_id(catalog, catalog.snapshots(), selection.snapshot)
+        if lost is None:
+            raise
+        catalog.add_mark(lost, mark)
+        return Outcome(snapshot=None, changed=True)
 
 
 def tag(access: Access, selection: Selection, *, add: tuple[str, ...], remove: tuple[str, ...]) -> Outcome:

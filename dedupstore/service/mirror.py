@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from dedupstore.cancel import CancelToken
 from dedupstore.clock import Clock
-from dedupstore.engine.mirror import MirrorResult, VerifyResult, mirror, verify_mirror
+from dedupstore.engine.mirror import MirrorResult, mirror
 from dedupstore.engine.mirror_plan import MirrorOptions, MirrorPlan, plan_mirror
+from dedupstore.engine.mirror_verify import VerifyResult, verify_mirror
 from dedupstore.errors import RepositoryNotFound, StoreMissing
 from dedupstore.events import Finding, Listener
 from dedupstore.repo import layout

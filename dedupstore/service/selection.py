@@ -10,7 +10,7 @@ from dedupstore.engine.select import by_name, by_time, matching
 from dedupstore.errors import UsageError
 from dedupstore.events import Finding
 from dedupstore.model.snapshot import Snapshot
-from dedupstore.repo.catalog import Catalog
+from dedupstore.repo.catalog import Catalog, Listing
 from dedupstore.service.access import Access
 from dedupstore.service.records import SnapshotInfo, snapshot_info
 from dedupstore.units import format_id
@@ -61,12 +61,17 @@ def snapshots(access: Access, wanted: Filter, *, limit: int | None = None) -> Sn
         found = found[max(0, len(found) - limit) :]
     return SnapshotList(
         snapshots=tuple(snapshot_info(snapshot, book.of(snapshot)) for snapshot in found),
-        findings=tuple(
-            Finding(
-                code="snapshot.unreadable",
-                message=f"snapshot {format_id(identifier)} cannot be read: {reason}",
-                severity="error",
-            )
-            for identifier, reason in listing.damaged
-        ),
+        findings=unreadable(listing),
+    )
+
+
+def unreadable(listing: Listing) -> tuple[Finding, ...]:
+    """Of each snapshot that exists and cannot be read, why."""
+    return tuple(
+        Finding(
+            code="snapshot.unreadable",
+            message=f"snapshot {format_id(identifier)} cannot be read: {reason}",
+            severity="error",
+        )
+        for identifier, reason in listing.damaged
     )

@@ -47,6 +47,15 @@ def create_store(url: str) -> ObjectStore:
     return backend.create(location)
 
 
+def refuse_secrets(url: str) -> None:
+    """Raise UsageError, without repeating it, for a URL with a user name or a password anywhere in it."""
+    match = _URL.fullmatch(url)
+    if match is not None:
+        _refuse_secrets(match["scheme"].lower(), match["rest"])
+    elif not url.startswith((".", "/", "~")) and _COLON_BEFORE_AT.match(url):
+        raise _secret_in_url("")
+
+
 def known_schemes() -> tuple[str, ...]:
     """The schemes this version can open."""
     return tuple(sorted(_BACKENDS))

@@ -19,6 +19,9 @@ def clean_environment(tmp_path: Path) -> Iterator[None]:
             if name.startswith(("DEDUP_", "_DEDUP_")) or name in ("NO_COLOR", "NOTIFY_SOCKET", "TERM", "COLUMNS"):
                 patch.delenv(name)
         patch.setenv("DEDUP_STATE_DIR", str(tmp_path / "state"))
+        # Where no configuration is, until a test writes one.
+        patch.setenv("CONFIGURATION_DIRECTORY", str(tmp_path / "etc"))
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path / ".config"))
         patch.setenv("TZ", "Asia/Shanghai")
         time.tzset()
         yield

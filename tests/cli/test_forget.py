@@ -272,3 +272,28 @@ def test_on_a_terminal_the_plan_is_shown_and_somebody_asked(
         assert terminal.end() == exit_code
 
     assert ids(dedup) == five[-left:]
+
+
+def test_a_snapshot_that_cannot_be_read_is_given_up_by_name_and_prune_goes_on(dedup: Dedup, five: list[str]) -> None:
+    dedup.ok("protect", five[1])
+    (dedup.repository / "roots" / five[1]).unlink()
+    stopped = dedup("prune")
+    assert (stopped.exit_code, stopped.code) == (4, "check.root_missing")
+    assert f"dedup forget {five[1][:4]}-{five[1][4:6]}" in stopped.err
+
+    assert dedup("forget", five[1], "--yes").code == "refused.guarded_snapshot"
+    assert "nothing protects it" in dedup.ok("unprotect", five[1]).out
+    shown = dedup.ok("forget", five[1], "--dry-run")
+    assert "give up" in shown.out and "forget 1" in shown.out
+    run = dedup.ok("forget", five[1], "--yes", "--json")
+
+    assert [row["id"] for row in run.summary["give_up"]] == run.summary["forgotten"] == [five[1]]
+    dedup.ok("prune")
+    assert ids(dedup) == [five[0], *five[2:]]
+    dedup.ok("check", "--read-data")
+
+
+def test_measuring_says_how_far_it_is(dedup: Dedup, five: list[str]) -> None:
+    run = dedup.ok("forget", "--keep-last", "2", "--dry-run", "--bytes", "--progress", "log")
+
+    assert "measure" in run.err

@@ -32,11 +32,42 @@ def settings_of(output: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["-r", "/a", "--json", "-q", "-vv", "-y", "--utc", "--no-input", "--no-color", "--progress", "log", "settings"],
-        ["settings", "-r", "/a", "--json", "-q", "-vv", "-y", "--utc", "--no-input", "--no-color", "--progress", "log"],
+        [
+            "-r",
+            "/a",
+            "-c",
+            "/c",
+            "--json",
+            "-q",
+            "-vv",
+            "-y",
+            "--utc",
+            "--no-input",
+            "--no-color",
+            "--progress",
+            "log",
+            "settings",
+        ],
+        [
+            "settings",
+            "-r",
+            "/a",
+            "-c",
+            "/c",
+            "--json",
+            "-q",
+            "-vv",
+            "-y",
+            "--utc",
+            "--no-input",
+            "--no-color",
+            "--progress",
+            "log",
+        ],
         [
             "-r",
             "/b",
+            "--config=/c",
             "--json",
             "-q",
             "settings",
@@ -57,7 +88,7 @@ def test_global_options_stand_before_or_after_the_command(
     assert run(*arguments) == 0
 
     assert settings_of(capsys.readouterr().out) == {
-        "repo": "/a", "json": "True", "progress": "log", "quiet": "True", "verbose": "2", "no_color": "True",
+        "repo": "/a", "config": "/c", "json": "True", "progress": "log", "quiet": "True", "verbose": "2", "no_color": "True",
         "no_input": "True", "yes": "True", "utc": "True", "depth": "0",
     }  # fmt: skip
 

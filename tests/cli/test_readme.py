@@ -26,7 +26,11 @@ def test_every_line_of_the_tour_works(tmp_path: Path) -> None:
     programs.mkdir()
     (programs / "dedup").write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {" ".join(COMMAND)} "$@"\n')
     (programs / "dedup").chmod(0o755)
-    environment = {"HOME": str(home), "PATH": f"{programs}:{os.environ['PATH']}"}
+    environment = {
+        "HOME": str(home),
+        "CONFIGURATION_DIRECTORY": str(tmp_path / "etc"),
+        "PATH": f"{programs}:{os.environ['PATH']}",
+    }
 
     done = subprocess.run(
         ["bash", "-euxo", "pipefail", "-c", tour()], cwd=home, env=environment, stdin=subprocess.DEVNULL,

@@ -15,7 +15,7 @@ from dedupstore.model.mark import PROTECT, TAGS, UNPROTECT, Mark
 from dedupstore.policy.keeping import NEWEST_GOOD, NO_RULE
 from dedupstore.policy.retention import Policy
 from dedupstore.repo import layout
-from dedupstore.repo.forgetting import delete_commits, open_forgotten, put_markers
+from dedupstore.repo.forgetting import delete_commits, open_forgotten, put_markers, take_back_markers
 from dedupstore.storage.local import LocalStore
 from dedupstore.storage.memory import MemoryStore
 from tests.support.crash import CrashSimulator, RecordingSystem, durability_faults, read_tree
@@ -151,7 +151,7 @@ def test_the_marker_is_durable_before_the_commit_goes(scene: Scene) -> None:
 def test_what_is_forgotten_is_a_root_still_and_a_note_to_nobody(scene: Scene) -> None:
     store = scene.store()
     with scene.open(store) as repository:
-        gone = {snapshot.id for snapshot in forget(repository)}
+        gone = set(forget(repository))
 
         assert gone == set(scene.snapshots[:3])
         assert existing(repository) == scene.snapshots[3:]
@@ -265,7 +265,8 @@ def test_markers_without_the_right_to_delete_hide_nothing(scene: Scene) -> None:
     """What somebody can do who may only put: every snapshot stays, and the next forget is not misled."""
     store = scene.store()
     with scene.open(store) as repository:
-        put_markers(store, repository.keyring, repository.catalog.snapshots().snapshots, NOW - 365 * DAY)
+        records = {one.id: one.encode() for one in repository.catalog.snapshots().snapshots}
+        put_markers(store, repository.keyring, records, NOW - 365 * DAY)
         assert existing(repository) == scene.snapshots
 
         forget(repository)
@@ -299,7 +300,7 @@ def test_of_two_forgets_that_would_take_everything_together_one_gives_way(scene:
         newest = other.catalog.get(scene.snapshots[-1])
         plan = planned(repository, options(None, *scene.snapshots[:-1]))
         repository.catalog._store = meanwhile(
-            store, "put", layout.FORGOTTEN, lambda: put_markers(store, other.keyring, [newest], NOW)
+            store, "put", layout.FORGOTTEN, lambda: put_markers(store, other.keyring, {newest.id: newest.encode()}, NOW)
         )
 
         with pytest.raises(Refused) as refused:
@@ -323,7 +324,7 @@ def test_what_is_protected_before_the_last_look_stays(scene: Scene, verb: str, f
         )
 
         try:
-            gone = {snapshot.id for snapshot in execute_forget(repository.catalog, plan, repository.clock)}
+            gone = set(execute_forget(repository.catalog, plan, repository.clock))
         except Refused:
             gone = set()
 
@@ -343,6 +344,32 @@ def test_a_marker_that_another_forget_took_back_is_put_again(scene: Scene) -> No
         execute_forget(repository.catalog, plan, repository.clock)
 
     assert_sound(scene, store)
+
+
+def test_of_two_forgets_one_may_give_way_at_any_moment_and_the_way_back_stays_open(scene: Scene) -> None:
+    """The other one put its markers first, so ours counts on them; then, before any step of ours, it takes them back."""
+    at, struck = 0, True
+    while struck:
+        store, struck = scene.store(), False
+        with scene.open(store) as repository, scene.open(store) as other:
+            plan = planned(repository)
+            records = {snapshot.id: snapshot.encode() for snapshot in plan.removed}
+            put_markers(store, other.keyring, records, NOW)
+
+            def give_way(step: Step, at: int = at) -> None:
+                nonlocal struck
+                if step.number == at and not step.done:
+                    struck = True
+                    take_back_markers(store, other.keyring, records, NOW)  # noqa: B023
+
+            repository.catalog._store = FaultyStore(store, hook=give_way)
+            execute_forget(repository.catalog, plan, repository.clock)
+            if not struck:
+                # After the last step.
+                take_back_markers(store, other.keyring, records, NOW)
+        assert_sound(scene, store)
+        at += 1
+    assert at > 20
 
 
 def test_a_plan_that_others_carried_out_meanwhile_does_nothing_more(scene: Scene) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from dedupstore.cancel import CancelToken
-from dedupstore.engine.mirror import mirror, verify_mirror
+from dedupstore.engine.mirror import mirror
 from dedupstore.engine.mirror_plan import MirrorOptions, plan_mirror
+from dedupstore.engine.mirror_verify import verify_mirror
 from dedupstore.errors import (
     IncompleteListing,
     Interrupted,

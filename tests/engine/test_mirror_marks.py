@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from dedupstore.cancel import CancelToken
-from dedupstore.engine.mirror import verify_mirror
+from dedupstore.engine.mirror_verify import verify_mirror
 from dedupstore.errors import StoreError
 from dedupstore.events import NullListener
 from dedupstore.model.mark import NOTE, PROTECT, TAGS, UNPROTECT, Mark

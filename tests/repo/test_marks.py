@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from dedupstore.repo.catalog import Catalog
 from dedupstore.repo.forgetting import list_forgotten, open_forgotten
 from dedupstore.repo.marks import put_mark
 from dedupstore.repo.repository import Repository
+from dedupstore.storage.base import ObjectInfo
 from dedupstore.storage.local import LocalStore
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import SnapshotId
@@ -211,3 +213,41 @@ def test_the_marks_of_a_golden_repository_say_what_they_always_said() -> None:
         assert not book.damaged and not book.unclear
         (first,) = list_forgotten(repository.store) - {third.id}
         assert open_forgotten(repository.store, repository.keyring, first).time_ns == TIME_NS
+
+
+@pytest.mark.parametrize("left", layout.MARKS_SENTINELS)
+def test_the_first_mark_stopped_between_the_two_sentinels_needs_no_repair(
+    store: MemoryStore, repository: Repository, left: str
+) -> None:
+    catalog = made_before_marks(store)
+    store.put(left, [layout.SENTINEL_BODY])
+
+    catalog.marks().require_whole()
+    assert layout.list_if_there(store, layout.MARKS) is None
+    catalog.add_mark(only(repository), MINE)
+
+    assert catalog.marks().of(repository.catalog.get(only(repository))).protected
+
+
+@pytest.mark.parametrize("lost", layout.MARKS_SENTINELS)
+def test_a_listing_that_lost_a_mark_or_a_sentinel_is_not_taken_for_a_first_use(
+    store: MemoryStore, repository: Repository, lost: str
+) -> None:
+    catalog = made_before_marks(store)
+    catalog.add_mark(only(repository), MINE)
+
+    class Cut(MemoryStore):
+        hidden: set[str]
+
+        def list(self, prefix: str) -> Iterator[ObjectInfo]:
+            return (row for row in super().list(prefix) if row.key not in self.hidden)
+
+    cut = Cut()
+    cut.objects = dict(store.objects)
+    for hidden in ({lost}, {lost, *mark_keys(store)}, {*layout.MARKS_SENTINELS, *mark_keys(store)}):
+        cut.hidden = hidden
+        with pytest.raises(IncompleteListing):
+            layout.list_if_there(cut, layout.MARKS)
+    store.delete(lost)
+    with pytest.raises(IncompleteListing):
+        layout.list_if_there(store, layout.MARKS)

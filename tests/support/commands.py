@@ -44,7 +44,7 @@ def run(*arguments: str, names: Sequence[str] = NAMES) -> int:
 def settings(session: Session, depth: int) -> None:
     """Print the global settings."""
     found = session.settings
-    names = ("repo", "json", "progress", "quiet", "verbose", "no_color", "no_input", "yes", "utc")
+    names = ("repo", "config", "json", "progress", "quiet", "verbose", "no_color", "no_input", "yes", "utc")
     click.echo(" ".join(f"{name}={getattr(found, name)}" for name in names) + f" depth={depth}")
 
 

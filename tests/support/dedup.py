@@ -85,6 +85,8 @@ class Dedup:
         """What the command needs, besides what every program has."""
         return {
             "HOME": str(self.home),
+            "CONFIGURATION_DIRECTORY": str(self.home / "etc"),
+            "XDG_CONFIG_HOME": str(self.home / ".config"),
             "DEDUP_REPO": str(self.repository),
             "DEDUP_PASSPHRASE": PASSPHRASE,
             "DEDUP_CACHE_DIR": str(self.home / "cache"),

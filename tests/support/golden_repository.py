@@ -225,7 +225,7 @@ def make_marks(making: Making) -> None:
         (fourth, Mark(kind=NOTE, time_ns=TIME_NS, text="the newest")),
     ):
         catalog.add_mark(snapshot, mark)
-    records = [catalog.get(first), catalog.get(third)]
+    records = {identifier: catalog.get(identifier).encode() for identifier in (first, third)}
     put_markers(making.store, making.repository.keyring, records, TIME_NS)
     delete_commits(making.store, [first])
     del making.expected[0]

@@ -11,7 +11,7 @@ from dedupstore.engine.inventory import twice
 from dedupstore.errors import DedupError, ObjectNotFound, StoreMissing
 from dedupstore.events import Finding
 from dedupstore.repo import layout
-from dedupstore.repo.forgetting import open_forgotten
+from dedupstore.repo.forgetting import RecordLost, open_forgotten
 from dedupstore.types import SnapshotId
 from dedupstore.units import short_id
 
@@ -57,12 +57,18 @@ def _forgotten(session: Session) -> Iterator[Finding]:
         except ObjectNotFound:
             # Expired by a prune since the listing.
             continue
+        except RecordLost as exc:
+            yield _no_way_back(identifier, exc, "note")
         except DedupError as exc:
-            yield Finding(
-                code="check.forgotten_damaged",
-                message=f"forgotten snapshot {short_id(identifier)} cannot be brought back: {exc.message}",
-                severity="warning",
-            )
+            yield _no_way_back(identifier, exc, "warning")
+
+
+def _no_way_back(identifier: SnapshotId, error: DedupError, severity: str) -> Finding:
+    return Finding(
+        code="check.forgotten_damaged",
+        message=f"forgotten snapshot {short_id(identifier)} cannot be brought back: {error.message}",
+        severity=severity,
+    )
 
 
 def _look_at(session: Session, identifier: SnapshotId) -> Finding | None:
@@ -88,7 +94,5 @@ def _forgotten_meanwhile(session: Session, identifier: SnapshotId) -> bool:
 
 
 def _damaged(identifier: SnapshotId, error: DedupError, code: str) -> Finding:
-    why = f": {error.why}" if error.why else ""
-    return Finding(
-        code=code, message=f"snapshot {short_id(identifier)} cannot be read: {error.message}{why}", severity="error"
-    )
+    message = f"snapshot {short_id(identifier)} cannot be read: {error.in_one_line}"
+    return Finding(code=code, message=message, severity="error")
