@@ -23,19 +23,20 @@ def bad_copies(
         if copy.pack_no not in present or _reads(reader, kind, chunk, copy):
             continue
         block = index.block(copy.pack_no, copy.block_no)
-        at_fault = set()
-        if block.codec == Codec.DELTA:
+        innocent = False
+        for base in block.bases if block.codec == Codec.DELTA else ():
             # Depth is one: a base is read from full copies alone.
-            for base in block.bases:
-                at_fault |= {
-                    (full.pack_no, full.block_no)
-                    for full in index.find_all(base)
-                    if full.pack_no in present
-                    and index.block(full.pack_no, full.block_no).codec != Codec.DELTA
-                    and not _reads(reader, kind, base, full)
-                }
-        bad |= at_fault or {(copy.pack_no, copy.block_no)}
+            fulls = [full for full in index.find_all(base) if full.pack_no in present and _is_full(index, full)]
+            damaged = [full for full in fulls if not _reads(reader, kind, base, full)]
+            bad |= {(full.pack_no, full.block_no) for full in damaged}
+            innocent |= len(damaged) == len(fulls)
+        if not innocent:
+            bad.add((copy.pack_no, copy.block_no))
     return bad
+
+
+def _is_full(index: Index, copy: Location) -> bool:
+    return index.block(copy.pack_no, copy.block_no).codec != Codec.DELTA
 
 
 def _reads(reader: ChunkReader, kind: Kind, chunk: ChunkId, copy: Location) -> bool:

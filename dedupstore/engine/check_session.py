@@ -26,7 +26,7 @@ from dedupstore.repo.pack import PackName
 from dedupstore.repo.reader import ChunkReader
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.segment import PackFacts, decode_segment, read_facts
-from dedupstore.repo.view import complete
+from dedupstore.repo.view import complete, find_facts
 from dedupstore.threads import RightOfWay
 from dedupstore.types import ChunkId, Kind, PackId, SegmentId, SnapshotId
 
@@ -166,16 +166,7 @@ class Session:
 
     def facts_of(self, pack: PackId) -> PackFacts | None:
         """What a segment says of one pack; reads segments until it is found."""
-        for key in self.inventory.segments:
-            try:
-                facts = decode_segment(self.repository.keyring, key, self.repository.store.get(key))
-            except (IntegrityError, StoreError):
-                continue
-            for fact in facts:
-                if fact.id == pack:
-                    # The segment may leave the directory to the pack; its row is enough to read the trailer by.
-                    return complete(self.repository.store, self.repository.keyring, fact)
-        return None
+        return find_facts(self.repository.store, self.repository.keyring, self.inventory.segments, pack)
 
     def cached_number(self, row: PackRow) -> int | None:
         """The number of a pack in this machine's index, where verification times are kept."""

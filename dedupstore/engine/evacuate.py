@@ -13,7 +13,7 @@ Nothing here invents a reference to a base, and no full copy of a base becomes a
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 
 from dedupstore.cancel import CancelToken
@@ -23,23 +23,37 @@ from dedupstore.engine.liveness import ChunkBits
 from dedupstore.engine.prune_survey import Survey
 from dedupstore.errors import IntegrityError
 from dedupstore.events import Listener, Progress
+from dedupstore.repo import layout
 from dedupstore.repo.deltas import DeltaBlocks
 from dedupstore.repo.directory import BlockRecord
-from dedupstore.repo.index import BlockInfo, Index, Location
+from dedupstore.repo.index import BlockInfo, Index, Location, PackRow
 from dedupstore.repo.pack import read_pack_directory
 from dedupstore.repo.reader import ChunkReader
 from dedupstore.repo.repository import Repository
-from dedupstore.repo.view import View
+from dedupstore.repo.view import View, find_facts
 from dedupstore.repo.writer import ChunkWriter
 from dedupstore.types import ChunkId, Kind, PackId
 
 
-def packs_missing(index: Index, present: Container[int], chunk: ChunkId) -> set[int]:
-    """Which packs that are not there held a copy of a chunk, or a base of one."""
+def packs_missing(index: Index, seen: Survey, chunk: ChunkId) -> set[int]:
+    """Which packs that are not there held a copy of a chunk, or a base of one, or may have held it."""
     copies = index.find_all(chunk)
     bases = {base for copy in copies for base in index.block(copy.pack_no, copy.block_no).bases}
     places = [*copies, *(copy for base in bases for copy in index.find_all(base))]
-    return {copy.pack_no for copy in places if copy.pack_no not in present}
+    return {copy.pack_no for copy in places if copy.pack_no not in seen.present} | seen.unread
+
+
+def directory_of(repository: Repository, row: PackRow) -> list[BlockRecord]:
+    """What a pack holds, by itself or, where it is damaged in that place, by a segment. Raises IntegrityError."""
+    store, keyring = repository.store, repository.keyring
+    try:
+        return read_pack_directory(store, row.name, row.size, keyring)[1]
+    except IntegrityError:
+        segments = [info.key for info in layout.list_complete(store, layout.INDEX)]
+        facts = find_facts(store, keyring, segments, row.id)
+        if facts is None or not facts.directory:
+            raise
+        return facts.blocks()
 
 
 class Evacuation:
@@ -81,7 +95,7 @@ class Evacuation:
 
     def missing(self, chunk: ChunkId) -> None:
         """A snapshot needs this chunk, and no pack that is there gives it."""
-        self.lost |= {self._index.pack(no).id for no in packs_missing(self._index, self._seen.present, chunk)}
+        self.lost |= {self._index.pack(no).id for no in packs_missing(self._index, self._seen, chunk)}
 
     def settle(self) -> bool:
         """After the last `live`: decide how each block moves; whether anything has to move at all."""
@@ -200,8 +214,7 @@ class Evacuation:
 
     def _blocks(self, pack_no: int) -> Iterator[tuple[int, BlockRecord, list[int]]]:
         """The blocks of a pack from which something moves. Their chunks' ids are in the pack alone."""
-        row = self._index.pack(pack_no)
-        _, blocks = read_pack_directory(self._repository.store, row.name, row.size, self._repository.keyring)
+        blocks = directory_of(self._repository, self._index.pack(pack_no))
         for block_no, block in enumerate(blocks):
             positions = self._moving.positions(pack_no, block_no)
             if positions:

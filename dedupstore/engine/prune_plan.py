@@ -12,7 +12,7 @@ from enum import Enum
 
 from dedupstore.cancel import CancelToken
 from dedupstore.codec.block import Codec
-from dedupstore.engine.evacuate import packs_missing
+from dedupstore.engine.evacuate import directory_of, packs_missing
 from dedupstore.engine.liveness import ChunkBits, Marker
 from dedupstore.engine.prune_roots import Roots, survey_roots
 from dedupstore.engine.prune_survey import Survey, survey
@@ -22,7 +22,7 @@ from dedupstore.repo.catalog import UNDO_WINDOW_SECONDS
 from dedupstore.repo.deltas import DeltaBlocks
 from dedupstore.repo.gcplan import Plan
 from dedupstore.repo.index import Index, Location, PackRow
-from dedupstore.repo.pack import PackName, read_pack_directory
+from dedupstore.repo.pack import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.writer import WriterSettings
 from dedupstore.types import ChunkId, Kind
@@ -159,8 +159,8 @@ class _Needed:
         """Packs that are not there and held something that no pack gives."""
 
         self._index = index
+        self._seen = seen
         self._usable = seen.safe
-        self._present = seen.present
         self._bad = seen.bad
         self._any_bad = bool(seen.bad)
         self._deltas = DeltaBlocks(index)
@@ -179,7 +179,7 @@ class _Needed:
 
     def missing(self, chunk: ChunkId) -> None:
         """No pack that is there gives this one."""
-        self.missed |= packs_missing(self._index, self._present, chunk)
+        self.missed |= packs_missing(self._index, self._seen, chunk)
 
     def add_bases(self) -> None:
         """To be called once, after all chunks."""
@@ -268,9 +268,9 @@ def _choose(
 
 
 def _is_described(repository: Repository, row: PackRow) -> bool:
-    """Whether a damaged pack still says itself which chunks it holds: those that move are found by that."""
+    """Whether it can still be said which chunks a damaged pack holds: those that move are found by that."""
     try:
-        read_pack_directory(repository.store, row.name, row.size, repository.keyring)
+        directory_of(repository, row)
     except (ObjectNotFound, IntegrityError):
         return False
     return True

@@ -56,6 +56,9 @@ class Survey:
     """Packs that a check has missed or found unreadable, and that are not there now either, or not with their size, or
     do not say what they hold."""
 
+    unread: frozenset[int] = frozenset()
+    """Packs of which it is not known what they hold, or held: if anything is missing it may have been there."""
+
 
 def survey(repository: Repository) -> Survey:
     """E3. Raises IncompleteListing, and IntegrityError when what a listed pack holds cannot be found out."""
@@ -80,14 +83,17 @@ def survey(repository: Repository) -> Survey:
     misfits: set[PackId] = set()
     unknown: list[PackRow] = []
     lost: set[int] = set()
+    unread: set[int] = set()
     for row in index.packs():
         found = listed.pop(row.id, None)
         if found is None and row.no >= indexed_first:
             found = _ask_for(repository, row)
         misfit = found is not None and found[:2] != (row.name, row.size)
         if found is None or misfit:
-            if row.id in known.lost and row.id not in condemned and row.known and not row.removed:
+            if row.id in known.lost and row.id not in condemned and not row.removed:
                 lost.add(row.no)
+            if not row.known and not row.removed:
+                unread.add(row.no)
             if misfit:
                 misfits.add(row.id)
             continue
@@ -98,9 +104,9 @@ def survey(repository: Repository) -> Survey:
             safe.add(row.no)
         if found[2]:
             modified[row.no] = found[2]
-    lost |= _require_known(repository, unknown, known)
-    present -= lost
-    safe -= lost
+    silent = _require_known(repository, unknown, known)
+    present -= silent
+    safe -= silent
     if damaged and listed:
         raise IntegrityError(
             f"{len(damaged)} index segments cannot be read, so nothing was pruned",
@@ -117,7 +123,8 @@ def survey(repository: Repository) -> Survey:
         modified_ns=modified,
         unindexed=tuple(listed.values()),
         bad=bad_places(known, present, index.pack_no),
-        lost=frozenset(lost),
+        lost=frozenset(lost | {no for no in silent if index.pack(no).id not in condemned}),
+        unread=frozenset(unread | silent),
     )
 
 

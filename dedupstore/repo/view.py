@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound
+from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound, StoreError
 from dedupstore.repo import layout
 from dedupstore.repo.badlist import BadPlaces, bad_places, read_bad
 from dedupstore.repo.gcplan import read_condemned, read_pruned
@@ -165,6 +165,20 @@ def complete(store: ObjectStore, keyring: KeyRing, fact: PackFacts) -> PackFacts
     except (ObjectNotFound, IntegrityError):
         return fact
     return whole
+
+
+def find_facts(store: ObjectStore, keyring: KeyRing, segments: Iterable[str], pack: PackId) -> PackFacts | None:
+    """What a segment says of one pack; reads these segments until it is found. For a pack that cannot say it itself."""
+    for key in segments:
+        try:
+            facts = decode_segment(keyring, key, store.get(key))
+        except (IntegrityError, StoreError):
+            continue
+        for fact in facts:
+            if fact.id == pack:
+                # The segment may leave the directory to the pack; its row is enough to read the trailer by.
+                return complete(store, keyring, fact)
+    return None
 
 
 def read_directories(store: ObjectStore, keyring: KeyRing, index: Index, rows: Sequence[PackRow]) -> set[int]:
