@@ -122,6 +122,11 @@ class StoreError(RepositoryError):
         super().__init__(message, why=why, hints=hints, code=code)
         self.transient = transient
 
+    @property
+    def is_denial(self) -> bool:
+        """Whether the store does not let us: it is append-only, its objects are locked, it is mounted read-only."""
+        return self.code in ("store.denied", "store.locked", "store.read_only")
+
 
 class ObjectNotFound(StoreError):
     code = "store.object_not_found"

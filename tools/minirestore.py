@@ -214,7 +214,17 @@ class Repository:
             except (Bad, OSError) as error:
                 reasons.append(f"  {name}: {error}")
         need(opened, "no key slot opens:\n" + "\n".join(reasons or ["  keys/ is empty"]))
-        return max(opened)  # after a key rotation the same passphrase may open slots of several epochs
+        # After a key rotation, or one that was stopped, the same passphrase may open slots of several epochs.
+        newest = self._config_epoch()
+        return max(opened, key=lambda slot: (slot[0] == newest, slot[0]))
+
+    def _config_epoch(self) -> int:
+        """Which epoch the newest config says it is of; 0 if that cannot be seen."""
+        try:
+            newest = max((self.path / "config").glob("[0-9]*-*"))
+            return int.from_bytes(newest.read_bytes()[28:32], "big")
+        except (OSError, ValueError):
+            return 0
 
     def open_object(self, sealed: bytes, kind: int, name: str) -> bytes:
         header = sealed[:56]

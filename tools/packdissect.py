@@ -23,7 +23,8 @@ from dedupstore.errors import DedupError, UsageError
 from dedupstore.repo import layout
 from dedupstore.repo.config import find_config, open_config
 from dedupstore.repo.directory import HEADER_BYTES, BlockRecord
-from dedupstore.repo.keys import KeyRing, open_slot
+from dedupstore.repo.keyring import KeyRing
+from dedupstore.repo.keys import open_slot
 from dedupstore.repo.opening import identify
 from dedupstore.repo.pack import PackHeader, PackName, read_pack_directory
 from dedupstore.repo.slots import Secret, weak_cost_allowed
@@ -233,7 +234,7 @@ def open_ring(store: ObjectStore, passphrase: str, *, allow_weak: bool) -> KeyRi
         store,
         identify(store),
         Secret.passphrase(passphrase),
-        at_least_epoch=stored.epoch,
+        epoch=stored.epoch,
         allow_weak=allow_weak,
     )
     return open_config(stored, ring)[1]

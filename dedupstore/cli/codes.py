@@ -59,10 +59,14 @@ PAGES: dict[str, str] = {
     "by `dedup check --read-data`, which writes it down anew.",
     "check.not_recorded": "What is damaged could not be written down, because the storage does not take it. The next "
     "snapshot may rely on it: run the check again where the storage can be written to.",
+    "check.rotation_unfinished": "A rotation of the keys was begun and has not ended. Everything opens as before; if it was "
+    "stopped, `dedup key rotate --take-over` begins anew.",
     "check.restore_failed": "A snapshot cannot be restored. The findings above say why; older or newer ones may "
     "be whole.",
     "check.root_missing": "The record of a snapshot is missing. Its marker says that it was complete: put the "
     "object back from a copy of the repository, or give the snapshot up with `dedup forget ID`.",
+    "check.run_damaged": "The record of a run that was stopped before it became a snapshot does not open. No snapshot is "
+    "hit; prune waits until it is given up with `dedup forget ID`.",
     "check.segment_damaged": "An index segment cannot be read, and packs are described by no other. `dedup "
     "repair index` describes them again from the packs themselves.",
     "check.segment_superseded": "An index segment cannot be read, and does no harm. Others say all that it said.",
@@ -142,6 +146,8 @@ PAGES: dict[str, str] = {
     "key.kit_outdated": "The recovery kit was printed before the keys were rotated. It no longer opens the "
     "repository; print a new one with `dedup key kit`.",
     "key.not_found": "There is no key slot with that id. `dedup key list` shows the ones there are.",
+    "key.rotation_under_way": "A rotation of the keys was begun and has not ended. Wait for it; if its process was killed, "
+    "`dedup key rotate --take-over` begins anew. Until then everything opens as before.",
     "local.state_damaged": "A file in the state directory cannot be read. It holds what this machine remembers of "
     "replicas and checks, and no backup data; move it away and it begins anew.",
     "local.state_not_kept": "What was done could not be noted in the state directory. The work itself is done; see the "
@@ -226,6 +232,8 @@ PAGES: dict[str, str] = {
     "repo.foreign_slot": "The key slot belongs to another repository. Someone or something copied it here.",
     "repo.missing_chunk": "A chunk that a snapshot needs is not there. `dedup check` names the files; a new "
     "snapshot of the same data stores it again.",
+    "repo.early_key": "The key is of a rotation of the keys that was not finished. What opened the repository before still "
+    "does; `dedup key rotate --take-over` finishes it.",
     "repo.no_slots": "The repository has no key slot, so no passphrase can open it. Put one back from the "
     "recovery kit.",
     "repo.not_a_slot": "A file under keys/ is no key slot. It was damaged or put there by something else.",

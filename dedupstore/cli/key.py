@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import TypeVar
 
 import click
 
@@ -21,10 +23,21 @@ from dedupstore.units import format_number
 
 _SHORT = 8
 
+Answer = TypeVar("Answer")
 
-@group("key", examples=["dedup key list", "dedup key add", "dedup key kit > kit.txt"])
+
+_key_file_option = click.option(
+    "--key-file", metavar="FILE", default="", help="A file of random bytes, instead of a new passphrase."
+)
+_kdf_option = click.option(
+    "--kdf", type=click.Choice(("default", "strong")), default="default", help="What a guess costs."
+)
+_weak_option = click.option("--insecure-test-kdf", is_flag=True, hidden=True)
+
+
+@group("key", examples=["dedup key list", "dedup key change", "dedup key kit > kit.txt", "dedup key rotate"])
 def key() -> None:
-    """Add, list and remove what opens a repository; the recovery kit.
+    """Add, change, list and remove what opens a repository; the recovery kit; new keys for what is written.
 
     Instead of a passphrase, DEDUP_KEY_FILE or DEDUP_RECOVERY_KEY_FILE may name a file that opens the repository.
     """
@@ -57,13 +70,13 @@ def list_(session: Session) -> None:
     examples=["dedup key add --label laptop", "dedup key add --key-file /etc/dedup/key", "dedup key add --kit kit.txt"],
 )
 @click.option("--label", metavar="TEXT", default="", help="What to call it.")
-@click.option("--key-file", metavar="FILE", default="", help="Add a file of random bytes instead of a passphrase.")
+@_key_file_option
 @click.option("--recovery", is_flag=True, help="Add a new recovery key, and print it with its kit.")
 @click.option(
     "--kit", "kit_path", metavar="FILE", default="", help="Put back the key of a recovery kit; - reads it from stdin."
 )
-@click.option("--kdf", type=click.Choice(("default", "strong")), default="default", help="What a guess costs.")
-@click.option("--insecure-test-kdf", is_flag=True, hidden=True)
+@_kdf_option
+@_weak_option
 @click.pass_obj
 def add(
     session: Session, label: str, key_file: str, recovery: bool, kit_path: str, kdf: str, insecure_test_kdf: bool
@@ -74,8 +87,7 @@ def add(
     """
     if sum((bool(key_file), recovery, bool(kit_path))) > 1:
         raise UsageError("--key-file, --recovery and --kit exclude one another", hints=["choose one"])
-    if insecure_test_kdf and not opening.weak_keys_allowed(session.environ):
-        raise UsageError("--insecure-test-kdf is for the tests of dedup", hints=["leave it out"])
+    _refuse_weak(session, insecure_test_kdf)
     if kit_path:
         _import(session, kit_path)
         return
@@ -85,18 +97,14 @@ def add(
             with_access(session, lambda access: service.add_recovery_key(access, label=label or "recovery key")),
         )
         return
-    new: list[Credential] = []
+    strong = kdf == "strong"
 
-    def work(access: Access) -> service.Added:
-        # Asked once, and only when the repository has been opened by what is there already.
-        if not new:
-            service.list_keys(access)
-            new.append(_new_credential(session, key_file))
-        return service.add_key(access, new[0], label=label, strong=kdf == "strong", weak=insecure_test_kdf)
+    def work(access: Access, new: Credential) -> service.Added:
+        return service.add_key(access, new, label=label, strong=strong, weak=insecure_test_kdf)
 
-    added = with_access(session, work)
+    added = _with_new(session, key_file, work)
     session.out.document({"key": _fields(session, added.key)})
-    session.out.line(f"  added    {added.key.kind} {added.key.id[:_SHORT]} {safe(label)}".rstrip())
+    session.out.line(f"  added    {_named(added.key)}")
 
 
 @key.command("remove", examples=["dedup key remove 4kq2m8r0"])
@@ -108,12 +116,71 @@ def remove(session: Session, identifier: str) -> None:
     Who has copied the key's object from storage before can still use it.
     """
     if not prompts.confirm(session, f"Remove the key {identifier}?"):
-        raise Refused(
-            "not confirmed", why="nothing was changed", hints=["add --yes to agree"], code="refused.not_confirmed"
-        )
+        raise _not_confirmed()
     removed = with_access(session, lambda access: service.remove_key(access, identifier))
     session.out.document({"removed": _fields(session, removed)})
-    session.out.line(f"  removed  {removed.kind} {removed.id[:_SHORT]} {safe(removed.label or '')}".rstrip())
+    session.out.line(f"  removed  {_named(removed)}")
+
+
+@key.command(
+    "change", examples=["dedup key change", "dedup key change --key-file /etc/dedup/key", "dedup key change 4kq2m8r0"]
+)
+@click.argument("identifier", metavar="[ID]", required=False, default="")
+@_key_file_option
+@_kdf_option
+@_weak_option
+@click.pass_obj
+def change(session: Session, identifier: str, key_file: str, kdf: str, insecure_test_kdf: bool) -> None:
+    """Change the passphrase: a new one takes the place of the one that opens the repository now, or of the key ID.
+
+    The new passphrase is asked for, or taken from DEDUP_NEW_PASSPHRASE or DEDUP_NEW_PASSPHRASE_FILE, _COMMAND, _FD. It
+    has opened the repository before the old one goes. Recovery kits printed before go on opening by the old one.
+
+    Who knows the old passphrase and has copied the key's object from storage before can still use both; dedup key rotate
+    ends that for what is written afterwards.
+    """
+    _refuse_weak(session, insecure_test_kdf)
+
+    def work(access: Access, new: Credential) -> service.Replaced:
+        return service.change_key(access, new, prefix=identifier, strong=kdf == "strong", weak=insecure_test_kdf)
+
+    done = _with_new(session, key_file, work)
+    _show_replaced(session, done)
+    if not done.left:
+        session.out.note(f"  next: dedup key kit{repeated(session)} prints a recovery kit for the new key")
+
+
+@key.command("rotate", examples=["dedup key rotate", "dedup key rotate --new-passphrase"])
+@click.option("--new-passphrase", "ask", is_flag=True, help="Ask for a new passphrase for the new keys.")
+@_key_file_option
+@click.option("--take-over", is_flag=True, help="Go on although another rotation was begun: it was stopped for good.")
+@_kdf_option
+@_weak_option
+@click.pass_obj
+def rotate(session: Session, ask: bool, key_file: str, take_over: bool, kdf: str, insecure_test_kdf: bool) -> None:
+    """Write under new keys from now on, which nobody has who had any key before.
+
+    The new keys are opened by the passphrase or key file in use, by a new passphrase (--new-passphrase, or
+    DEDUP_NEW_PASSPHRASE and its kin), or by --key-file; every other key is removed and has to be added again. What is
+    stored already stays readable, also for somebody who has copied an old key and gets at the storage. Runs under way go
+    on; they end under the old keys.
+    """
+    _refuse_weak(session, insecure_test_kdf)
+    if not prompts.confirm(session, "Begin with new keys, and remove every key but the one in use?"):
+        raise _not_confirmed()
+    strong = kdf == "strong"
+
+    def work(access: Access, new: Credential | None) -> service.Replaced:
+        return service.rotate_keys(access, new, strong=strong, weak=insecure_test_kdf, take_over=take_over)
+
+    if ask or key_file or secrets.names_new_passphrase(session.environ):
+        done = _with_new(session, key_file, work)
+    else:
+        done = with_access(session, lambda access: work(access, None))
+    _show_replaced(session, done, epoch=done.epoch)
+    session.out.note(
+        f"  next: dedup key kit{repeated(session)} prints a recovery kit; the ones there were are out of date"
+    )
 
 
 @key.command("kit", examples=["dedup key kit", "dedup key kit --out kit.txt", "dedup key kit --recovery --out kit.txt"])
@@ -161,6 +228,53 @@ def verify_recovery(session: Session, path: str, offline: bool) -> None:
         out.line(
             f"  proven   it opens the repository as it is today: {format_number(found.snapshots, 'snapshot')} can be read"
         )
+
+
+def _with_new(session: Session, key_file: str, work: Callable[[Access, Credential], Answer]) -> Answer:
+    """Do the work with a new passphrase or key file, asked for once the repository was opened by what is there already."""
+    new: list[Credential] = []
+
+    def both(access: Access) -> Answer:
+        if not new:
+            service.list_keys(access)
+            new.append(_new_credential(session, key_file))
+        return work(access, new[0])
+
+    return with_access(session, both)
+
+
+def _refuse_weak(session: Session, asked: bool) -> None:
+    if asked and not opening.weak_keys_allowed(session.environ):
+        raise UsageError("--insecure-test-kdf is for the tests of dedup", hints=["leave it out"])
+
+
+def _not_confirmed() -> Refused:
+    return Refused(
+        "not confirmed", why="nothing was changed", hints=["add --yes to agree"], code="refused.not_confirmed"
+    )
+
+
+def _show_replaced(session: Session, done: service.Replaced, *, epoch: int | None = None) -> None:
+    out = session.out
+    document: dict[str, object] = {
+        "key": _fields(session, done.key),
+        "removed": [_fields(session, row) for row in done.removed],
+        "left": [_fields(session, row) for row in done.left],
+    }
+    if epoch is not None:
+        document["epoch"] = epoch
+    out.document(document)
+    if epoch is not None:
+        out.line(f"  epoch    {epoch}: what is written from now on needs a key from now on")
+    out.line(f"  added    {_named(done.key)}")
+    for row in done.removed:
+        out.line(f"  removed  {_named(row)}")
+    for row in done.left:
+        out.line(f"  left     {_named(row)}: the storage does not allow deleting it")
+
+
+def _named(row: service.KeyInfo) -> str:
+    return f"{row.kind} {row.id[:_SHORT]} {safe(row.label or '')}".rstrip()
 
 
 def _new_credential(session: Session, key_file: str) -> Credential:

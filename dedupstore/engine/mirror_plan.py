@@ -75,6 +75,16 @@ class MirrorPlan:
         return sum(row.key.startswith(layout.COMMITS) for row in self.delete)
 
 
+def _heads(source: ObjectStore) -> tuple[Sizes, Sizes]:
+    """Key slots and configs that belong together: a rotation of the keys puts slots, then a config, and deletes slots."""
+    configs = listed(source, layout.CONFIG)
+    while True:
+        slots = listed(source, layout.KEYS)
+        before, configs = configs, listed(source, layout.CONFIG)
+        if configs == before:
+            return slots, configs
+
+
 def plan_mirror(source: ObjectStore, target: ObjectStore, options: MirrorOptions) -> MirrorPlan:
     """Compare two stores. Raises Refused for a target that is something else, RepositoryNotFound for no source.
 
@@ -82,7 +92,7 @@ def plan_mirror(source: ObjectStore, target: ObjectStore, options: MirrorOptions
     """
     repository = identify(source)
     fresh = _is_fresh(target, repository)
-    commits, roots, forgotten, segments, packs, slots, configs = (
+    commits, roots, forgotten, segments, packs = (
         listed(source, prefix)
         for prefix in (
             layout.COMMITS,
@@ -90,10 +100,9 @@ def plan_mirror(source: ObjectStore, target: ObjectStore, options: MirrorOptions
             layout.FORGOTTEN,
             layout.INDEX,
             layout.PACKS,
-            layout.KEYS,
-            layout.CONFIG,
         )
     )
+    slots, configs = _heads(source)
     if not fresh:
         require_unpruned(source, target)
     marks = layout.list_if_there(source, layout.MARKS)

@@ -16,7 +16,7 @@ from dedupstore.engine.passing_bases import PassingBases
 from dedupstore.errors import CorruptChunk, CorruptObject, DedupError, IntegrityError, ObjectNotFound, StoreError
 from dedupstore.repo.directory import BlockRecord, encode_directory
 from dedupstore.repo.index import PackRow
-from dedupstore.repo.keys import KeyRing
+from dedupstore.repo.keyring import KeyRing
 from dedupstore.repo.pack import PackHeader, PackName, read_pack_directory, verify_pack_bytes
 from dedupstore.repo.segment import PackFacts
 from dedupstore.storage.memory import MemoryStore

@@ -26,7 +26,6 @@ from dedupstore.errors import (
     RepositoryError,
     StoreError,
     StoreFull,
-    StoreReadOnly,
 )
 from dedupstore.events import Finding, Listener, Progress
 from dedupstore.repo import layout
@@ -39,7 +38,6 @@ from dedupstore.types import PackId
 MAX_ROUNDS = 8
 PACKS_PER_PLAN = 50_000
 CREATOR = "dedup prune"
-_DENIED = ("store.denied", "store.locked", "store.read_only")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -276,7 +274,7 @@ def _denials() -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        if not isinstance(error, StoreReadOnly) and error.code not in _DENIED:
+        if not error.is_denial:
             raise
         raise Refused(
             "the storage does not allow deleting",

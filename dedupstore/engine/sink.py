@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from dedupstore.repo.index import Index
-from dedupstore.repo.keys import KeyRing
+from dedupstore.repo.keyring import KeyRing
 from dedupstore.repo.view import View
 from dedupstore.types import ChunkId, Data, Kind
 

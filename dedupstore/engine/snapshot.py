@@ -106,6 +106,10 @@ def take_snapshot(
 def _attempt(repository: Repository, plan: SnapshotPlan, listener: Listener, cancel: CancelToken) -> SnapshotResult:
     parent = newest(repository.catalog.snapshots().snapshots, plan.source, plan.host)
     view = repository.look()
+    if view.lost and repository.is_ahead():
+        # The repository was put back to an earlier state. Else each snapshot of this machine would look for the losses.
+        repository.drop_index()
+        view = repository.look()
     if parent is not None and view.pruned and not repository.catalog.has_root(parent.id):
         # Forgotten and pruned between the two lines above: nothing vouches for its chunks any more. A root that is
         # still there after the look does: all its chunks were in usable packs when that was taken.

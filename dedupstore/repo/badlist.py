@@ -15,7 +15,7 @@ from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound, Rep
 from dedupstore.model.wire import Value, pack, unpack_map
 from dedupstore.repo import layout
 from dedupstore.repo.directory import MAX_BLOCKS
-from dedupstore.repo.keys import KeyRing
+from dedupstore.repo.keyring import KeyRing
 from dedupstore.storage.base import ObjectStore
 from dedupstore.types import PackId
 

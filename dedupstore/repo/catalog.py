@@ -14,7 +14,7 @@ from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound, Ref
 from dedupstore.model.mark import Mark
 from dedupstore.model.snapshot import Commit, Snapshot
 from dedupstore.repo import layout
-from dedupstore.repo.keys import KeyRing
+from dedupstore.repo.keyring import KeyRing
 from dedupstore.repo.marks import MarkBook, put_mark, read_marks
 from dedupstore.storage.base import ObjectStore
 from dedupstore.types import SnapshotId

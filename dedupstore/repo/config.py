@@ -15,7 +15,7 @@ from dedupstore.codec.hashing import digest
 from dedupstore.errors import CorruptObject, RepositoryTooNew
 from dedupstore.model.wire import Value, pack, unpack_map
 from dedupstore.repo import layout
-from dedupstore.repo.keys import KeyRing
+from dedupstore.repo.keyring import KeyRing
 from dedupstore.storage.base import ObjectStore
 from dedupstore.types import RepositoryId
 from dedupstore.units import MIB

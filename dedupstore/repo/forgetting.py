@@ -14,7 +14,7 @@ from dedupstore.errors import CorruptObject
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo import layout
 from dedupstore.repo.forgotten import Forgotten, get_forgotten
-from dedupstore.repo.keys import KeyRing
+from dedupstore.repo.keyring import KeyRing
 from dedupstore.storage.base import ObjectStore
 from dedupstore.types import SnapshotId
 

@@ -12,7 +12,7 @@ from dedupstore.codec.crypto import ObjectType
 from dedupstore.errors import CorruptObject, RepositoryTooNew
 from dedupstore.model.wire import pack, unpack_map
 from dedupstore.repo import layout
-from dedupstore.repo.keys import KeyRing
+from dedupstore.repo.keyring import KeyRing
 from dedupstore.storage.base import ObjectStore
 from dedupstore.types import SnapshotId
 

@@ -14,7 +14,7 @@ from dedupstore.codec.crypto import ObjectType, random_bytes
 from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound, RepositoryTooNew
 from dedupstore.model.wire import Value, pack, unpack_map
 from dedupstore.repo import layout
-from dedupstore.repo.keys import KeyRing
+from dedupstore.repo.keyring import KeyRing
 from dedupstore.storage.base import ObjectStore
 from dedupstore.types import PackId
 

@@ -1,15 +1,11 @@
-"""The open repository's keys, and the key slots in its store."""
+"""The key slots in a repository's store: made, tried, listed, removed. Names and bytes are told by slots.py."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
-from dedupstore.codec import crypto
-from dedupstore.codec.crypto import ObjectType
-from dedupstore.codec.hashing import Keyed
 from dedupstore.errors import (
-    CorruptObject,
     DedupError,
     IntegrityError,
     NothingMatches,
@@ -19,6 +15,7 @@ from dedupstore.errors import (
     WrongPassphrase,
 )
 from dedupstore.repo import layout
+from dedupstore.repo.keyring import KeyRing
 from dedupstore.repo.slots import (
     DEFAULT_COST,
     SLOT_LENGTH,
@@ -26,7 +23,6 @@ from dedupstore.repo.slots import (
     Secret,
     SlotKind,
     SlotLabel,
-    SlotSecrets,
     check_repository,
     derive_ahead,
     not_a_slot,
@@ -36,97 +32,12 @@ from dedupstore.repo.slots import (
     seal_slot,
 )
 from dedupstore.storage.base import ObjectStore
-from dedupstore.types import Kind, RepositoryId
+from dedupstore.types import RepositoryId
 from dedupstore.units import format_id
 
 # Storage can plant slots that are expensive to try; availability is not promised, our time and memory are bounded.
 _MAX_KDF_ATTEMPTS = 8
 _MAX_SLOTS = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class KeyRing:
-    """Every key of an open repository, derived when first asked for. Safe to share between threads.
-
-    `epoch` is the one new objects are written under; `masters` holds it and, once the config is read, all earlier ones.
-    """
-
-    repository: RepositoryId
-    epoch: int
-    masters: dict[int, bytes] = field(repr=False)
-    domain: bytes = field(repr=False)
-    _id_keys: dict[Kind, Keyed] = field(default_factory=dict, init=False, repr=False)
-
-    @classmethod
-    def generate(cls, repository: RepositoryId, *, random: crypto.RandomSource = crypto.random_bytes) -> KeyRing:
-        """The secrets of a new repository."""
-        master, domain = random(crypto.KEY_LENGTH), random(crypto.KEY_LENGTH)
-        return cls(repository=repository, epoch=1, masters={1: master}, domain=domain)
-
-    @classmethod
-    def from_secrets(cls, repository: RepositoryId, secrets: SlotSecrets) -> KeyRing:
-        return cls(
-            repository=repository,
-            epoch=secrets.epoch,
-            masters={secrets.epoch: secrets.master},
-            domain=secrets.domain,
-        )
-
-    def secrets(self) -> SlotSecrets:
-        """What a slot holds: the current epoch only. Older masters are in the sealed config."""
-        return SlotSecrets(epoch=self.epoch, master=self.masters[self.epoch], domain=self.domain)
-
-    def with_older(self, masters: Sequence[tuple[int, bytes]]) -> KeyRing:
-        """The same ring, able to read what earlier epochs wrote."""
-        return replace(self, masters={**dict(masters), **self.masters})
-
-    def next_epoch(self, *, random: crypto.RandomSource = crypto.random_bytes) -> KeyRing:
-        """A ring that writes under a new master secret and still reads the earlier ones. Nothing is stored yet."""
-        epoch = self.epoch + 1
-        return replace(self, epoch=epoch, masters={**self.masters, epoch: random(crypto.KEY_LENGTH)})
-
-    def id_key(self, kind: Kind) -> Keyed:
-        """Names chunks of this kind. Data and manifests have separate keys: one can never pass for the other."""
-        keyed = self._id_keys.get(kind)
-        if keyed is None:
-            label = "id-data" if kind is Kind.DATA else "id-manifest"
-            keyed = self._id_keys[kind] = Keyed(crypto.derive(self.domain, label, self.repository))
-        return keyed
-
-    def chunker_key(self) -> bytes:
-        return crypto.derive(self.domain, "chunker", self.repository)
-
-    def cache_key(self) -> bytes:
-        """For paths in this machine's cache: a stolen cache must not tell names."""
-        return crypto.derive(self.domain, "cache", self.repository)
-
-    def pack_key(self, epoch: int, salt: bytes, kind: Kind) -> bytes:
-        """The key of one pack. Raises CorruptObject `repo.unknown_epoch`."""
-        return crypto.derive(self._master(epoch), "pack", self.repository, salt + bytes((kind,)))
-
-    def seal(self, type: ObjectType, name: str, payload: bytes) -> bytes:
-        """A sealed object under the current epoch."""
-        root = self.masters[self.epoch]
-        return crypto.seal_object(
-            root, type=type, repository=self.repository, epoch=self.epoch, name=name, payload=payload
-        )
-
-    def open(self, type: ObjectType, name: str, sealed: bytes) -> bytes:
-        """The payload of an object of any known epoch. Raises CorruptObject."""
-        epoch = crypto.peek_epoch(sealed)
-        return crypto.open_object(
-            self._master(epoch), type=type, repository=self.repository, epoch=epoch, name=name, sealed=sealed
-        )
-
-    def _master(self, epoch: int) -> bytes:
-        master = self.masters.get(epoch)
-        if master is None:
-            raise CorruptObject(
-                f"no key for epoch {epoch}",
-                why=f"this key opens epoch {self.epoch}; a removed key does not open what came after it",
-                code="repo.unknown_epoch",
-            )
-        return master
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,14 +112,14 @@ def open_slot(
     secret: Secret,
     *,
     slot_id: bytes | None = None,
-    at_least_epoch: int = 1,
+    epoch: int | None = None,
     allow_weak: bool = False,
 ) -> KeyRing:
     """The key ring, by the first slot this secret opens; cheap slots are tried first, then new ones.
 
-    With `slot_id` only that slot is tried. `at_least_epoch` is the epoch of the newest config: an append-only store keeps
-    slots of earlier epochs, which may open by the same passphrase. Raises WrongPassphrase when none opens, or what is
-    wrong with the slots when none could be tried at all.
+    With `slot_id` only that slot is tried. `epoch` is the one of the newest config, and no other will do: slots of earlier
+    epochs may be left, and that of a rotation under way or stopped, which open by the same passphrase. Raises
+    WrongPassphrase when none opens, or what is wrong with the slots when none could be tried at all.
     """
     slots, findings = _readable_slots(store, slot_id)
     failure: WrongPassphrase | None = None
@@ -225,11 +136,39 @@ def open_slot(
             findings.append(exc)
             continue
         else:
-            if secrets.epoch >= at_least_epoch:
+            if epoch is None or secrets.epoch == epoch:
                 return KeyRing.from_secrets(repository, secrets)
-            failure = _old_key(secrets.epoch, at_least_epoch)
+            failure = _key_of_another(secrets.epoch, epoch)
         attempts += 1
     raise _explain(store, slots, secret, failure, findings)
+
+
+def prove_slot(store: ObjectStore, ring: KeyRing, slot_id: bytes, secret: Secret, *, allow_weak: bool = False) -> None:
+    """Open a slot as it lies in the store, with nothing but its secret. Raises IntegrityError when it gives other keys."""
+    found = open_slot(store, ring.repository, secret, slot_id=slot_id, allow_weak=allow_weak)
+    if found.secrets() != ring.secrets():
+        raise IntegrityError("the new key slot does not give the keys of the repository", why="it was not put to use")
+
+
+def slot_of(store: ObjectStore, ring: KeyRing, secret: Secret, *, allow_weak: bool = False) -> SlotInfo:
+    """The newest slot of the current epoch that this secret opens. Raises IntegrityError when it is gone."""
+    rows = list_slots(store, ring)
+    fitting = [row for row in rows if row.kind is secret.kind and row.label and row.label.epoch == ring.epoch]
+    for row in reversed(fitting):
+        # Trying costs a key derivation; with one candidate there is nothing to find out.
+        if len(fitting) == 1 or _opens(store, ring, row.slot_id, secret, allow_weak):
+            return row
+    raise IntegrityError("the key slot that was opened is gone", hints=["dedup key list"], code="key.not_found")
+
+
+def _opens(store: ObjectStore, ring: KeyRing, slot_id: bytes, secret: Secret, allow_weak: bool) -> bool:
+    try:
+        open_slot(store, ring.repository, secret, slot_id=slot_id, allow_weak=allow_weak)
+    except StoreError:
+        raise
+    except DedupError:
+        return False
+    return True
 
 
 def start_opening(store: ObjectStore, repository: RepositoryId, secret: Secret, *, allow_weak: bool = False) -> Secret:
@@ -302,7 +241,14 @@ def _no_such_slot(slot_id: bytes) -> NothingMatches:
     return NothingMatches(f"no key slot {format_id(slot_id)}", hints=["dedup key list"], code="key.not_found")
 
 
-def _old_key(epoch: int, wanted: int) -> WrongPassphrase:
+def _key_of_another(epoch: int, wanted: int) -> WrongPassphrase:
+    if epoch > wanted:
+        return WrongPassphrase(
+            "this key is of a rotation that was not finished",
+            why=f"it opens epoch {epoch}; the repository is at epoch {wanted}",
+            hints=["use a key from before the rotation, and finish it: dedup key rotate --take-over"],
+            code="repo.early_key",
+        )
     return WrongPassphrase(
         "this key is of an earlier epoch",
         why=f"it opens epoch {epoch}; the repository is at epoch {wanted}",

@@ -20,7 +20,7 @@ from dedupstore.errors import (
 from dedupstore.model.mark import Mark, Marking, NumberedMark, add_up
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo import layout
-from dedupstore.repo.keys import KeyRing
+from dedupstore.repo.keyring import KeyRing
 from dedupstore.storage.base import ObjectStore
 from dedupstore.types import SnapshotId
 

@@ -37,7 +37,7 @@ from dedupstore.repo.directory import (
     encode_directory,
     parse_directory,
 )
-from dedupstore.repo.keys import KeyRing
+from dedupstore.repo.keyring import KeyRing
 from dedupstore.storage.base import ObjectStore
 from dedupstore.types import ChunkId, Data, Kind, PackId, RepositoryId, Span
 

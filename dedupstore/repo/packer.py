@@ -16,7 +16,7 @@ from dedupstore.codec.crypto import random_bytes
 from dedupstore.codec.hashing import digest
 from dedupstore.errors import CorruptObject
 from dedupstore.repo.directory import BLOCK_OVERHEAD, parse_directory
-from dedupstore.repo.keys import KeyRing
+from dedupstore.repo.keyring import KeyRing
 from dedupstore.repo.pack import FinishedPack, PackBuilder
 from dedupstore.repo.segment import PackFacts
 from dedupstore.storage.base import ObjectStore

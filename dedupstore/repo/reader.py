@@ -17,7 +17,7 @@ from dedupstore.errors import CorruptChunk, IntegrityError, MissingChunk, Reposi
 from dedupstore.repo.badlist import BadPlaces
 from dedupstore.repo.deltas import DeltaBlocks
 from dedupstore.repo.index import BlockInfo, Index, Location
-from dedupstore.repo.keys import KeyRing
+from dedupstore.repo.keyring import KeyRing
 from dedupstore.repo.pack import PackName, read_part
 from dedupstore.storage.base import ObjectStore
 from dedupstore.types import BlockChunks, ChunkId, Kind, Span

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from dedupstore.codec import crypto
 from dedupstore.codec.hashing import digest
 from dedupstore.errors import CorruptObject, IntegrityError, UsageError
-from dedupstore.repo.keys import KeyRing
+from dedupstore.repo.keyring import KeyRing
 from dedupstore.repo.slots import Secret, SlotKind, open_slot_bytes, parse_header
 from dedupstore.types import RepositoryId
 from dedupstore.units import format_id

@@ -27,7 +27,8 @@ from dedupstore.repo.config import (
     put_config,
     require_features,
 )
-from dedupstore.repo.keys import KeyRing, SlotInfo, create_slot
+from dedupstore.repo.keyring import KeyRing
+from dedupstore.repo.keys import SlotInfo, create_slot
 from dedupstore.repo.lmdb_index import LmdbIndex, drop_index, open_index, temporary_index
 from dedupstore.repo.lmdb_versions import VersionTable, open_versions, temporary_versions
 from dedupstore.repo.opening import open_keys
@@ -207,6 +208,11 @@ class Repository:
         view = refresh(self.store, self.keyring, self.index)
         self.reader.avoid(view.gone, view.bad)
         return view
+
+    def is_ahead(self) -> bool:
+        """Whether this machine's index has learned from segments that are not there any more: merged, or never heard of."""
+        listed = layout.list_complete(self.store, layout.INDEX)
+        return not self.index.segments() <= {layout.parse_segment_key(row.key) for row in listed}
 
     def chunker(self) -> Chunker:
         table = derive_bytes(self.keyring.chunker_key(), GEAR_CONTEXT, GEAR_TABLE_BYTES)

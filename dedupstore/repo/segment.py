@@ -23,7 +23,7 @@ from dedupstore.codec.hashing import digest
 from dedupstore.errors import CorruptObject
 from dedupstore.repo import layout
 from dedupstore.repo.directory import HEADER_BYTES, BlockRecord, parse_directory
-from dedupstore.repo.keys import KeyRing
+from dedupstore.repo.keyring import KeyRing
 from dedupstore.repo.pack import MAX_UNITS, UNIT_BYTES, FinishedPack, PackName, read_directory
 from dedupstore.storage.base import ObjectStore
 from dedupstore.types import Data, Kind, PackId, SegmentId

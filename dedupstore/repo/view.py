@@ -14,7 +14,7 @@ from dedupstore.repo import layout
 from dedupstore.repo.badlist import BadPlaces, bad_places, read_bad
 from dedupstore.repo.gcplan import read_condemned, read_pruned
 from dedupstore.repo.index import Index, PackRow
-from dedupstore.repo.keys import KeyRing
+from dedupstore.repo.keyring import KeyRing
 from dedupstore.repo.pack import PackHeader, PackName, read_trailer
 from dedupstore.repo.segment import PackFacts, decode_segment
 from dedupstore.storage.base import ObjectStore

@@ -21,7 +21,7 @@ from dedupstore.repo.bases import BaseChooser
 from dedupstore.repo.directory import BlockRecord
 from dedupstore.repo.group import BufferPool, Group
 from dedupstore.repo.index import Index
-from dedupstore.repo.keys import KeyRing
+from dedupstore.repo.keyring import KeyRing
 from dedupstore.repo.packer import Packer
 from dedupstore.repo.reader import ChunkReader
 from dedupstore.repo.segment import PackFacts, encode_segment

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dedupstore.errors import DedupError, IntegrityError, NothingMatches, UsageError, WrongPassphrase
+from dedupstore.errors import IntegrityError, NothingMatches, UsageError
 from dedupstore.repo.catalog import Catalog
-from dedupstore.repo.config import find_config, open_config
+from dedupstore.repo.config import Operation, find_config, open_config
 from dedupstore.repo.identity import identify
-from dedupstore.repo.keys import SlotInfo, create_slot, import_slot, list_slots, open_slot, read_slot, remove_slot
+from dedupstore.repo.keys import SlotInfo, create_slot, import_slot, list_slots, read_slot, remove_slot, slot_of
 from dedupstore.repo.recovery import (
     RecoveryKit,
     format_kit,
@@ -18,6 +18,7 @@ from dedupstore.repo.recovery import (
     verify_recovery,
 )
 from dedupstore.repo.repository import Repository
+from dedupstore.repo.rotation import Changed, NewSlot, change_slot, rotate
 from dedupstore.repo.slots import DEFAULT_COST, STRONG_COST, KdfCost, Secret, SlotKind, parse_header
 from dedupstore.service.access import Access, Credential
 from dedupstore.service.opened import open_repository
@@ -92,17 +93,68 @@ def remove_key(access: Access, prefix: str) -> KeyInfo:
         return _info(row, repository.keyring.epoch)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replaced:
+    """A new key, and those that went for it. `left`: the storage does not let anybody delete them."""
+
+    key: KeyInfo
+    removed: tuple[KeyInfo, ...]
+    left: tuple[KeyInfo, ...]
+    epoch: int
+
+
+def change_key(
+    access: Access, new: Credential, *, prefix: str = "", strong: bool = False, weak: bool = False
+) -> Replaced:
+    """Another passphrase or key file in the place of the one that opened the repository, or of the key `prefix`."""
+    with open_repository(access) as repository:
+        store, ring = repository.store, repository.keyring
+        if prefix:
+            slot_id = _slot_id(repository, prefix)
+            old = next(row for row in list_slots(store, ring) if row.slot_id == slot_id)
+        else:
+            old = _own(access, repository)
+            if old.kind is SlotKind.RECOVERY:
+                raise UsageError(
+                    "a recovery key was used, and it is not said what is to be changed",
+                    hints=["name the key: dedup key list, then dedup key change ID"],
+                )
+        label = old.label.text if old.label is not None else ""
+        changed = change_slot(store, ring, old, _new_slot(access, new, label, strong=strong, weak=weak))
+        return _replaced(changed, ring.epoch)
+
+
+def rotate_keys(
+    access: Access,
+    new: Credential | None = None,
+    *,
+    strong: bool = False,
+    weak: bool = False,
+    take_over: bool = False,
+) -> Replaced:
+    """Begin a new epoch, which is opened by `new`, or by what opens the repository now; no other key opens it."""
+    with open_repository(access, Operation.WRITE) as repository:
+        own = _own(access, repository)
+        if new is None and own.kind is SlotKind.RECOVERY:
+            raise UsageError(
+                "a recovery key was used, and it is not said what opens the repository from now on",
+                hints=["give a new passphrase: dedup key rotate --new-passphrase"],
+            )
+        label = own.label.text if own.label is not None and own.kind is not SlotKind.RECOVERY else ""
+        changed = rotate(
+            repository.store,
+            repository.keyring,
+            repository.config,
+            _new_slot(access, new or access.credential, label, strong=strong, weak=weak),
+            take_over=take_over,
+        )
+        return _replaced(changed, changed.epoch)
+
+
 def kit(access: Access) -> str:
     """The recovery kit for the key that opened the repository. It holds no secret."""
-    secret = access.secret
     with open_repository(access) as repository:
-        rows = list_slots(repository.store, repository.keyring)
-        fitting = [row for row in rows if row.kind is secret.kind and _current(row, repository.keyring.epoch)]
-        for row in reversed(fitting):
-            # Trying costs a key derivation; with one candidate there is nothing to find out.
-            if len(fitting) == 1 or _opens(access, repository, secret, row):
-                return _kit_of(repository, row.slot_id)
-    raise IntegrityError("the key slot that was opened is gone", hints=["dedup key list"], code="key.not_found")
+        return _kit_of(repository, _own(access, repository).slot_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +237,30 @@ def _create(access: Access, repository: Repository, secret: Secret, *, label: st
     return _info(row, repository.keyring.epoch)
 
 
+def _own(access: Access, repository: Repository) -> SlotInfo:
+    """The key that opened the repository."""
+    return slot_of(repository.store, repository.keyring, access.secret, allow_weak=access.allow_weak)
+
+
+def _new_slot(access: Access, new: Credential, label: str, *, strong: bool, weak: bool) -> NewSlot:
+    return NewSlot(
+        secret=new.secret(),
+        created_ns=access.clock.now_ns(),
+        cost=_cost(strong=strong, weak=weak),
+        label=label,
+        allow_weak=access.allow_weak,
+    )
+
+
+def _replaced(changed: Changed, epoch: int) -> Replaced:
+    return Replaced(
+        key=_info(changed.slot, epoch),
+        removed=tuple(_info(row, epoch) for row in changed.removed),
+        left=tuple(_info(row, epoch) for row in changed.left),
+        epoch=epoch,
+    )
+
+
 def _cost(*, strong: bool, weak: bool) -> KdfCost:
     if weak:
         return KdfCost.insecure_for_tests()
@@ -210,16 +286,6 @@ def _slot_id(repository: Repository, prefix: str) -> bytes:
     if len(rows) > 1:
         raise UsageError(f"{prefix!r} begins the id of {len(rows)} keys", hints=["give more of it"])
     return rows[0].slot_id
-
-
-def _opens(access: Access, repository: Repository, secret: Secret, row: SlotInfo) -> bool:
-    try:
-        open_slot(repository.store, repository.id, secret, slot_id=row.slot_id, allow_weak=access.allow_weak)
-    except WrongPassphrase:
-        return False
-    except DedupError:
-        return False
-    return True
 
 
 def _current(row: SlotInfo, epoch: int) -> bool:

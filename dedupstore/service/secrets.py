@@ -59,6 +59,11 @@ def new_passphrase(environ: Mapping[str, str], *, timeout_seconds: float = COMMA
     return _from_variables(environ, _NEW_PASSPHRASE, timeout_seconds)
 
 
+def names_new_passphrase(environ: Mapping[str, str]) -> bool:
+    """Whether the environment names a new passphrase; it is not looked at."""
+    return any(environ.get(_NEW_PASSPHRASE + end) for end in ("", "_FILE", "_COMMAND", "_FD"))
+
+
 def resolve(reference: str, environ: Mapping[str, str], *, timeout_seconds: float = COMMAND_TIMEOUT_SECONDS) -> Secret:
     """The secret a configuration value refers to. The value itself is never taken for a secret."""
     scheme, separator, rest = reference.partition(":")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import subprocess
 from pathlib import Path
 
-from tests.support.dedup import PASSPHRASE, SENTINELS, Dedup
+from tests.support.dedup import COMMAND, PASSPHRASE, PATIENCE_SECONDS, SENTINELS, Dedup
 
 OTHER = "another-passphrase-of-mine"
 
@@ -152,3 +154,114 @@ def test_ways_of_adding_exclude_one_another(dedup: Dedup) -> None:
     assert dedup("key", "add", "--insecure-test-kdf").code == "usage"
     assert dedup("init", "-r", "elsewhere", "--insecure-test-kdf").code == "usage"
     assert dedup("snapshots").code == "refused.test_only_cost"
+
+
+def test_a_new_passphrase_takes_the_place_of_the_old_one(dedup: Dedup, site: Path) -> None:
+    dedup.snapshot(site)
+    dedup.setenv("DEDUP_NEW_PASSPHRASE", OTHER)
+    (before,) = dedup.ok("key", "list", "--json").document["keys"]
+
+    document = dedup.ok("key", "change", "--insecure-test-kdf", "--json").document
+
+    assert [row["id"] for row in document["removed"]] == [before["id"]]
+    assert (document["left"], document["key"]["label"]) == ([], before["label"])
+    assert (dedup("snapshots").exit_code, dedup("snapshots").code) == (12, "repo.wrong_passphrase")
+    use(dedup, passphrase=OTHER)
+    dedup.ok("check", "--read-data")
+    dedup.setenv("DEDUP_NEW_PASSPHRASE", PASSPHRASE)
+    run = dedup.ok("key", "change", "--insecure-test-kdf")
+    assert "added    passphrase" in run.out and "removed  passphrase" in run.out
+    assert "next: dedup key kit" in run.err
+    use(dedup, passphrase=PASSPHRASE)
+    assert len(dedup.ok("key", "list", "--json").document["keys"]) == 1
+
+
+def test_a_wrong_passphrase_changes_nothing(dedup: Dedup) -> None:
+    before = sorted(dedup.repository.glob("keys/*"))
+    use(dedup, passphrase="wrong-wrong-wrong")
+    dedup.setenv("DEDUP_NEW_PASSPHRASE", OTHER)
+
+    for command in ("change", "rotate"):
+        run = dedup("key", command, "--insecure-test-kdf", "--yes")
+
+        assert (run.exit_code, run.code) == (12, "repo.wrong_passphrase")
+    assert sorted(dedup.repository.glob("keys/*")) == before
+
+
+def test_a_forgotten_passphrase_is_replaced_with_the_recovery_key(dedup: Dedup, site: Path) -> None:
+    dedup.snapshot(site)
+    dedup.ok("key", "kit", "--recovery", "--out", "kit.txt")
+    (lost,) = [row for row in dedup.ok("key", "list", "--json").document["keys"] if row["kind"] == "passphrase"]
+    use(dedup, kit=dedup.home / "kit.txt")
+    dedup.setenv("DEDUP_NEW_PASSPHRASE", OTHER)
+
+    assert dedup("key", "change", "--insecure-test-kdf").exit_code == 2
+    dedup.ok("key", "change", lost["id"][:8], "--insecure-test-kdf")
+
+    use(dedup, passphrase=OTHER)
+    dedup.ok("check", "--read-data")
+    rows = dedup.ok("key", "list", "--json").document["keys"]
+    assert [row["kind"] for row in rows] == ["recovery key", "passphrase"]
+
+
+def test_rotated_keys_are_opened_by_the_key_in_use_alone(dedup: Dedup, site: Path) -> None:
+    dedup.snapshot(site)
+    dedup.ok("key", "kit", "--recovery", "--out", "kit.txt")
+    dedup.setenv("DEDUP_NEW_PASSPHRASE", OTHER)
+    dedup.ok("key", "add", "--label", "laptop", "--insecure-test-kdf")
+    dedup.setenv("DEDUP_NEW_PASSPHRASE", None)
+    assert dedup("key", "rotate", "--insecure-test-kdf").code == "usage.no_input"
+
+    document = dedup.ok("key", "rotate", "--insecure-test-kdf", "--yes", "--json").document
+
+    assert document["epoch"] == 2
+    assert sorted(row["kind"] for row in document["removed"]) == ["passphrase", "passphrase", "recovery key"]
+    assert dedup.ok("repo", "info", "--json").document["epoch"] == 2
+    (site / "uploads" / "new.bin").write_bytes(bytes(range(250)) * 90)
+    dedup.snapshot(site)
+    assert len(dedup.ok("snapshots", "--json").document["snapshots"]) == 2
+    dedup.ok("check", "--read-data")
+    dedup.ok("restore", "--to", "restored")
+    assert (dedup.home / "restored/site/uploads/new.bin").read_bytes() == (site / "uploads/new.bin").read_bytes()
+    run = dedup("key", "verify-recovery", dedup.home / "kit.txt")
+    assert (run.exit_code, run.code) == (4, "key.kit_outdated")
+    use(dedup, passphrase=OTHER)
+    assert dedup("snapshots").code == "repo.wrong_passphrase"
+
+
+def test_rotated_keys_may_be_opened_by_something_new(dedup: Dedup, site: Path) -> None:
+    dedup.snapshot(site)
+    key = dedup.home / "key"
+    key.write_bytes(bytes(range(128, 160)))
+    key.chmod(0o600)
+
+    dedup.ok("key", "rotate", "--key-file", key, "--yes")
+
+    assert dedup("snapshots").exit_code == 12
+    use(dedup, key_file=key)
+    dedup.setenv("DEDUP_NEW_PASSPHRASE", OTHER)
+    run = dedup.ok("key", "rotate", "--insecure-test-kdf", "--yes")
+    assert "epoch    3" in run.out and "removed  key file" in run.out
+    use(dedup, passphrase=OTHER)
+    dedup.ok("check", "--read-data")
+
+
+def test_a_snapshot_under_way_ends_although_the_keys_are_rotated(dedup: Dedup, site: Path) -> None:
+    """Two real processes; the one that stores waits for its source until the other one has rotated."""
+    dedup.snapshot(site)
+    gate = dedup.home / "gate"
+    os.mkfifo(gate)
+    command = [*COMMAND, "snapshot", "--command", "slow.txt", "--", "cat", str(gate)]
+    environment = dedup.process_environment()
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        # Opening it returns once the command of the other process reads: its repository is open by then.
+        with gate.open("wb") as feed:
+            feed.write(b"before\n")
+            dedup.ok("key", "rotate", "--insecure-test-kdf", "--yes")
+            feed.write(b"after\n")
+        _, err = process.communicate(timeout=PATIENCE_SECONDS)
+
+    assert process.returncode == 0, err
+    newest = dedup.ok("snapshots", "--json").document["snapshots"][-1]["id"]
+    assert dedup.ok("cat", f"{newest}:slow.txt").out == "before\nafter\n"
+    dedup.ok("check", "--read-data")

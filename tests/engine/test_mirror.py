@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from dedupstore.engine.mirror import mirror
 from dedupstore.engine.mirror_plan import MirrorOptions, plan_mirror
 from dedupstore.engine.mirror_verify import verify_mirror
 from dedupstore.errors import (
+    CorruptObject,
     IncompleteListing,
     Interrupted,
     Refused,
@@ -26,6 +28,7 @@ from dedupstore.storage.memory import MemoryStore
 from tests.support.faults import Fault, FaultPlan, FaultyStore, Step, every_fault
 from tests.support.replicating import History, States, assert_mirrored, check_clean, make_history, run_mirror
 from tests.support.repositories import files_below, new_repository, open_repository, take
+from tests.support.rotating import rotate
 
 
 @pytest.fixture(scope="module")
@@ -394,3 +397,24 @@ def test_on_disk_a_mirror_in_two_halves_is_byte_identical(history: History, tmp_
     again = LocalStore.open(str(tmp_path / "mirror"))
     assert {row.key: again.get(row.key) for row in again.list("")} == source.objects
     assert_mirrored(again, history.states, list(history.states))
+
+
+def test_keys_rotated_while_it_runs_leave_a_mirror_that_opens(history: History) -> None:
+    """The keys are rotated between any two operations of the mirror: it is opened by what opens the source."""
+    total, at = 1, 0
+    while at < total:
+        source, target = history.store(), MemoryStore("memory:target")
+
+        def rotation(step: Step, at: int = at, source: MemoryStore = source) -> None:
+            if step.number == at and not step.done:
+                with open_repository(source) as repository:
+                    rotate(repository)
+
+        faulty = FaultyStore(source, hook=rotation)
+        with suppress(CorruptObject):
+            run_mirror(faulty, target)
+        assert_shows_nothing_wrong(target, history)
+        run_mirror(source, target)
+        assert_mirrored(target, history.states, list(history.states))
+        total = faulty.operations
+        at += 1 if at < 20 else 6

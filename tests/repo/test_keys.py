@@ -17,12 +17,13 @@ from dedupstore.errors import (
     WrongPassphrase,
 )
 from dedupstore.repo import layout, slots
+from dedupstore.repo.keyring import KeyRing
 from dedupstore.repo.keys import (
-    KeyRing,
     create_slot,
     import_slot,
     list_slots,
     open_slot,
+    prove_slot,
     read_slot,
     remove_slot,
     start_opening,
@@ -244,9 +245,50 @@ def test_after_a_rotation_the_old_slot_of_the_same_passphrase_is_passed_over(sto
     add(store, ring, at=1)
 
     assert unlock(store).epoch == 1
-    assert unlock(store, at_least_epoch=2).epoch == 2
+    assert unlock(store, epoch=2).epoch == 2
     with pytest.raises(WrongPassphrase, match="earlier epoch"):
-        unlock(store, at_least_epoch=3)
+        unlock(store, epoch=3)
+
+
+def test_the_slot_of_a_rotation_that_was_stopped_is_passed_over(store, ring):
+    add(store, ring, at=0)
+    early = add(store, ring.at_epoch(3), at=1)
+
+    assert unlock(store, epoch=1).secrets() == ring.secrets()
+    with pytest.raises(WrongPassphrase, match="not finished") as caught:
+        unlock(store, epoch=2, slot_id=early)
+    assert caught.value.code == "repo.early_key"
+
+
+def test_a_slot_is_proven_by_its_secret(store, ring):
+    other = fixed_ring().next_epoch()
+    slot_id = add(store, ring)
+
+    prove_slot(store, ring, slot_id, RIGHT, allow_weak=True)
+
+    with pytest.raises(WrongPassphrase):
+        prove_slot(store, ring, slot_id, WRONG, allow_weak=True)
+    with pytest.raises(IntegrityError, match="does not give the keys"):
+        prove_slot(store, other, slot_id, RIGHT, allow_weak=True)
+
+
+def test_a_later_epoch_is_asked_for_when_it_is_met(ring):
+    later = ring.next_epoch()
+    asked: list[int] = []
+
+    def renew() -> dict[int, bytes]:
+        asked.append(1)
+        return later.masters
+
+    old = dataclasses.replace(ring, renew=renew)
+    sealed = later.seal(ObjectType.SEGMENT, "index", b"new")
+
+    assert old.open(ObjectType.SEGMENT, "index", sealed) == b"new"
+    assert old.open(ObjectType.SEGMENT, "index", sealed) == b"new"
+    assert (old.epoch, len(asked)) == (1, 1)
+    assert old.seal(ObjectType.SEGMENT, "index", b"")[28:32] == b"\0\0\0\1"
+    with pytest.raises(CorruptObject, match="no key for epoch 3"):
+        old.pack_key(3, SALT, Kind.DATA)
 
 
 def test_the_list_shows_kind_age_label_and_epoch(store, ring):

@@ -7,7 +7,8 @@ import re
 import pytest
 
 from dedupstore.errors import CorruptObject, IntegrityError, UsageError, WrongPassphrase
-from dedupstore.repo.keys import KeyRing, create_slot, import_slot, open_slot, read_slot
+from dedupstore.repo.keyring import KeyRing
+from dedupstore.repo.keys import create_slot, import_slot, open_slot, read_slot
 from dedupstore.repo.recovery import (
     RecoveryKit,
     format_kit,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from dedupstore.repo import layout
-from dedupstore.repo.keys import KeyRing
+from dedupstore.repo.keyring import KeyRing
 from dedupstore.repo.slots import KdfCost, Secret, seal_slot
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import RepositoryId

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dedupstore.codec.block import Codec, Payload, encode
 from dedupstore.codec.hashing import digest
 from dedupstore.repo.directory import BlockRecord
-from dedupstore.repo.keys import KeyRing
+from dedupstore.repo.keyring import KeyRing
 from dedupstore.repo.pack import FinishedPack, PackBuilder, encode_directory
 from dedupstore.repo.segment import PackFacts
 from dedupstore.types import ChunkId, Kind, PackId, RepositoryId

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import msgpack
@@ -22,13 +23,16 @@ from dedupstore.cancel import CancelToken
 from dedupstore.clock import SystemClock
 from dedupstore.engine.restore import restore
 from dedupstore.engine.restore_options import RestoreOptions
+from dedupstore.errors import StoreError
 from dedupstore.events import Collector
 from dedupstore.repo.recovery import format_recovery_key
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.local import LocalStore
 from dedupstore.types import ChunkId, Kind
+from tests.support.faults import Fault, FaultPlan, FaultyStore
 from tests.support.golden_repository import FOLDER, KEY_FILE, LARGEST, MAKERS, PASSPHRASE, RECOVERY_KEY, Tree, describe
 from tests.support.repositories import SECRET, new_repository
+from tests.support.rotating import rotate
 from tools import minirestore
 from tools.minirestore import Bad, main, parse_directory, read_directory, read_recovery_key, unpack, unzstd
 
@@ -400,3 +404,13 @@ def test_what_the_product_writes_today_restores_too(tmp_path: Path, passphrase: 
     assert reader.chunk(minirestore.DATA, chunk) == b"hello"
     assert reader.problems == []
     assert store.url.endswith("/r")
+
+
+def test_the_slot_of_a_rotation_that_was_stopped_does_not_stand_in_the_way(copy: Path, passphrase: str) -> None:
+    with Repository.open(LocalStore(copy), SECRET, clock=SystemClock(), cache_path=None, allow_weak=True) as repository:
+        rotation = FaultPlan(fault=Fault.FAIL_BEFORE, at=0, verb="put", below="config/")
+        with pytest.raises(StoreError):
+            rotate(replace(repository, store=FaultyStore(repository.store, rotation)))
+
+    assert len(list(copy.glob("keys/[0-9a-y]*"))) > 1
+    assert main([str(copy), "--passphrase-file", passphrase, "list"]) == 0

@@ -22,15 +22,22 @@ class SlotsCheck:
     level = Level.QUICK
 
     def run(self, session: Session) -> Iterator[Finding]:
-        usable = 0
+        usable = early = 0
         for row in session.inventory.slots:
             try:
                 epoch = twice(partial(_epoch, session, row.key))
-                usable += epoch == session.repository.keyring.epoch
+                usable += epoch == session.repository.keyring.newest
+                early += epoch > session.repository.keyring.newest
             except StoreMissing:
                 raise
             except DedupError as exc:
                 yield Finding(code="check.key_damaged", message=f"{row.key}: {exc.message}", severity="error")
+        if early:
+            yield Finding(
+                code="check.rotation_unfinished",
+                message="a rotation of the keys is under way, or was stopped: dedup key rotate --take-over",
+                severity="note",
+            )
         if not usable:
             yield Finding(
                 code="check.no_key",
