@@ -48,6 +48,7 @@ class SnapshotPlan:
     time_ns: int | None = None
     """The logical time; None: when the run begins."""
     run: bytes | None = None
+    details: tuple[tuple[str, str], ...] = ()
     dry_run: bool = False
     skip_if_unchanged: bool = False
     force: bool = False
@@ -235,6 +236,7 @@ def _record(run: _Run, root: ChunkId, statistics: Statistics) -> Snapshot:
         chunker=tuple(repository.config.chunker[name] for name in sorted(repository.config.chunker)),
         tool=plan.tool,
         statistics=statistics,
+        details=plan.details,
     )
 
 
