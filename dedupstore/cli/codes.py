@@ -61,6 +61,8 @@ PAGES: dict[str, str] = {
     "be whole.",
     "check.root_missing": "The record of a snapshot is missing. Its marker says that it was complete: put the "
     "object back from a copy of the repository, or give the snapshot up with `dedup forget ID`.",
+    "check.run_damaged": "The record of a run that was stopped before it became a snapshot does not open. No snapshot is "
+    "hit; prune waits until it is given up with `dedup forget ID`.",
     "check.segment_damaged": "An index segment cannot be read, and packs are described by no other. `dedup "
     "repair index` describes them again from the packs themselves.",
     "check.segment_superseded": "An index segment cannot be read, and does no harm. Others say all that it said.",
@@ -134,6 +136,8 @@ PAGES: dict[str, str] = {
     "help.no_such_code": "There is no such code. `dedup help code` lists all.",
     "internal": "Something happened that nobody expected: a bug in dedup. A report was written to a file that "
     "holds no secrets; please send it.",
+    "hook.after_failed": "The command after a snapshot failed or took too long. The snapshot itself is there.",
+    "hook.before_failed": "The command before a snapshot failed or took too long. No snapshot was taken of that source.",
     "interrupted": "The run was stopped by a signal. What was stored stays, and the next run uses it.",
     "key.kit_not_saved": "The recovery kit could not be saved to the current directory. The repository was "
     "created; print the kit with `dedup key kit`.",
@@ -277,6 +281,8 @@ PAGES: dict[str, str] = {
     "undo-forget` brings it back.",
     "snapshot.given_up": "A prune took the run for one abandoned a month ago and gave it up. Compare the clocks of the "
     "machines and run it again; what was stored is used.",
+    "snapshot.no_config": "The snapshot was not made by a configuration, so it keeps none. Those that are made of configured "
+    "sources do.",
     "snapshot.none_before": "No snapshot is as old as the time asked for. The message names the oldest one; ask "
     "for a later time.",
     "snapshot.not_forgotten": "That snapshot is not forgotten, or was brought back already. `dedup snapshots` "
@@ -294,6 +300,8 @@ PAGES: dict[str, str] = {
     "output; run the command by hand to see why.",
     "source.command_not_started": "The command that gives the data could not be started. Is it installed, and "
     "in the PATH?",
+    "source.command_timeout": "The command that gives the data took longer than it may. It was stopped and there is no "
+    "snapshot; raise `timeout` in the configuration, or see why it takes so long.",
     "source.failed": "The source as a whole could not be read. No snapshot was made.",
     "source.no_root": "A path to store does not exist or cannot be read. Is the disk mounted? No snapshot was made.",
     "store.bad_key": "Something in the repository has a name that no object may have. It is not used.",

@@ -65,6 +65,33 @@ def credential_of(session: Session, place: Place | None, environ: Mapping[str, s
     return given
 
 
+def opened(session: Session, place: Place) -> Access:
+    """The way into one of several repositories, proven by opening it once; asks up to three times on a terminal."""
+    service.require_repository(place.url)
+    given = credential_of(session, place)
+    if given is not None:
+        return proven(session, place.url, given)
+    for left in range(prompts.MAX_TRIES - 1, -1, -1):
+        try:
+            return proven(session, place.url, Credential(passphrase=prompts.passphrase(session, of=place.url)))
+        except WrongPassphrase as error:
+            if not left:
+                raise
+            session.out.note(error.message)
+    raise AssertionError("unreachable")
+
+
+def proven(session: Session, url: str, credential: Credential) -> Access:
+    """An access that is known to open its repository. Raises WrongPassphrase, which names the place."""
+    access = access_to(session, url, credential).started()
+    try:
+        access.open_keys().store.close()
+    except WrongPassphrase as error:
+        error.message = f"{error.message} ({url})"
+        raise
+    return access
+
+
 def written_credential(session: Session, place: Place) -> Credential | None:
     """What the configuration says of what opens that repository, if it knows it."""
     configuration = session.configuration()

@@ -17,7 +17,7 @@ from dedupstore.errors import CorruptObject, DedupError, IntegrityError, ObjectN
 from dedupstore.events import Finding, Listener, Progress
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo import layout
-from dedupstore.repo.gcplan import read_condemned
+from dedupstore.repo.gcplan import read_condemned, read_pruned
 from dedupstore.repo.index import Index, PackRow
 from dedupstore.repo.lmdb_index import LmdbIndex, temporary_index
 from dedupstore.repo.pack import PackName
@@ -81,6 +81,9 @@ class Session:
         self.described: dict[PackId, Description] | None
         """What segments say of each pack; None when the segments themselves were not read."""
 
+        self.cache_ahead = 0
+        """How many packs only this machine's index knows of, which no segment names and no prune accounts for."""
+
         self.contradictions: set[PackId]
         self.damaged_blocks: dict[PackId, set[int]] = {}
         self.unreadable: set[PackId] = set()
@@ -132,7 +135,10 @@ class Session:
                 self._learn(segment, key, described, [index for index in (cached, fresh) if index is not None])
         if read_all:
             self.described = described
-            if fresh is None and any(row.id not in described for row in self._rows_present(cached)):
+            self.cache_ahead = len(self._unheard_of(cached, described))
+            if fresh is None and (
+                self.cache_ahead or any(row.id not in described for row in self._rows_present(cached))
+            ):
                 # It knows packs from segments that are gone: another machine would not find them.
                 fresh = self._new_index()
                 for segment, key in segments.items():
@@ -315,6 +321,12 @@ class Session:
     def _rows_present(self, index: Index) -> list[PackRow]:
         listed = self.inventory.packs
         return [row for row in index.packs() if listed.get(row.id) == (row.name, row.size)]
+
+    def _unheard_of(self, index: Index, described: dict[PackId, Description]) -> list[PackRow]:
+        there = described.keys() | self.inventory.packs.keys() | self.condemned
+        rows = [row for row in index.packs() if not row.removed and row.id not in there]
+        pruned = read_pruned(self.repository.store, self.repository.keyring, self.inventory.removals) if rows else ()
+        return [row for row in rows if row.id not in pruned]
 
     def _index_orphans(self, index: Index, described: dict[PackId, Description]) -> None:
         store, keyring = self.repository.store, self.repository.keyring

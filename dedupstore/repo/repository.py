@@ -210,6 +210,11 @@ class Repository:
         self.reader.avoid(view.gone)
         return view
 
+    def is_ahead(self) -> bool:
+        """Whether this machine's index has learned from segments that are not there any more: merged, or never heard of."""
+        listed = layout.list_complete(self.store, layout.INDEX)
+        return not self.index.segments() <= {layout.parse_segment_key(row.key) for row in listed}
+
     def chunker(self) -> Chunker:
         table = derive_bytes(self.keyring.chunker_key(), GEAR_CONTEXT, GEAR_TABLE_BYTES)
         return Chunker(ChunkerParams.from_dict(self.config.chunker), table)

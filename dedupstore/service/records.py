@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 COPY_OF = "copy.snapshot"
 """What engine/origin.py writes; told here without loading the engine."""
 
+CONFIG = "config"
+SOURCES = "set.sources"
+"""What service/configured.py writes: the configuration, and the names of all its sources, one a line."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:

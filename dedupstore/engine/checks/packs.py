@@ -21,6 +21,7 @@ class PacksCheck:
         if _lost(session, _gone(session)):
             # Perhaps a prune finished between two of our listings: its record is there by now.
             session.look()
+        yield from _cache(session)
         yield from _sizes(session)
         orphans = session.orphans()
         yield from _segments(session, len(orphans))
@@ -43,6 +44,18 @@ def _lost(session: Session, gone: list[PackRow]) -> list[PackRow]:
         return []
     pruned = read_pruned(session.repository.store, session.repository.keyring, session.inventory.removals)
     return [row for row in gone if row.id not in pruned]
+
+
+def _cache(session: Session) -> Iterator[Finding]:
+    """A repository that was put back to an earlier state has lost nothing that it knows of."""
+    if session.cache_ahead:
+        session.repository.drop_index()
+        yield Finding(
+            code="check.cache_rebuilt",
+            message=f"the local index knew {session.cache_ahead} packs that nothing in the repository names: it was put "
+            "back to an earlier state; the index is built anew",
+            severity="note",
+        )
 
 
 def _sizes(session: Session) -> Iterator[Finding]:
