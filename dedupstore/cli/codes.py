@@ -55,6 +55,10 @@ PAGES: dict[str, str] = {
     "check.plan_damaged": "The record of a prune is damaged. Nothing it condemned is deleted by it; run the "
     "prune again.",
     "check.plan_open": "A prune waits to delete what it condemned. It goes on once its waiting time is over.",
+    "check.record_damaged": "A list of what is known to be damaged cannot be read itself. What it named is found again "
+    "by `dedup check --read-data`, which writes it down anew.",
+    "check.not_recorded": "What is damaged could not be written down, because the storage does not take it. The next "
+    "snapshot may rely on it: run the check again where the storage can be written to.",
     "check.rotation_unfinished": "A rotation of the keys was begun and has not ended. Everything opens as before; if it was "
     "stopped, `dedup key rotate --take-over` begins anew.",
     "check.restore_failed": "A snapshot cannot be restored. The findings above say why; older or newer ones may "

@@ -190,8 +190,6 @@ class _Prune:
         if len(plans) < len(taken):
             raise Restart("a plan was carried out by somebody else")
         packs = {pack for plan in plans.values() for pack in plan.packs}
-        if packs & seen.misfits:
-            raise _unreadable(len(packs & seen.misfits))
         unindexed = [(name, size) for name, size, _ in seen.unindexed if name.id in packs]
         if unindexed:
             if not writing:
@@ -206,6 +204,8 @@ class _Prune:
         )
         marker.mark(roots)
         lost = frozenset(evacuation.lost & packs)
+        if lost & seen.misfits:
+            raise _unreadable(len(lost & seen.misfits))
         if not lost <= self._lost:
             self._lost = lost
             raise Restart("condemned packs are gone, and with them what a snapshot needs")

@@ -207,7 +207,7 @@ class Repository:
     def look(self) -> View:
         """A fresh view of what may be used (protocol steps W1 and W5)."""
         view = refresh(self.store, self.keyring, self.index)
-        self.reader.avoid(view.gone)
+        self.reader.avoid(view.gone, view.bad)
         return view
 
     def is_ahead(self) -> bool:
