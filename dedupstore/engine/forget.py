@@ -39,6 +39,7 @@ from dedupstore.repo.forgetting import (
     take_back_markers,
 )
 from dedupstore.repo.marks import MarkBook
+from dedupstore.repo.watch import require_all
 from dedupstore.types import SnapshotId
 from dedupstore.units import format_number, short_id
 
@@ -114,6 +115,7 @@ def plan_forget(catalog: Catalog, options: ForgetOptions, clock: Clock) -> Forge
         raise ValueError("rules that keep nothing")
     listing, book = catalog.marked()
     book.require_whole()
+    require_all(catalog.store, listing.withheld, listing.returned)
     named = options.snapshots - {snapshot.id for snapshot in listing.snapshots}
     unreadable = unreadable_snapshots(catalog, listing) if named else {}
     given_up = {identifier: why for identifier, why in unreadable.items() if identifier in named}
