@@ -55,6 +55,10 @@ PAGES: dict[str, str] = {
     "check.plan_damaged": "The record of a prune is damaged. Nothing it condemned is deleted by it; run the "
     "prune again.",
     "check.plan_open": "A prune waits to delete what it condemned. It goes on once its waiting time is over.",
+    "check.record_damaged": "A list of what is known to be damaged cannot be read itself. What it named is found again "
+    "by `dedup check --read-data`, which writes it down anew.",
+    "check.not_recorded": "What is damaged could not be written down, because the storage does not take it. The next "
+    "snapshot may rely on it: run the check again where the storage can be written to.",
     "check.rotation_unfinished": "A rotation of the keys was begun and has not ended. Everything opens as before; if it was "
     "stopped, `dedup key rotate --take-over` begins anew.",
     "check.restore_failed": "A snapshot cannot be restored. The findings above say why; older or newer ones may "
@@ -259,6 +263,11 @@ PAGES: dict[str, str] = {
     "repo.not_found": "There is no repository at that place. If it is a disk, is it mounted? To make one: "
     "`dedup init -r URL`.",
     "repo.old_key": "The key is of an earlier epoch. It was made before the keys were rotated; use one made after it.",
+    "repo.replaced": "Another repository is at that place than this machine knows. Is the right disk mounted? If it was "
+    "replaced on purpose, `dedup repo trust` says so.",
+    "repo.rolled_back": "Storage shows an older state than this machine has seen. Snapshots are missing that nobody has "
+    "forgotten, or keys are older. Find out what became of the storage; after a restore of the repository itself, "
+    "`dedup repo trust` takes what is there for the newest.",
     "repo.slot_cost": "The cost of a key slot is outside the allowed range. Storage must not choose how much "
     "memory and time this program spends, so the slot is refused.",
     "repo.too_new": "The repository was written by a newer dedup, or uses a feature this one does not know. "

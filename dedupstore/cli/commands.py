@@ -44,7 +44,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("replicas", "dedupstore.cli.replicas:replicas", "Replicate", "Where copies are, how old, how safe."),
     Entry("db", "dedupstore.cli.db:db", "Databases", "Put a restored database in place."),
     Entry("init", "dedupstore.cli.init:init", "Repository", "Create an encrypted repository."),
-    Entry("repo", "dedupstore.cli.repo:repo", "Repository", "Show a repository and probe its storage."),
+    Entry("repo", "dedupstore.cli.repo:repo", "Repository", "Show a repository; trust what its storage shows."),
     Entry("key", "dedupstore.cli.key:key", "Repository", "Add, list and remove passphrases; the recovery kit."),
     Entry("config", "dedupstore.cli.config:config", "Setup", "Check and show the configuration."),
     Entry("completion", "dedupstore.cli.completion:completion", "Setup", "Print the completion script of a shell."),

@@ -1,5 +1,6 @@
 """Versions between two trees: each is there whole, in any order, and the ends are the trees themselves."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -59,8 +60,8 @@ def test_every_version_changes_a_part_and_none_changes_back(releases: Releases, 
         shown = contents(releases.shown)
         done.append({path for path in newer if shown.get(path) == newer[path]})
 
-    assert all(before < after for before, after in zip(done, done[1:], strict=False))
-    assert max(len(after - before) for before, after in zip(done, done[1:], strict=False)) < len(newer) / 2
+    assert all(before < after for before, after in pairwise(done))
+    assert max(len(after - before) for before, after in pairwise(done)) < len(newer) / 2
 
 
 def test_a_change_that_was_interrupted_is_made_whole(releases: Releases, ends: DataSet) -> None:
