@@ -243,14 +243,14 @@ def places(tmp_path: Path) -> Iterator[tuple[Path, Path, Path]]:
     """A database in use with a log, a restored one beside it, and a name for the old one."""
     live = make(tmp_path / "app.db", rows=10, wal=True)
     make(tmp_path / "new.db", rows=3)
-    yield live, tmp_path / "new.db", tmp_path / "old.db"
+    return live, tmp_path / "new.db", tmp_path / "old.db"
 
 
 def test_a_swap_keeps_the_old_one_with_all_that_its_log_held(places: tuple[Path, Path, Path]) -> None:
     live, new, old = places
     writer = subprocess.run(
-        [sys.executable, "-c", "import os, sqlite3, sys; d = sqlite3.connect(sys.argv[1]); "
-         "d.execute(\"INSERT INTO posts (title) VALUES ('in the log')\"); d.commit(); os._exit(0)", str(live)],
+        [sys.executable, "-c", ("import os, sqlite3, sys; d = sqlite3.connect(sys.argv[1]); "
+         "d.execute(\"INSERT INTO posts (title) VALUES ('in the log')\"); d.commit(); os._exit(0)"), str(live)],
         check=True,
     )  # fmt: skip
     assert writer.returncode == 0
