@@ -231,9 +231,10 @@ def test_a_damaged_database_gets_no_name(tmp_path: Path) -> None:
     content = bytearray(make(tmp_path / "app.db", rows=5000).read_bytes())
     content[4096 * 3 : 4096 * 3 + 600] = b"\xff" * 600
 
-    with pytest.raises(TargetFailed), NewDatabase(os.fsencode(tmp_path / "new.db")) as new:
+    with NewDatabase(os.fsencode(tmp_path / "new.db")) as new:
         new.write(content)
-        new.finish(0o600, None)
+        with pytest.raises(TargetFailed):
+            new.finish(0o600, None)
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["app.db"]
 
