@@ -15,13 +15,14 @@ from pathlib import Path
 from benchmarks.index import parse_count
 from benchmarks.measure import Pipeline, run_pipeline, size_of
 from benchmarks.standalone import Row, add_options, measure
-from benchmarks.synthetic import fill
+from benchmarks.synthetic import BLOCK_BYTES, PACK_BYTES, fill
 from benchmarks.tools import PASSPHRASE, Dedup, Place, base_environment, dedup_program
+from dedupstore.chunking.params import ChunkerParams
 from dedupstore.clock import SystemClock
 from dedupstore.repo.config import Operation
-from dedupstore.repo.repository import Repository
+from dedupstore.repo.repository import InitOptions, Repository
 from dedupstore.repo.slots import Secret
-from dedupstore.storage.registry import open_store
+from dedupstore.storage.registry import create_store, open_store
 from dedupstore.types import SnapshotId
 from dedupstore.units import format_id
 
@@ -41,7 +42,7 @@ class Runs:
         self._environment = base_environment(self.place) | dict(self._tool.environment(self.place))
         self._environment["DEDUP_TO_PASSPHRASE"] = PASSPHRASE
         self._copies = work / "copies"
-        self.command("init", "-r", str(self.place.repository), "--no-input")
+        self._init(self.place.repository)
 
     def open(self, operation: Operation) -> Repository:
         """The repository, for code of this process."""
@@ -51,9 +52,17 @@ class Runs:
 
     def fill(self, chunks: int) -> SnapshotId:
         """Fill the repository, and make an empty one to copy to; the first of two snapshots."""
-        self.command("init", "-r", str(self._copies), "--no-input")
+        self._init(self._copies)
         with self.open(Operation.WRITE) as repository:
             return fill(repository, chunks)[0].id
+
+    def _init(self, place: Path) -> None:
+        """As `dedup init`, but with blocks and packs that are full at as many chunks as real ones are."""
+        options = InitOptions(
+            chunker=ChunkerParams.for_average(64 << 10), block_bytes=BLOCK_BYTES, pack_bytes=PACK_BYTES
+        )
+        store, secret = create_store(str(place)), Secret.passphrase(PASSPHRASE)
+        Repository.create(store, secret, options, clock=SystemClock(), cache_path=None)[0].close()
 
     def measure(self, step: str, first: SnapshotId) -> Row:
         repository = ("-r", str(self.place.repository))
