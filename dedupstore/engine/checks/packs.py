@@ -69,19 +69,21 @@ def _sizes(session: Session) -> Iterator[Finding]:
             severity="note",
         )
     for row in lost:
-        yield Finding(
-            code="check.pack_missing", message=f"pack {row.id.hex()[:16]} is gone; a segment names it", severity="error"
-        )
+        yield _lacking(session, row, "check.pack_missing", f"pack {row.id.hex()[:16]} is gone; a segment names it")
     for row in session.index.packs():
         name, size = session.inventory.packs.get(row.id, (row.name, row.size))
         if size != row.size:
-            yield Finding(
-                code="check.pack_size", message=f"{name.key} has {size} bytes instead of {row.size}", severity="error"
-            )
+            yield _lacking(session, row, "check.pack_size", f"{name.key} has {size} bytes instead of {row.size}")
         elif name != row.name:
-            yield Finding(
-                code="check.pack_renamed", message=f"{name.key} was stored as {row.name.key}", severity="error"
-            )
+            yield _lacking(session, row, "check.pack_renamed", f"{name.key} was stored as {row.name.key}")
+
+
+def _lacking(session: Session, row: PackRow, code: str, message: str) -> Finding:
+    """A pack that is not there as it was stored."""
+    session.lost.add(row.id)
+    if row.id in session.known.lost:
+        return Finding(code=code, message=f"{message}; as a check has told before", severity=session.known_severity)
+    return Finding(code=code, message=message, severity="error")
 
 
 def _segments(session: Session, orphans: int) -> Iterator[Finding]:
