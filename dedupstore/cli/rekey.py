@@ -47,7 +47,12 @@ def _tell(session: Session, outcome: service.Outcome) -> None:
     else:
         written = format_bytes(report.bytes_written)
         out.line(f"  rekeyed  {_amount(report.packs_deleted, report.bytes_deleted)} deleted; {written} written")
-        if left.packs:
+        if report.young:
+            out.line(
+                f"  young    {format_number(report.young, 'pack')} that no snapshot needs yet stay for a day: "
+                "one may be under way"
+            )
+        if left.packs > report.young:
             out.line(f"  left     {_amount(left.packs, left.bytes)}")
             out.note(f"  next: dedup key rekey{repeated(session)} goes on")
         if left.snapshots:

@@ -12,6 +12,7 @@ from itertools import accumulate
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.health import Health
+from dedupstore.engine.prune_roots import list_roots
 from dedupstore.engine.unreadable import as_forgotten
 from dedupstore.errors import DedupError, IntegrityError, ObjectNotFound
 from dedupstore.events import Listener, Progress
@@ -122,24 +123,19 @@ class Marker:
         self._progress.files_total = len(wanted)
         for identifier in wanted:
             self._root, self._forgiving = identifier, identifier not in commits
-            snapshot = self._record(identifier)
+            try:
+                snapshot: Snapshot | None = self._repository.catalog.get_uncommitted(identifier)
+            except ObjectNotFound as error:
+                # One answer is no proof of absence: what only this root needs would be deleted.
+                if identifier in list_roots(self._repository):
+                    raise _unreadable(identifier, error) from error
+                continue
+            except IntegrityError as error:
+                snapshot = self._as_forgotten(identifier, error)
             if snapshot is not None:
                 self._walk(snapshot.root)
             self._progress.files_done += 1
             self._listener.progress(self._progress)
-
-    def _record(self, identifier: SnapshotId) -> Snapshot | None:
-        """The record of a root; None for one that was expired since it was listed."""
-        catalog = self._repository.catalog
-        try:
-            return catalog.get_uncommitted(identifier)
-        except IntegrityError as error:
-            return self._as_forgotten(identifier, error)
-        except ObjectNotFound as error:
-            # Storage may be wrong once, and a snapshot must not go for it. Nobody expires one with its marker.
-            if catalog.has_root(identifier) or catalog.has_commit(identifier):
-                raise _unreadable(identifier, error) from error
-            return None
 
     def _as_forgotten(self, identifier: SnapshotId, error: IntegrityError) -> Snapshot | None:
         catalog = self._repository.catalog

@@ -145,8 +145,9 @@ def _plan(repository: Repository, options: PruneOptions, listener: Listener, can
     now_ns = repository.clock.now_ns()
     usage = [_use(repository.index, row, needed.copies) for row in rows]
     young = {no for no, when in seen.modified_ns.items() if now_ns - options.grace_ns < when}
+    epoch = repository.keyring.epoch
     if options.rekey:
-        choices = _choose_old(usage, young, repository.keyring.epoch, options.max_repack, needed)
+        choices = _choose_old(usage, young, epoch, options.max_repack, needed)
     else:
         choices = (
             *_lost(repository.index, seen, needed),
@@ -159,7 +160,7 @@ def _plan(repository: Repository, options: PruneOptions, listener: Listener, can
         orphans=() if options.rekey else _orphans(seen, now_ns - options.grace_ns),
         packs=len(rows),
         bytes=sum(row.size for row in rows),
-        young=sum(use.needed == 0 for use in usage if use.row.no in young),
+        young=sum(use.needed == 0 for use in usage if use.row.no in young and _is_asked_for(use.row, options, epoch)),
     )
 
 
@@ -284,6 +285,10 @@ def _choose(
     for use in _small(repository, [use for use in alive if use.row.no not in moving], budget):
         chosen.append(Choice(row=use.row, needed=use.needed, reason=Reason.SMALL))
     return tuple(chosen)
+
+
+def _is_asked_for(row: PackRow, options: PruneOptions, epoch: int) -> bool:
+    return row.epoch < epoch or not options.rekey
 
 
 def _choose_old(

@@ -53,6 +53,8 @@ class RekeyReport:
     bytes_deleted: int = 0
     bytes_written: int = 0
     segments_deleted: int = 0
+    young: int = 0
+    """Packs left because nobody needs them yet: they may belong to a snapshot being made under the old keys."""
 
 
 def plan_rekey(repository: Repository, *, max_repack: int | None, listener: Listener, cancel: CancelToken) -> PrunePlan:
@@ -77,6 +79,7 @@ def execute_rekey(
         cancel.check()
         left = step_bytes if max_repack is None else min(step_bytes, max_repack - report.bytes_written)
         plan = plan_rekey(repository, max_repack=left, listener=listener, cancel=cancel)
+        report.young = plan.young
         if not plan.choices and not _is_begun(repository):
             break
         done = execute_prune(repository, plan, _options(left), listener=listener, cancel=cancel)

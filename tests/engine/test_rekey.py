@@ -241,6 +241,21 @@ def test_a_fault_at_any_operation_loses_nothing_and_the_next_rekey_ends_it(
     assert struck > 8
 
 
+def test_a_record_that_is_not_found_once_costs_nothing(scene: Scene) -> None:
+    """Storage says of a snapshot's record that it is not there, at each time it is asked for."""
+    for at in itertools.count():
+        store = scene.store()
+        faulty = FaultyStore(store)
+        with open_repository(faulty) as repository:
+            faulty.plan = FaultPlan(fault=Fault.NOT_FOUND, at=at, verb="get", below=layout.ROOTS)
+            with suppress(IntegrityError):
+                rekey(repository, step_bytes=1 << 40)
+        assert_ends(store, scene.kept)
+        if not faulty.fired:
+            break
+    assert at > 5
+
+
 def race(scene: Scene, act: Callable[[MemoryStore, dict[SnapshotId, Files]], None], *, every: int) -> int:
     """Rekey with `act` before every so manieth operation; how often it acted."""
     acted: list[int] = []
