@@ -196,6 +196,12 @@ PAGES: dict[str, str] = {
     "refused.not_confirmed": "The plan was not agreed to, so nothing was changed. Add --yes where nobody can be asked.",
     "refused.test_only_cost": "The key slot was made at a cost meant for tests. Such a passphrase is guessed "
     "quickly; make the slot anew.",
+    "repair.incomplete": "Not everything could be mended, because what is damaged is nowhere to be had. Name another "
+    "replica, take a new snapshot of what still exists, or go on without it: `dedup repair snapshots`.",
+    "repair.lost": "A file or directory is lost from a snapshot, and the new snapshot is without it. The damaged one stays; "
+    "a replica that is found later can still mend it.",
+    "repair.still_lost": "A file or directory cannot be mended, for what is damaged is neither here nor in the replica. "
+    "Another replica may have it.",
     "repair.pack_unreadable": "A pack cannot be described, because its end cannot be read. `dedup check` names "
     "the files that are hit.",
     "repair.segment_contradicts": "An index segment describes a pack differently than the pack itself. The pack "
