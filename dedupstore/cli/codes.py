@@ -248,6 +248,11 @@ PAGES: dict[str, str] = {
     "repo.not_found": "There is no repository at that place. If it is a disk, is it mounted? To make one: "
     "`dedup init -r URL`.",
     "repo.old_key": "The key is of an earlier epoch. It was made before the keys were rotated; use one made after it.",
+    "repo.replaced": "Another repository is at that place than this machine knows. Is the right disk mounted? If it was "
+    "replaced on purpose, `dedup repo trust` says so.",
+    "repo.rolled_back": "Storage shows an older state than this machine has seen. Snapshots are missing that nobody has "
+    "forgotten, or keys are older. Find out what became of the storage; after a restore of the repository itself, "
+    "`dedup repo trust` takes what is there for the newest.",
     "repo.slot_cost": "The cost of a key slot is outside the allowed range. Storage must not choose how much "
     "memory and time this program spends, so the slot is refused.",
     "repo.too_new": "The repository was written by a newer dedup, or uses a feature this one does not know. "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from dedupstore.cli import prompts
@@ -16,18 +17,20 @@ from dedupstore.service.access import Access, Credential
 Answer = TypeVar("Answer")
 
 
-def with_access(session: Session, work: Callable[[Access], Answer]) -> Answer:
-    """Do the work with the repository of this session.
+def with_access(session: Session, work: Callable[[Access], Answer], *, trusting: bool = False) -> Answer:
+    """Do the work with the repository of this session; `trusting` when it may be older, or another, than is known here.
 
     Whether there is a repository is found out before anyone is asked for a passphrase. On a terminal a wrong
     passphrase may be typed again; `work` is started anew, so it opens the repository before it does anything else.
     The key is already being derived when `work` is called: what it loads by then costs no time.
     """
     place = session.require_place()
-    service.require_repository(place.url)
-    return with_credential(
-        session, lambda credential: work(access_to(session, place.url, credential).started()), place
-    )  # fmt: skip
+    service.require_repository(place.url, None if trusting else session.environ)
+
+    def opened(credential: Credential) -> Answer:
+        return work(replace(access_to(session, place.url, credential), trusting=trusting).started())
+
+    return with_credential(session, opened, place)
 
 
 def with_credential(session: Session, work: Callable[[Credential], Answer], place: Place | None = None) -> Answer:

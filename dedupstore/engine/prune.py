@@ -17,7 +17,7 @@ from dedupstore.engine.compact import compact_segments
 from dedupstore.engine.evacuate import Evacuation
 from dedupstore.engine.liveness import Marker
 from dedupstore.engine.prune_plan import PruneOptions, PrunePlan, Reason, due_ns
-from dedupstore.engine.prune_roots import expire_roots, list_roots
+from dedupstore.engine.prune_roots import CREATOR, expire_roots, list_roots
 from dedupstore.engine.prune_survey import Survey, index_packs, survey
 from dedupstore.errors import (
     IntegrityError,
@@ -37,7 +37,6 @@ from dedupstore.types import PackId
 
 MAX_ROUNDS = 8
 PACKS_PER_PLAN = 50_000
-CREATOR = "dedup prune"
 
 
 @dataclass(slots=True, kw_only=True)

@@ -65,6 +65,8 @@ class SnapshotResult:
     findings: Sequence[Finding]
     unchanged: bool = False
     seconds: float = 0.0
+    rolled_back: bool = False
+    """Whether storage shows an older state than this machine has seen."""
 
 
 @dataclass(slots=True)
@@ -105,7 +107,8 @@ def take_snapshot(
 
 
 def _attempt(repository: Repository, plan: SnapshotPlan, listener: Listener, cancel: CancelToken) -> SnapshotResult:
-    parent = newest(repository.catalog.snapshots().snapshots, plan.source, plan.host)
+    listing = repository.catalog.snapshots()
+    parent = newest(listing.snapshots, plan.source, plan.host)
     view = repository.look()
     if view.lost and repository.is_ahead():
         # The repository was put back to an earlier state. Else each snapshot of this machine would look for the losses.
@@ -116,7 +119,8 @@ def _attempt(repository: Repository, plan: SnapshotPlan, listener: Listener, can
         # still there after the look does: all its chunks were in usable packs when that was taken.
         parent = None
     run = _Run(repository, plan, listener, cancel, view, parent, repository.clock.now_ns())
-    return _dry(run) if plan.dry_run else _real(run)
+    result = _dry(run) if plan.dry_run else _real(run)
+    return replace(result, rolled_back=bool(listing.withheld or listing.returned))
 
 
 def newest(snapshots: Sequence[Snapshot], source: str, host: str) -> Snapshot | None:

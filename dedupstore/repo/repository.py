@@ -67,6 +67,7 @@ class Repository:
     catalog: Catalog
     clock: Clock
     cache_path: Path | None
+    config_number: int = 1
     on_note: Callable[[Finding], None] = field(default=lambda finding: None)
     _index: LmdbIndex | None = None
     _reader: ChunkReader | None = None
@@ -126,7 +127,7 @@ class Repository:
     ) -> Repository:
         """Open by a secret. Raises RepositoryNotFound, WrongPassphrase, RepositoryTooNew, CorruptObject."""
         found = open_keys(store, secret, operation=operation, allow_weak=allow_weak)
-        return cls(store, found.keyring, found.config, found.catalog, clock, cache_path)
+        return cls(store, found.keyring, found.config, found.catalog, clock, cache_path, found.config_number)
 
     def __enter__(self) -> Self:
         return self

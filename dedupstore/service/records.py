@@ -88,6 +88,11 @@ class EntryInfo:
     """Plain BLAKE3 in hex of files of several chunks, as `b3sum` prints it; empty for others."""
 
 
+def safety_source(source: str) -> str:
+    """The source under which is kept what a restore in place is about to replace."""
+    return f"{source} (before restore)"
+
+
 def snapshot_info(snapshot: Snapshot, marking: Marking | None = None) -> SnapshotInfo:
     """What is shown of a snapshot that has today's tags and note; with its marks also whether it is protected."""
     return SnapshotInfo(

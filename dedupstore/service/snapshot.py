@@ -77,10 +77,12 @@ class Outcome:
     dry_run: bool
     first: bool
     seconds: float
+    rolled_back: bool = False
+    """Whether storage shows an older state than this machine has seen. The snapshot is whole all the same."""
 
     @property
     def exit_code(self) -> int:
-        return 3 if any(finding.severity != "note" for finding in self.findings) else 0
+        return 3 if self.rolled_back or any(finding.severity != "note" for finding in self.findings) else 0
 
 
 def run(request: Request, access: Access, listener: Listener, cancel: CancelToken) -> Outcome:
@@ -184,4 +186,5 @@ def _outcome(plan: SnapshotPlan, result: SnapshotResult) -> Outcome:
         dry_run=plan.dry_run,
         first=result.parent is None,
         seconds=result.seconds,
+        rolled_back=result.rolled_back,
     )

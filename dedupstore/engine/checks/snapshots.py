@@ -12,6 +12,7 @@ from dedupstore.errors import DedupError, ObjectNotFound, StoreMissing
 from dedupstore.events import Finding
 from dedupstore.repo import layout
 from dedupstore.repo.forgetting import RecordLost, open_forgotten
+from dedupstore.repo.watch import what_differs
 from dedupstore.types import SnapshotId
 from dedupstore.units import short_id
 
@@ -29,6 +30,9 @@ class SnapshotsCheck:
             finding = _look_at(session, identifier)
             if finding is not None:
                 yield finding
+        differs = what_differs(*session.repository.catalog.missed(inventory.commits))
+        if differs:
+            yield Finding(code="repo.rolled_back", message=f"an older state is shown: {differs}", severity="error")
         unfinished = inventory.roots - inventory.commits - inventory.forgotten
         yield from _unreadable_runs(session, unfinished)
         if unfinished:
