@@ -267,6 +267,8 @@ PAGES: dict[str, str] = {
     "restored; the message says why.",
     "restore.path_not_found": "The path is not in that snapshot. Paths are those that `dedup ls` shows, "
     "beginning with the last name of what was stored.",
+    "restore.set_apart": "The sources as of that time do not belong together: one of them is much older than the others, or "
+    "has no snapshot at all. Take what there is with --tolerance, or one of them with --source.",
     "secret.command_failed": "The command that gives a secret failed, could not be started, or did not finish. "
     "It is run without a shell and reads nothing from standard input; try it by hand.",
     "secret.empty": "A secret is empty. An empty passphrase protects nothing.",

@@ -148,7 +148,7 @@ class _Restore:
         request, repository = self._request, self._repository
         began = repository.clock.monotonic()
         snapshot = choose(repository.catalog, request.selection)
-        target = b"" if request.in_place else request.target or _new_name(request.new_target(snapshot.time_ns))
+        target = b"" if request.in_place else request.target or new_name(request.new_target(snapshot.time_ns))
         self._dialogue.chosen(snapshot_info(snapshot), target)
         repository.look()
         options = _options(request, target)
@@ -245,7 +245,7 @@ def _origins(snapshot: Snapshot, paths: tuple[bytes, ...]) -> list[bytes]:
     return [path for path in sorted(found) if not any(path.startswith(other + b"/") for other in found)]
 
 
-def _new_name(wanted: bytes) -> bytes:
+def new_name(wanted: bytes) -> bytes:
     """`wanted`, or with a number behind it: a new directory is one that is not there."""
     if not os.path.lexists(wanted):
         return wanted
