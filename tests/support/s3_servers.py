@@ -80,43 +80,64 @@ def require_ceph() -> None:
 @contextmanager
 def ceph(folder: Path) -> Iterator[Server]:
     """One node of Ceph in memory with its S3 gateway: a monitor, a store, no authentication between them."""
-    monitor, gateway = free_port(), free_port()
-    settings = folder / "ceph.conf"
-    settings.write_text(_ceph_settings(folder, monitor, gateway))
-    for name in ("mon", "osd", "rgw"):
-        (folder / name).mkdir()
-    environ = {**os.environ, "CEPH_CONF": str(settings)}
-    processes: list[subprocess.Popen[bytes]] = []
-
-    def run(*words: str, seconds: float = 120) -> None:
-        subprocess.run(words, env=environ, check=True, timeout=seconds, capture_output=True)
-
-    def start(*words: str) -> None:
-        with (folder / f"{words[0]}.out").open("wb") as output:
-            processes.append(subprocess.Popen(words, env=environ, stdout=output, stderr=subprocess.STDOUT))
-
+    node = _Node(folder)
     try:
-        identity = _identity(settings)
-        table = str(folder / "monmap")
+        yield node.start()
+    finally:
+        node.stop()
+
+
+class _Node:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._environ = {**os.environ, "CEPH_CONF": str(folder / "ceph.conf")}
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> Server:
+        folder, monitor, gateway, identity = self._folder, free_port(), free_port(), str(uuid.uuid4())
+        for name in ("mon", "osd", "rgw"):
+            (folder / name).mkdir(parents=True)
+        (folder / "ceph.conf").write_text(_ceph_settings(folder, identity, monitor, gateway))
+        table, disk = str(folder / "monmap"), str(uuid.uuid4())
+        run, serve = self._run, self._serve
         run("monmaptool", "--create", "--clobber", "--addv", "a", f"v1:127.0.0.1:{monitor}", "--fsid", identity, table)
         run("ceph-mon", "--mkfs", "-i", "a", "--monmap", table)
-        start("ceph-mon", "-f", "-i", "a")
-        disk = str(uuid.uuid4())
+        serve("ceph-mon", "-f", "-i", "a")
         run("ceph", "osd", "new", disk)
         run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", disk)
-        start("ceph-osd", "-f", "-i", "0")
+        self._serve_disk()
         run(
             "radosgw-admin", "-n", "client.rgw", "user", "create", "--uid=test", "--display-name=test",
             f"--access-key={ACCESS}", f"--secret-key={SECRET}",
         )  # fmt: skip
-        start("radosgw", "-f", "-n", "client.rgw")
+        serve("radosgw", "-f", "-n", "client.rgw")
         server = Server(f"127.0.0.1:{gateway}")
-        _wait_for(lambda: server.client().list_buckets())
-        yield server
-    finally:
-        for process in reversed(processes):
+        _wait_for(server.client().list_buckets)
+        return server
+
+    def _serve_disk(self) -> None:
+        """The object server; one that asks a monitor in its first second may be told "wrong fsid", and ends."""
+        disk = self._serve("ceph-osd", "-f", "-i", "0")
+        end = time.monotonic() + 60
+        while b'"num_up_osds":1' not in self._run("ceph", "osd", "stat", "-f", "json").stdout:
+            if time.monotonic() > end:
+                raise subprocess.TimeoutExpired("ceph-osd", 60)
+            if disk.poll() is not None:
+                disk = self._serve("ceph-osd", "-f", "-i", "0")
+            time.sleep(0.3)
+
+    def stop(self) -> None:
+        for process in reversed(self._processes):
             process.kill()
             process.wait()
+
+    def _run(self, *words: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(words, env=self._environ, check=True, timeout=60, capture_output=True)
+
+    def _serve(self, *words: str) -> subprocess.Popen[bytes]:
+        with (self._folder / f"{words[0]}.out").open("ab") as output:
+            self._processes.append(subprocess.Popen(words, env=self._environ, stdout=output, stderr=subprocess.STDOUT))
+        return self._processes[-1]
 
 
 def _wait_for(ask: Callable[[], object], seconds: float = 90) -> None:
@@ -129,14 +150,9 @@ def _wait_for(ask: Callable[[], object], seconds: float = 90) -> None:
     ask()
 
 
-def _identity(settings: Path) -> str:
-    line = next(line for line in settings.read_text().splitlines() if line.startswith("fsid"))
-    return line.partition("=")[2].strip()
-
-
-def _ceph_settings(folder: Path, monitor: int, gateway: int) -> str:
+def _ceph_settings(folder: Path, identity: str, monitor: int, gateway: int) -> str:
     return f"""[global]
-fsid = {uuid.uuid4()}
+fsid = {identity}
 mon host = v1:127.0.0.1:{monitor}
 mon initial members = a
 auth cluster required = none
