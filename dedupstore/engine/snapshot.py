@@ -48,6 +48,7 @@ class SnapshotPlan:
     time_ns: int | None = None
     """The logical time; None: when the run begins."""
     run: bytes | None = None
+    details: tuple[tuple[str, str], ...] = ()
     dry_run: bool = False
     skip_if_unchanged: bool = False
     force: bool = False
@@ -64,6 +65,8 @@ class SnapshotResult:
     findings: Sequence[Finding]
     unchanged: bool = False
     seconds: float = 0.0
+    rolled_back: bool = False
+    """Whether storage shows an older state than this machine has seen."""
 
 
 @dataclass(slots=True)
@@ -104,14 +107,20 @@ def take_snapshot(
 
 
 def _attempt(repository: Repository, plan: SnapshotPlan, listener: Listener, cancel: CancelToken) -> SnapshotResult:
-    parent = newest(repository.catalog.snapshots().snapshots, plan.source, plan.host)
+    listing = repository.catalog.snapshots()
+    parent = newest(listing.snapshots, plan.source, plan.host)
     view = repository.look()
+    if view.lost and repository.is_ahead():
+        # The repository was put back to an earlier state. Else each snapshot of this machine would look for the losses.
+        repository.drop_index()
+        view = repository.look()
     if parent is not None and view.pruned and not repository.catalog.has_root(parent.id):
         # Forgotten and pruned between the two lines above: nothing vouches for its chunks any more. A root that is
         # still there after the look does: all its chunks were in usable packs when that was taken.
         parent = None
     run = _Run(repository, plan, listener, cancel, view, parent, repository.clock.now_ns())
-    return _dry(run) if plan.dry_run else _real(run)
+    result = _dry(run) if plan.dry_run else _real(run)
+    return replace(result, rolled_back=bool(listing.withheld or listing.returned))
 
 
 def newest(snapshots: Sequence[Snapshot], source: str, host: str) -> Snapshot | None:
@@ -231,6 +240,7 @@ def _record(run: _Run, root: ChunkId, statistics: Statistics) -> Snapshot:
         chunker=tuple(repository.config.chunker[name] for name in sorted(repository.config.chunker)),
         tool=plan.tool,
         statistics=statistics,
+        details=plan.details,
     )
 
 

@@ -6,6 +6,7 @@ What LMDB does not do for us, and what is done instead:
 * It is written without fsync: cache_folder.py knows after a power loss. One SIGKILL harms nothing.
 * One environment must not be opened twice in a process: openers of one folder share it.
 * It must not be used across fork: a child gets an error, not a corrupt file.
+* What was looked at stays mapped and counts as memory of the process: from time to time it is unmapped.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import lmdb
 
 from dedupstore.codec.crypto import Cipher
 from dedupstore.errors import CacheError, CorruptObject
-from dedupstore.repo import cache_folder
+from dedupstore.repo import cache_folder, mapped_pages
 from dedupstore.repo import index_values as values
 from dedupstore.repo.cache_folder import LastWrites, WritingMark
 from dedupstore.repo.index_values import CacheDamaged
@@ -108,6 +109,11 @@ class LmdbEnvironment:
                     yield writer
         except (lmdb.Error, CacheDamaged) as exc:
             raise self.failure(exc) from exc
+
+    def limit_mapped(self) -> None:
+        """Unmap the file when too much of it is mapped. For a user of the environment, who stays one meanwhile."""
+        if mapped_pages.mapped_bytes() > mapped_pages.MAX_BYTES:
+            mapped_pages.unmap_pages(self.folder / "data.mdb")
 
     def release(self) -> None:
         """One user less; the last one syncs and closes. Never raises: a cache must not fail work that is done."""

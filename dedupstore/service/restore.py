@@ -29,7 +29,7 @@ from dedupstore.repo.config import Operation
 from dedupstore.repo.repository import Repository
 from dedupstore.service.access import Access
 from dedupstore.service.opened import with_repository
-from dedupstore.service.records import SnapshotInfo, snapshot_info
+from dedupstore.service.records import SnapshotInfo, safety_source, snapshot_info
 from dedupstore.service.selection import SAFETY, Selection, choose
 from dedupstore.sources.exclude import Excluder, ExcludeRules
 from dedupstore.sources.roots import resolve_roots
@@ -185,7 +185,7 @@ class _Restore:
         if not paths:
             return None
         plan = SnapshotPlan(
-            source=f"{snapshot.source} (before restore)",
+            source=safety_source(snapshot.source),
             kind="files",
             host=socket.gethostname(),
             user=str(os.geteuid()),

@@ -55,6 +55,14 @@ class Request:
     skip_if_unchanged: bool = False
     force: bool = False
     level: int = 3
+    timeout_seconds: float | None = None
+    """How long a command may take."""
+
+    run: bytes | None = None
+    """The 16 bytes that the snapshots of one run have in common; None for a run of its own."""
+
+    details: tuple[tuple[str, str], ...] = ()
+    """More for the record, as pairs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +77,12 @@ class Outcome:
     dry_run: bool
     first: bool
     seconds: float
+    rolled_back: bool = False
+    """Whether storage shows an older state than this machine has seen. The snapshot is whole all the same."""
 
     @property
     def exit_code(self) -> int:
-        return 3 if any(finding.severity != "note" for finding in self.findings) else 0
+        return 3 if self.rolled_back or any(finding.severity != "note" for finding in self.findings) else 0
 
 
 def run(request: Request, access: Access, listener: Listener, cancel: CancelToken) -> Outcome:
@@ -120,7 +130,9 @@ def check(request: Request) -> None:
 
 def _stream(request: Request, environ: Mapping[str, str], cancel: CancelToken, stack: ExitStack) -> Stream | None:
     if request.command:
-        return stack.enter_context(CommandStream(request.command, environ, cancel))
+        return stack.enter_context(
+            CommandStream(request.command, environ, cancel, timeout_seconds=request.timeout_seconds)
+        )
     if request.stdin_fd is not None:
         return StdinStream(request.stdin_fd, cancel)
     return None
@@ -158,6 +170,8 @@ def _plan(request: Request, stream: Stream | None) -> SnapshotPlan:
         skip_if_unchanged=request.skip_if_unchanged,
         force=request.force,
         level=request.level,
+        run=request.run,
+        details=request.details,
     )
 
 
@@ -172,4 +186,5 @@ def _outcome(plan: SnapshotPlan, result: SnapshotResult) -> Outcome:
         dry_run=plan.dry_run,
         first=result.parent is None,
         seconds=result.seconds,
+        rolled_back=result.rolled_back,
     )
