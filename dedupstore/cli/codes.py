@@ -105,6 +105,24 @@ PAGES: dict[str, str] = {
     "config.unreadable": "The configuration cannot be read, or not be written. Is the path right?",
     "config.unknown_scheme": "The repository URL begins with an unknown scheme. A directory whose name looks "
     "like a URL is written ./NAME.",
+    "database.copy_failed": "The copy of a SQLite database could not be made. The message says why; the copy lies in "
+    "TMPDIR while it is stored. There is no snapshot.",
+    "database.damaged": "A database does not pass SQLite's own check. Damaged ones are not stored, and not put in "
+    "place: bring back an earlier state with `dedup restore --at TIME --as NAME`.",
+    "database.differs": "The restored database does not hold what the snapshot says it held. Look at it before it "
+    "is used, and try an earlier snapshot.",
+    "database.exists": "A database of that name is there already, or a log that one left. A restore never "
+    "replaces a database: give another name, look at what was restored, then `dedup db swap`.",
+    "database.in_use": "Somebody has the database open. Whoever writes to it would go on writing to the old one: "
+    "stop that program, then swap again.",
+    "database.locked": "Another program keeps the database locked for longer than we wait. There is no snapshot.",
+    "database.no_room": "A consistent copy of the database needs as much room as the database has. Name another "
+    "directory for it: TMPDIR.",
+    "database.not_replaced": "A database is not replaced file by file: its log would be applied to the wrong one. "
+    "Restore it beside with `dedup restore --as NAME`, look at it, then `dedup db swap`.",
+    "database.restore_failed": "The database could not be made from its SQL. Nothing that was there was touched.",
+    "database.unreadable": "The database is not there, cannot be read, or is none. A path that does not exist is an "
+    "error and never an empty database.",
     "dump.damaged": "Stored data of a file is damaged, so the archive ends before it. What was written is no whole "
     "archive; dump the other directories, or restore, which goes on after damage.",
     "dump.exists": "The file to write exists. Nothing is overwritten; give another name.",
@@ -129,6 +147,9 @@ PAGES: dict[str, str] = {
     "file.endless": "A file is made up as it is read and does not end, as some under /proc and /sys do. It is "
     "left out; exclude it to silence the warning.",
     "file.failed": "One file could not be stored. The snapshot has everything else; the exit code is 3.",
+    "file.live_database": "A SQLite database that is in use was stored as a file. File and log are read one after "
+    "the other and may not fit together: add a source of type sqlite, or take it with `dedup "
+    "snapshot sqlite:PATH`.",
     "file.unreadable": "A file could not be read and is missing from the snapshot. Give the program the right "
     "to read it (root, or CAP_DAC_READ_SEARCH), or exclude it.",
     "file.vanished": "A file was listed and then gone. That is ordinary on a living system; the snapshot has "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import click
 
 from dedupstore.cli import options, progress, prompts
@@ -28,12 +30,14 @@ _SIGNS = {"create": "+", "replace": "M", "metadata": "m", "delete": "-"}
         "dedup restore --to ./restored",
         'dedup restore --at "yesterday 18:00" site/uploads --to ./restored',
         "dedup restore --source blog --in-place --dry-run",
+        "dedup restore --source sessions --as /var/lib/blog/app.db.restored",
     ],
 )
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.UNPROCESSED)
 @options.selectors
 @click.option("--to", "target", metavar="DIR", default="", help="Into this directory; a new ./restored-TIME otherwise.")
 @click.option("--in-place", is_flag=True, help="To where it came from; shows the plan and asks first.")
+@click.option("--as", "database_name", metavar="NAME", default="", help="A database, as a new one of that name.")
 @click.option(
     "--overwrite", type=click.Choice(service.OVERWRITE), default="if-changed", help="What may replace a file."
 )
@@ -57,6 +61,7 @@ def restore(
     tags: tuple[str, ...],
     target: str,
     in_place: bool,
+    database_name: str,
     overwrite: str,
     delete: bool,
     sparse: bool,
@@ -71,9 +76,18 @@ def restore(
     """Bring files back as they were at a time.
 
     Takes the newest snapshot at or before TIME (now, if not given); PATHs are those that `dedup ls` shows. What is
-    there already is replaced only when it differs, and only after you have agreed.
+    there already is replaced only when it differs, and only after you have agreed. With --as a database becomes a new one
+    beside that which is used; `dedup db swap` then puts it in its place.
     """
     wanted = selection(session, snapshot=snapshot, at=at, source=source, host=host, tags=tags)
+    if database_name:
+        if paths or target or in_place or include or exclude or dry_run:
+            raise UsageError(
+                "--as restores a whole database", hints=["leave out paths, --to, --in-place and --dry-run"]
+            )
+        # Loaded only for who has one.
+        databases = import_module("dedupstore.cli.database_restore")
+        return int(databases.run(session, wanted, database_name, owners=owners))
     request = service.Request(
         selection=wanted,
         paths=tuple(path_argument(path) for path in paths),

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 from dedupstore.cli import options, progress
 from dedupstore.cli.command import command
 from dedupstore.cli.creating import create_if_missing, tell
+from dedupstore.cli.database_argument import database_argument
 from dedupstore.cli.errors import safe
 from dedupstore.cli.instants import instant
 from dedupstore.cli.opening import path_argument, with_access
@@ -27,10 +28,11 @@ from dedupstore.units import parse_size
         "dedup snapshot ~/site -r /mnt/backup",
         "dedup snapshot                       # all sources of the configuration",
         "dedup snapshot /srv/blog /etc/nginx --source blog --exclude '*.tmp' --exclude-caches",
+        "dedup snapshot sqlite:/var/lib/blog/app.db",
         "dedup snapshot --command blog.sql -- pg_dump --no-password blog",
     ],
 )
-@click.argument("paths", nargs=-1, metavar="[PATH | SOURCE]...", type=click.UNPROCESSED)
+@click.argument("paths", nargs=-1, metavar="[PATH | SOURCE | DATABASE]...", type=click.UNPROCESSED)
 @click.option("--init", "init", is_flag=True, help="Create the repository when there is none.")
 @click.option("--source", metavar="NAME", default="", help="What this is called; the paths themselves otherwise.")
 @click.option("--tag", "tags", metavar="TAG", multiple=True, help="A tag for the snapshot; repeatable.")
@@ -81,6 +83,7 @@ def snapshot(
     Each PATH appears in the snapshot under its last name. Without any, all sources of the configuration are taken as one
     run; a word without a slash that names a SOURCE is that source (write ./NAME for a path). The next snapshot of the same source reads only what
     changed. With --command NAME -- CMD..., the output of a command is stored; if it fails there is no snapshot.
+    A DATABASE is an address: sqlite:PATH.
     """
     time_ns = instant(session, time_text or None)
     given = click.get_current_context().get_parameter_source("compression") is not ParameterSource.DEFAULT
@@ -94,12 +97,16 @@ def snapshot(
                 skip_if_unchanged=skip_if_unchanged, level=compression if given else None,
             )  # fmt: skip
             return int(configured.run(session, wanted, init=init))
+    database = None if command_name else database_argument(paths)
+    if database is not None:
+        _refuse_options_of_paths(exclude, exclude_file, exclude_if_present, exclude_larger_than)
     request = service.Request(
-        paths=() if command_name else tuple(path_argument(path) for path in paths),
+        paths=() if command_name or database is not None else tuple(path_argument(path) for path in paths),
+        database=None if database is None else database[0],
         command=_command_line(command_name, paths),
         stdin_fd=_stdin(session, stdin_name),
         name=command_name or stdin_name,
-        source=source,
+        source=source or ("" if database is None else database[1]),
         host=host,
         tags=tags,
         note=note,

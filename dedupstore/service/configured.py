@@ -13,7 +13,13 @@ from typing import Any
 
 from dedupstore.errors import UsageError
 from dedupstore.service.config import Loaded
-from dedupstore.service.config_schema import CommandSource, FilesSource, Source, StdinSource
+from dedupstore.service.config_schema import (
+    CommandSource,
+    FilesSource,
+    Source,
+    SqliteSource,
+    StdinSource,
+)
 from dedupstore.service.config_text import to_toml
 from dedupstore.service.records import CONFIG, SOURCES
 from dedupstore.service.snapshot import Request
@@ -105,6 +111,10 @@ def _stdin(name: str, source: Source, options: Options) -> dict[str, Any]:
     return {"stdin_fd": options.stdin_fd, "name": source.filename}
 
 
+def _database(name: str, source: Source, options: Options) -> dict[str, Any]:
+    return {"database": source}
+
+
 def _path(text: str) -> bytes:
     return os.fsencode(os.path.expanduser(text))
 
@@ -113,4 +123,5 @@ _BUILDERS: dict[type[Source], Callable[[str, Source, Options], dict[str, Any]]] 
     FilesSource: _files,
     CommandSource: _command,
     StdinSource: _stdin,
+    SqliteSource: _database,
 }

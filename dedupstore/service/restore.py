@@ -36,6 +36,9 @@ from dedupstore.sources.roots import resolve_roots
 from dedupstore.units import format_count
 
 OVERWRITE = tuple(choice.value for choice in Overwrite)
+DATABASES = ("sqlite", "postgresql", "mysql")
+"""Kinds of snapshots that hold databases."""
+
 _MAX_NUMBER = 10_000
 
 
@@ -148,6 +151,8 @@ class _Restore:
         request, repository = self._request, self._repository
         began = repository.clock.monotonic()
         snapshot = choose(repository.catalog, request.selection)
+        if request.in_place and snapshot.kind in DATABASES:
+            raise _not_replaced(snapshot)
         target = b"" if request.in_place else request.target or _new_name(request.new_target(snapshot.time_ns))
         self._dialogue.chosen(snapshot_info(snapshot), target)
         repository.look()
@@ -277,6 +282,18 @@ def _plan_of(found: RestorePlan) -> Plan:
         skip=found.actions.get(Action.SKIP, 0),
         bytes_to_write=found.bytes_to_write,
         findings=found.findings,
+    )
+
+
+def _not_replaced(snapshot: Snapshot) -> Refused:
+    return Refused(
+        "a database is not replaced file by file",
+        why="what its log holds would be applied to another database",
+        hints=[
+            f"restore it beside: dedup restore --source {snapshot.source} --as NAME",
+            f"and when it is right: dedup db swap {snapshot.source} NAME",
+        ],
+        code="database.not_replaced",
     )
 
 
