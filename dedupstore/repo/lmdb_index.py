@@ -45,9 +45,6 @@ from dedupstore.repo.segment import PackFacts
 from dedupstore.types import ChunkId, PackId, RepositoryId, SegmentId
 
 KEYS_PER_TRANSACTION = 8_192
-LOOKS_PER_LIMIT = 1024
-"""Look-ups until it is asked how much is mapped: 64 MB at the worst, for the kernel maps 16 pages at once."""
-
 CHUNKS_PER_MERGE = 100_000
 """How many chunks are sorted together: some 10 MB of Python objects."""
 
@@ -298,7 +295,9 @@ class LmdbIndex:
         dbs = self._environment.dbs
         keys = [entry[: values.KEY_BYTES] for entry in entries]
         with self._writing() as writer, writer.cursor(dbs["chunks"]) as chunks:
-            known: dict[bytes, bytes] = dict(chunks.getmulti(keys))
+            known: dict[bytes, bytes] = {}
+            for part in self._environment.in_parts(keys):
+                known.update(chunks.getmulti(part))
             fresh = []
             copies = []
             for key, entry in zip(keys, entries, strict=True):
@@ -308,7 +307,8 @@ class LmdbIndex:
                     fresh.append((key, value))
                 elif held != value:
                     copies.append((key + entry[values.ENTRY_PLACE], value))
-            chunks.putmulti(fresh)
+            for items in self._environment.in_parts(fresh):
+                chunks.putmulti(items)
             if copies:
                 with writer.cursor(dbs["copies"]) as cursor:
                     cursor.putmulti(copies)
@@ -346,7 +346,7 @@ class LmdbIndex:
 
     def _count_look(self) -> None:
         self._looks += 1
-        if not self._looks % LOOKS_PER_LIMIT:
+        if not self._looks % lmdb_environment.LOOKS_PER_LIMIT:
             self._environment.limit_mapped()
 
     def _end(self) -> None:

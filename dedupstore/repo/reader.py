@@ -22,6 +22,9 @@ from dedupstore.repo.pack import PackName, read_part
 from dedupstore.storage.base import ObjectStore
 from dedupstore.types import BlockChunks, ChunkId, Kind, Span
 
+BASES_BYTES = 8 << 20
+"""Delta bases kept beside them: a directory's manifests of many snapshots are encoded against the same few chunks."""
+
 CACHE_BYTES = 32 << 20
 """Decoded blocks kept: about 30 full ones, enough for a directory walk and for delta bases in order."""
 
@@ -50,6 +53,8 @@ class ChunkReader:
         self._cache_bytes = cache_bytes
         self._cached = 0
         self._cache: OrderedDict[tuple[int, int], _Decoded] = OrderedDict()
+        self._bases: OrderedDict[tuple[Kind, ChunkId], bytes] = OrderedDict()
+        self._bases_held = 0
         self._packs: dict[int, tuple[PackName, BlockSealer]] = {}
         self._lock = threading.Lock()
 
@@ -124,7 +129,25 @@ class ChunkReader:
 
     def read_bases(self, kind: Kind, bases: Sequence[ChunkId]) -> bytes:
         """The concatenated bytes of delta bases, each from a full copy."""
-        return b"".join([self._read_full(kind, base) for base in bases])
+        return b"".join([self._base(kind, base) for base in bases])
+
+    def _base(self, kind: Kind, chunk: ChunkId) -> bytes:
+        """The bytes of a base, compared with its id when they were read."""
+        key = (kind, chunk)
+        with self._lock:
+            held = self._bases.get(key)
+            if held is not None:
+                self._bases.move_to_end(key)
+                return held
+        piece = self._read_full(kind, chunk)
+        with self._lock:
+            if key not in self._bases:
+                self._bases[key] = piece
+                self._bases_held += len(piece)
+                while self._bases_held > BASES_BYTES:
+                    _, dropped = self._bases.popitem(last=False)
+                    self._bases_held -= len(dropped)
+        return piece
 
     def _read_full(self, kind: Kind, chunk: ChunkId) -> bytes:
         full = [copy for copy in self._copies(chunk) if not self._deltas.has(copy.pack_no, copy.block_no)]

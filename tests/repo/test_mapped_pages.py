@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dedupstore.repo import lmdb_index, mapped_pages
+from dedupstore.repo import lmdb_environment, mapped_pages
 from dedupstore.repo.lmdb_index import LmdbIndex, open_index
 from dedupstore.types import ChunkId, SegmentId
 from tests.support.packs import REPOSITORY, chunk_id, synthetic_facts
@@ -61,7 +61,7 @@ def test_looking_up_keeps_to_the_limit(index: LmdbIndex, ids: list[ChunkId], mon
             index.find(chunk)
         everything = resident_bytes(path)
         monkeypatch.setattr(mapped_pages, "MAX_BYTES", 0)
-        monkeypatch.setattr(lmdb_index, "LOOKS_PER_LIMIT", 4)
+        monkeypatch.setattr(lmdb_environment, "LOOKS_PER_LIMIT", 4)
 
         for number, chunk in enumerate(ids):
             index.find(chunk)
@@ -70,6 +70,17 @@ def test_looking_up_keeps_to_the_limit(index: LmdbIndex, ids: list[ChunkId], mon
 
         assert everything > 200 * mmap.PAGESIZE
         assert resident_bytes(path) < everything / 2
+
+
+def test_learning_keeps_to_the_limit(index: LmdbIndex, ids: list[ChunkId], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = index.folder / "data.mdb"
+    with index:
+        monkeypatch.setattr(mapped_pages, "MAX_BYTES", 0)
+
+        index.apply(SegmentId(bytes([1] * 32)), [synthetic_facts("second", ids)])
+
+        assert resident_bytes(path) < path.stat().st_size / 2
+        assert all(len(index.find_all(chunk)) == 2 for chunk in ids[::97])
 
 
 def test_a_file_that_is_not_mapped_is_left_alone(tmp_path: Path) -> None:
