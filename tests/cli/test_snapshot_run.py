@@ -11,7 +11,7 @@ import pytest
 from tests.support.configuration import write
 from tests.support.dedup import COMMAND, PATIENCE_SECONDS, Dedup, write_tree
 
-WHEN = "2026-11-20 03:00"
+WHEN = "2025-11-20 03:00"
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_some_sources_are_named_and_options_hold_for_all(dedup: Dedup, trees: Pa
 
     snapshot = run.summary["snapshot"]
     assert (snapshot["source"], snapshot["tags"], snapshot["note"]) == ("conf", ["by-hand"], "why")
-    assert snapshot["time"].startswith("2026-11-20T03:00:00")
+    assert snapshot["time"].startswith("2025-11-20T03:00:00")
     assert snapshot["host"] == "web1"
     assert '  source   "conf"\n' in dedup.ok("snapshot", "conf").out
     assert rows(dedup)[-1]["parent"] == snapshot["id"]
