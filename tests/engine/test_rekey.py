@@ -27,6 +27,7 @@ from tests.support.faults import Fault, FaultPlan, FaultyStore, Step
 from tests.support.pruning import assert_rebuilds, assert_sound, check, forget, pack_bytes, plans, prune
 from tests.support.repositories import (
     SMALL,
+    entries_of,
     files_below,
     new_repository,
     open_repository,
@@ -337,13 +338,25 @@ def test_a_snapshot_under_the_old_keys_ends_and_the_next_rekey_takes_what_it_wro
     assert_ends(store, kept)
 
 
+def only_copy(repository: Repository) -> tuple[str, int]:
+    """A pack with a chunk that the newest snapshot needs and that is nowhere else, and a byte of it."""
+    newest = repository.catalog.snapshots().snapshots[-1]
+    repository.look()
+    entries = dict(entries_of(repository.reader.load_manifest, newest))
+    chunk = next(chunk for chunk, _ in entries[b"tree/noise"].inline_references())
+    (copy,) = repository.index.find_all(chunk)
+    block = repository.index.block(copy.pack_no, copy.block_no)
+    return repository.index.pack(copy.pack_no).name.key, block.offset + block.stored // 2
+
+
 def test_damage_is_told_and_nothing_is_deleted_for_it(scene: Scene) -> None:
     store = scene.store()
-    key = next(row.key for row in layout.list_complete(store, layout.PACKS) if PackName.parse(row.key).kind == 1)
-    data = bytearray(store.objects[key])
-    data[200] ^= 1
-    store.objects[key] = bytes(data)
     with open_repository(store) as repository:
+        key, at = only_copy(repository)
+        data = bytearray(store.objects[key])
+        data[at] ^= 1
+        store.objects[key] = bytes(data)
+
         with pytest.raises(IntegrityError):
             rekey(repository, step_bytes=1 << 40)
 
