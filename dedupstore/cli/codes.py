@@ -52,6 +52,9 @@ PAGES: dict[str, str] = {
     "check.pack_unindexed": "Packs are not in the index yet, because a run was stopped. The next snapshot takes "
     "them up; nothing needs to be done.",
     "check.packs_removed": "The index still names packs that were pruned. That is ordinary after a prune.",
+    "check.parity_damaged": "A parity object is not what was written. No file is hit; the pack it belongs to has no parity "
+    "until prune writes it anew.",
+    "check.parity_missing": "Packs have no parity, though the repository keeps it. `dedup repair parity` makes it.",
     "check.plan_damaged": "The record of a prune is damaged. Nothing it condemned is deleted by it; run the "
     "prune again.",
     "check.plan_open": "A prune waits to delete what it condemned. It goes on once its waiting time is over.",
@@ -226,6 +229,8 @@ PAGES: dict[str, str] = {
     "a replica that is found later can still mend it.",
     "repair.still_lost": "A file or directory cannot be mended, for what is damaged is neither here nor in the replica. "
     "Another replica may have it.",
+    "repair.parity_refused": "A damaged pack gets no parity, for that would keep the damage. Mend it first: `dedup repair "
+    "packs`, then `dedup prune`.",
     "repair.pack_unreadable": "A pack cannot be described, because its end cannot be read. `dedup check` names "
     "the files that are hit.",
     "repair.segment_contradicts": "An index segment describes a pack differently than the pack itself. The pack "
