@@ -16,7 +16,7 @@ from dedupstore.cancel import CancelToken
 from dedupstore.engine.compact import compact_segments
 from dedupstore.engine.evacuate import Evacuation
 from dedupstore.engine.liveness import Marker
-from dedupstore.engine.prune_plan import PruneOptions, PrunePlan, Reason, due_ns
+from dedupstore.engine.prune_plan import REKEY_CREATOR, PruneOptions, PrunePlan, Reason, due_ns
 from dedupstore.engine.prune_roots import CREATOR, expire_roots, list_roots
 from dedupstore.engine.prune_survey import Survey, index_packs, survey
 from dedupstore.errors import (
@@ -116,7 +116,8 @@ class _Prune:
             for start in range(0, len(packs), PACKS_PER_PLAN):
                 part = tuple(packs[start : start + PACKS_PER_PLAN])
                 now_ns = self._repository.clock.now_ns()
-                condemned = Plan(packs=part, roots=marked, creator=CREATOR, time_ns=now_ns)
+                creator = REKEY_CREATOR if self._options.rekey else CREATOR
+                condemned = Plan(packs=part, roots=marked, creator=creator, time_ns=now_ns)
                 put_plan(self._repository.store, self._repository.keyring, condemned)
                 self.report.packs_condemned += len(part)
                 self.report.bytes_condemned += sum(sizes[pack] for pack in part)
