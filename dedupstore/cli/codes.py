@@ -96,6 +96,7 @@ PAGES: dict[str, str] = {
     "logs and shell history; use the environment, a profile or a secret file.",
     "config.secret_reference": "A secret must be given as a reference. Write file:PATH, env:NAME, "
     "command:COMMAND, systemd:NAME or keyring:NAME; a secret itself never stands in the configuration.",
+    "config.unsupported_source": "This version cannot take a source of that type yet. A newer one may.",
     "config.syntax": "A file of the configuration is not TOML. The message names the line; text stands in quotes, tables "
     "in brackets.",
     "config.unknown_channel": "The configuration names a channel for messages that it does not have. Add [notify.NAME], "
@@ -247,6 +248,8 @@ PAGES: dict[str, str] = {
     "to from here.",
     "repo.config_conflict": "The repository has two configurations with one number. Two clients changed it at "
     "the same moment, or storage added one; nothing is done until someone has looked.",
+    "priority.not_lowered": "The priority at the disk could not be lowered, so the snapshot is taken at full speed. Is "
+    "`ionice` installed?",
     "prune.denied": "The storage does not let us delete. It is append-only, or its objects are locked: nothing is "
     "lost, what was condemned stays condemned, and a prune with the right to delete goes on from there.",
     "prune.index_damaged": "Index segments cannot be read and packs are described by no other. Prune deletes nothing "
