@@ -52,6 +52,9 @@ PAGES: dict[str, str] = {
     "check.pack_unindexed": "Packs are not in the index yet, because a run was stopped. The next snapshot takes "
     "them up; nothing needs to be done.",
     "check.packs_removed": "The index still names packs that were pruned. That is ordinary after a prune.",
+    "check.parity_damaged": "A parity object is not what was written. No file is hit; the pack it belongs to has no parity "
+    "until prune writes it anew.",
+    "check.parity_missing": "Packs have no parity, though the repository keeps it. `dedup repair parity` makes it.",
     "check.plan_damaged": "The record of a prune is damaged. Nothing it condemned is deleted by it; run the "
     "prune again.",
     "check.plan_open": "A prune waits to delete what it condemned. It goes on once its waiting time is over.",
@@ -93,6 +96,7 @@ PAGES: dict[str, str] = {
     "logs and shell history; use the environment, a profile or a secret file.",
     "config.secret_reference": "A secret must be given as a reference. Write file:PATH, env:NAME, "
     "command:COMMAND, systemd:NAME or keyring:NAME; a secret itself never stands in the configuration.",
+    "config.unsupported_source": "This version cannot take a source of that type yet. A newer one may.",
     "config.syntax": "A file of the configuration is not TOML. The message names the line; text stands in quotes, tables "
     "in brackets.",
     "config.unknown_channel": "The configuration names a channel for messages that it does not have. Add [notify.NAME], "
@@ -226,6 +230,8 @@ PAGES: dict[str, str] = {
     "a replica that is found later can still mend it.",
     "repair.still_lost": "A file or directory cannot be mended, for what is damaged is neither here nor in the replica. "
     "Another replica may have it.",
+    "repair.parity_refused": "A damaged pack gets no parity, for that would keep the damage. Mend it first: `dedup repair "
+    "packs`, then `dedup prune`.",
     "repair.pack_unreadable": "A pack cannot be described, because its end cannot be read. `dedup check` names "
     "the files that are hit.",
     "repair.segment_contradicts": "An index segment describes a pack differently than the pack itself. The pack "
@@ -242,6 +248,8 @@ PAGES: dict[str, str] = {
     "to from here.",
     "repo.config_conflict": "The repository has two configurations with one number. Two clients changed it at "
     "the same moment, or storage added one; nothing is done until someone has looked.",
+    "priority.not_lowered": "The priority at the disk could not be lowered, so the snapshot is taken at full speed. Is "
+    "`ionice` installed?",
     "prune.denied": "The storage does not let us delete. It is append-only, or its objects are locked: nothing is "
     "lost, what was condemned stays condemned, and a prune with the right to delete goes on from there.",
     "prune.index_damaged": "Index segments cannot be read and packs are described by no other. Prune deletes nothing "

@@ -8,7 +8,7 @@ from dedupstore.cli import options, progress
 from dedupstore.cli.command import group
 from dedupstore.cli.opening import repeated, with_access
 from dedupstore.cli.output import path_fields
-from dedupstore.cli.replica import replica_options, with_replica
+from dedupstore.cli.replica import repair_fields, replica_options, with_replica
 from dedupstore.cli.session import Session
 from dedupstore.errors import IntegrityError
 from dedupstore.service import repair as service
@@ -112,12 +112,7 @@ def packs(
     out.finish(
         "failed" if found.exit_code else "ok",
         exit_code=found.exit_code,
-        dry_run=dry_run,
-        packs=found.packs,
-        pack_bytes=found.pack_bytes,
-        chunks=found.chunks,
-        chunk_bytes=found.chunk_bytes,
-        lost=found.lost,
+        **repair_fields(found),
     )
     return found.exit_code
 
@@ -165,5 +160,39 @@ def snapshots(session: Session, dry_run: bool) -> int:
         ],
         repaired_before=[one.id for one in found.known],
         unreadable=list(found.unreadable),
+    )
+    return found.exit_code
+
+
+@repair.command("parity", examples=["dedup repair parity --dry-run", "dedup repair parity"])
+@options.dry_run_option
+@click.pass_obj
+def parity(session: Session, dry_run: bool) -> int:
+    """Keep parity from now on, and make that of the packs there are.
+
+    It takes 3.3 % more space and mends a pack that is damaged in one place of up to a 31st of its size, or in several
+    that do not fall together, without any replica: dedup repair packs uses it. A lost pack it cannot bring back.
+    """
+    out = session.out
+    out.begin("repair parity")
+    token = session.take_token()
+
+    def work(access: Access) -> service.ParityOutcome:
+        with progress.showing(session) as listener:
+            return service.parity(access, dry_run=dry_run, listener=listener, cancel=token)
+
+    found = with_access(session, work)
+    if dry_run:
+        out.line(f"  parity   {format_number(found.made, 'pack')} of {format_count(found.packs)} would get parity")
+    else:
+        out.line(f"  parity   made for {format_number(found.made, 'pack')}, {format_bytes(found.made_bytes)}")
+    out.finish(
+        "failed" if found.exit_code else "ok",
+        exit_code=found.exit_code,
+        dry_run=dry_run,
+        packs=found.packs,
+        made=found.made,
+        made_bytes=found.made_bytes,
+        refused=found.refused,
     )
     return found.exit_code

@@ -46,3 +46,15 @@ def with_replica(
         session.environ, passphrase_file=passphrase_file, passphrase_command=passphrase_command, key_file=key_file
     )
     return with_target(session, url, environ, lambda access: work(service.Replica(url=access.url, access=access)))
+
+
+def repair_fields(outcome: service.PacksOutcome) -> dict[str, object]:
+    """What a repair of packs did, or would do, for machines."""
+    return {
+        "dry_run": outcome.dry_run,
+        "packs": outcome.packs,
+        "pack_bytes": outcome.pack_bytes,
+        "chunks": outcome.chunks,
+        "chunk_bytes": outcome.chunk_bytes,
+        "lost": outcome.lost,
+    }

@@ -14,6 +14,7 @@ from dedupstore.cancel import CancelToken
 from dedupstore.engine.damage import UNREADABLE
 from dedupstore.engine.donors import CopyDonor, MirrorDonor, There
 from dedupstore.engine.health import Health, Marks
+from dedupstore.engine.parity import MendingStore
 from dedupstore.engine.repair_sink import RepairSink
 from dedupstore.errors import CorruptChunk, ObjectNotFound, StoreMissing
 from dedupstore.events import Finding, Listener, Progress
@@ -22,8 +23,9 @@ from dedupstore.model.snapshot import Snapshot
 from dedupstore.model.tree import read_content, read_tree
 from dedupstore.repo.config import Operation, require_features
 from dedupstore.repo.index import PackRow
+from dedupstore.repo.reader import ChunkReader
 from dedupstore.repo.repository import Repository
-from dedupstore.repo.view import View
+from dedupstore.repo.view import View, read_directories
 from dedupstore.types import ChunkId, Kind
 from dedupstore.units import printable, short_id
 
@@ -64,6 +66,8 @@ def repair_packs(
     require_features(repository.config, Operation.WRITE)
     report = PacksReport(dry_run=dry_run)
     view = repository.look()
+    if _learn_by_parity(repository):
+        view = repository.look()
     put_back = _put_back(repository, view, mirror, report, cancel) if mirror is not None and view.lost else []
     if put_back and not dry_run:
         view = repository.look()
@@ -78,6 +82,13 @@ def repair_packs(
     report.chunks, report.chunk_bytes = sink.chunks, sink.raw
     report.lost, report.findings = work.lost, tuple(work.findings)
     return report
+
+
+def _learn_by_parity(repository: Repository) -> bool:
+    """Learn what packs hold whose own directory is damaged, where parity mends it; whether anything was learned."""
+    unknown = [row for row in repository.index.packs() if not row.known]
+    mending = MendingStore(repository.store)
+    return bool(unknown and read_directories(mending, repository.keyring, repository.index, unknown))
 
 
 def _put_back(
@@ -132,6 +143,7 @@ class _Mending:
         self._listener = listener
         self._cancel = cancel
         self._marks = Marks(repository.index)
+        self._mended = ChunkReader(MendingStore(repository.store), repository.keyring, repository.index)
         self._told: set[tuple[str, str, bytes]] = set()
         self._progress = Progress(phase="repair packs")
 
@@ -219,10 +231,20 @@ class _Mending:
         except StoreMissing:
             raise
         except UNREADABLE:
-            found = self._mirror.read(kind, chunk) if self._mirror is not None else None
+            found = self._by_parity(kind, chunk)
+            if found is None and self._mirror is not None:
+                found = self._mirror.read(kind, chunk)
             if not (found is not None and self._returns and self._sink.has(chunk)):
                 self._sink.distrust(chunk)
             return found
+
+    def _by_parity(self, kind: Kind, chunk: ChunkId) -> bytes | None:
+        try:
+            return self._mended.read(kind, chunk)
+        except StoreMissing:
+            raise
+        except UNREADABLE:
+            return None
 
     def _tell(self, path: bytes, snapshot: Snapshot) -> None:
         name = (snapshot.source, snapshot.host, path)

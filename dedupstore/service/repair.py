@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.donors import CopyDonor, MirrorDonor
+from dedupstore.engine.parity import make_all_parity
 from dedupstore.engine.repair import repair_index
 from dedupstore.engine.repair_packs import PacksReport, repair_packs
 from dedupstore.engine.repair_snapshots import repair_snapshots
@@ -166,6 +167,35 @@ def snapshots(access: Access, *, dry_run: bool, listener: Listener, cancel: Canc
         ),
         known=tuple(snapshot_info(snapshot) for snapshot in report.known),
         unreadable=tuple(format_id(identifier) for identifier in report.unreadable),
+        dry_run=report.dry_run,
+        exit_code=report.exit_code,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParityOutcome:
+    """Packs there are, parity objects made (or lacking, on a dry run) and their bytes."""
+
+    packs: int
+    made: int
+    made_bytes: int
+    refused: int
+    dry_run: bool
+    exit_code: int
+
+
+def parity(access: Access, *, dry_run: bool, listener: Listener, cancel: CancelToken) -> ParityOutcome:
+    """Keep parity from now on, and make that of the packs there are."""
+    report = with_repository(
+        access,
+        lambda repository: make_all_parity(repository, dry_run=dry_run, listener=listener, cancel=cancel),
+        Operation.WRITE,
+    )
+    return ParityOutcome(
+        packs=report.packs,
+        made=report.made,
+        made_bytes=report.made_bytes,
+        refused=len(report.findings),
         dry_run=report.dry_run,
         exit_code=report.exit_code,
     )

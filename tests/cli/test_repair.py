@@ -116,3 +116,43 @@ def test_snapshots_go_on_without_what_is_lost_and_say_what_that_is(dedup: Dedup,
     assert dedup("check").exit_code == 4
     dedup.ok("forget", damaged, "--yes")
     dedup.ok("check", "--read-data")
+
+
+def test_parity_mends_without_a_replica_and_check_repairs_by_it(dedup: Dedup, site: Path, tmp_path: Path) -> None:
+    dedup.snapshot(site, "--source", "site")
+    planned = dedup.ok("repair", "parity", "--dry-run", "--json").summary
+    made = dedup.ok("repair", "parity", "--json").summary
+    assert planned["made"] == made["made"] == made["packs"] > 0 and made["made_bytes"] > 0
+    assert dedup.ok("repair", "parity", "--json").summary["made"] == 0
+    dedup.ok("mirror", "--to", tmp_path / "mirror", "--init", "--verify")
+    dedup.ok("check", "-r", tmp_path / "mirror", "--read-data")
+    packs = break_data(dedup)
+
+    looked = dedup("check", "--read-data", "--repair-plan", "--json")
+    assert looked.exit_code == 4 and looked.summary["repair"]["dry_run"] and looked.summary["repair"]["lost"] == 0
+    mended = dedup.ok("check", "--read-data", "--repair", "--json").summary
+
+    assert mended["repair"]["chunks"] == looked.summary["repair"]["chunks"] > 0
+    assert mended["errors"] == 0
+    dedup.ok("prune", "--grace", "0")
+    assert not any(pack.exists() for pack in packs)
+    assert {path.name for path in (dedup.repository / "parity").glob("*/*")} == {
+        path.name.split(".")[0] for path in (dedup.repository / "packs").glob("*/*.*")
+    }
+    dedup.ok("check", "--read-data")
+    assert dedup.ok("check", "--repair", "--json").summary["repair"] is None
+
+
+def test_check_repairs_from_a_replica_and_says_what_is_left(dedup: Dedup, site: Path, tmp_path: Path) -> None:
+    dedup.snapshot(site, "--source", "site")
+    dedup.ok("mirror", "--to", tmp_path / "mirror", "--init")
+    break_data(dedup)
+
+    left = dedup("check", "--read-data", "--repair", "--json")
+    assert left.exit_code == 4 and left.summary["repair"]["lost"] > 0
+    needs = dedup("check", "--from", tmp_path / "mirror")
+    assert needs.exit_code == 2 and "--repair" in needs.err
+    mended = dedup.ok("check", "--repair", "--from", tmp_path / "mirror")
+
+    assert "mended" in mended.out
+    dedup.ok("check", "--read-data")
