@@ -12,6 +12,7 @@ from itertools import accumulate
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.health import Health
+from dedupstore.engine.prune_roots import list_roots
 from dedupstore.engine.unreadable import as_forgotten
 from dedupstore.errors import DedupError, IntegrityError, ObjectNotFound
 from dedupstore.events import Listener, Progress
@@ -124,7 +125,10 @@ class Marker:
             self._root, self._forgiving = identifier, identifier not in commits
             try:
                 snapshot: Snapshot | None = self._repository.catalog.get_uncommitted(identifier)
-            except ObjectNotFound:
+            except ObjectNotFound as error:
+                # One answer is no proof of absence: what only this root needs would be deleted.
+                if identifier in list_roots(self._repository):
+                    raise _unreadable(identifier, error) from error
                 continue
             except IntegrityError as error:
                 snapshot = self._as_forgotten(identifier, error)

@@ -98,6 +98,7 @@ class Done:
 def read_plans(store: ObjectStore, keyring: KeyRing, keys: Iterable[str]) -> dict[str, Plan]:
     """Every listed plan that is still there, by key. An unreadable plan is an error: it may condemn anything."""
     plans: dict[str, Plan] = {}
+    gone: set[str] = set()
     for key in keys:
         if layout.parse_gc_key(key)[0] != "plan":
             continue
@@ -106,8 +107,12 @@ def read_plans(store: ObjectStore, keyring: KeyRing, keys: Iterable[str]) -> dic
         except ObjectNotFound:
             # Executed and removed between the listing and now: its packs are missing from the pack listing,
             # which is taken later, and count as lost there.
+            gone.add(key)
             continue
         plans[key] = Plan.decode(keyring.open(ObjectType.PLAN, key, sealed))
+    if gone and (still := gone & {row.key for row in layout.list_complete(store, layout.GC)}):
+        # One answer is no proof of absence: its packs would count as safe.
+        raise CorruptObject(f"{min(still)} is listed and cannot be read", why="the storage says that it is not there")
     return plans
 
 

@@ -47,6 +47,9 @@ class WriterSettings:
     data_pack: int = 32 << 20
     manifest_pack: int = 8 << 20
     level: int = 3
+    parity: bool = False
+    """Whether each pack gets a parity object."""
+
     threads: int = field(default_factory=lambda: max(1, min(os.cpu_count() or 1, 8)))
 
 
@@ -94,7 +97,10 @@ class ChunkWriter:
         self._room = threading.Semaphore(settings.threads * 2 + 2)
         sizes = {Kind.DATA: settings.data_pack, Kind.MANIFEST: settings.manifest_pack}
         self._packers = {
-            kind: Packer(store, keyring, kind, sizes[kind], self._puts, self._stored, self._fail) for kind in Kind
+            kind: Packer(
+                store, keyring, kind, sizes[kind], self._puts, self._stored, self._fail, parity=settings.parity
+            )
+            for kind in Kind
         }
         self._lock = threading.Lock()
         self._facts: list[PackFacts] = []

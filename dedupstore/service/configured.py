@@ -21,6 +21,7 @@ from dedupstore.service.config_schema import (
     StdinSource,
 )
 from dedupstore.service.config_text import to_toml
+from dedupstore.service.pace import Pace
 from dedupstore.service.records import CONFIG, SOURCES
 from dedupstore.service.snapshot import Request
 
@@ -45,6 +46,7 @@ class Options:
     force: bool = False
     level: int | None = None
     stdin_fd: int | None = None
+    pace: Pace | None = None
 
 
 def names_of(loaded: Loaded, asked: tuple[str, ...]) -> tuple[str, ...]:
@@ -69,7 +71,14 @@ def request_of(loaded: Loaded, name: str, options: Options) -> Request:
         force=options.force,
         level=options.level if options.level is not None else source.compression,
         details=details_of(loaded),
+        pace=options.pace,
     )
+    if type(source) not in _BUILDERS:
+        raise UsageError(
+            f'the source "{name}" is of the type {source.type}, which this version cannot take yet',
+            hints=["name the others: dedup snapshot NAME", "take it by a command: --command NAME -- CMD"],
+            code="config.unsupported_source",
+        )
     return replace(common, **_BUILDERS[type(source)](name, source, options))
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from dedupstore import __version__
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.snapshot import SnapshotPlan, SnapshotResult, take_snapshot
+from dedupstore.engine.tally import Pace
 from dedupstore.errors import UsageError
 from dedupstore.events import Finding, Listener
 from dedupstore.repo.config import Operation
@@ -69,6 +70,9 @@ class Request:
 
     details: tuple[tuple[str, str], ...] = ()
     """More for the record, as pairs."""
+
+    pace: Pace | None = None
+    """What keeps reading to a rate; shared by all sources of a run. None: as fast as it goes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +207,7 @@ def _plan(request: Request, opened: StreamSource | None) -> SnapshotPlan:
         level=request.level,
         run=request.run,
         details=(*request.details, *(() if opened is None else opened.details)),
+        pace=request.pace,
     )
 
 
