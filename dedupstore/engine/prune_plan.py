@@ -241,7 +241,8 @@ def _use(index: Index, row: PackRow, copies: ChunkBits) -> _Use:
             # It moves as it is.
             needed += block.stored
         elif kept:
-            needed += block.stored * sum(block.lengths[position] for position in kept) // block.raw
+            # Not rounded down to nothing: what nobody needs is deleted by plans that need no room.
+            needed += max(1, block.stored * sum(block.lengths[position] for position in kept) // block.raw)
     return _Use(row, used, needed)
 
 
