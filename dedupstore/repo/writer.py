@@ -30,6 +30,9 @@ from dedupstore.storage.base import ObjectStore
 from dedupstore.threads import BriskSwitching
 from dedupstore.types import ChunkId, Data, Kind
 
+MAX_BLOCK_CHUNKS = 1 << 14
+"""A block is closed then, however small its chunks are: it may not hold four times as many, and its row names each."""
+
 SEGMENT_PACKS = 64
 SEGMENT_CHUNKS = 100_000
 SEGMENT_SECONDS = 600.0
@@ -177,7 +180,7 @@ class ChunkWriter:
             group = self._group_for_delta(kind, bases)
             group.add_bases(bases)
             group.add(chunk, data)
-            if group.filled >= self._settings.delta_block:
+            if group.filled >= self._settings.delta_block or len(group.ids) >= MAX_BLOCK_CHUNKS:
                 self._submit(kind, group)
                 self._delta[kind] = self._small_buffers.group()
             return
@@ -187,7 +190,7 @@ class ChunkWriter:
             self._submit(kind, group)
             group = self._full[kind] = self._buffers.group()
         group.add(chunk, data)
-        if group.filled >= target:
+        if group.filled >= target or len(group.ids) >= MAX_BLOCK_CHUNKS:
             self._submit(kind, group)
             self._full[kind] = self._buffers.group()
 
