@@ -280,6 +280,8 @@ PAGES: dict[str, str] = {
     "repo.not_found": "There is no repository at that place. If it is a disk, is it mounted? To make one: "
     "`dedup init -r URL`.",
     "repo.old_key": "The key is of an earlier epoch. It was made before the keys were rotated; use one made after it.",
+    "repo.first_seen": "This machine has not seen that repository at that place before. What it shows is believed; an older "
+    "state is noticed from now on.",
     "repo.replaced": "Another repository is at that place than this machine knows. Is the right disk mounted? If it was "
     "replaced on purpose, `dedup repo trust` says so.",
     "repo.rolled_back": "Storage shows an older state than this machine has seen. Snapshots are missing that nobody has "
