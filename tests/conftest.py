@@ -11,6 +11,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.s3_servers import moto_server as moto_server
+from tests.support.s3_servers import rclone_server as rclone_server
+
 # No deadline and no complaint about slow examples: how fast a machine is says nothing about the code.
 settings.register_profile(
     "repeatable", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
