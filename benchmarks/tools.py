@@ -18,6 +18,8 @@ from benchmarks.measure import Pipeline
 
 PROJECT = Path(__file__).parent.parent
 PASSPHRASE = "benchmark, not a secret"
+KEPT = 5
+"""How many snapshots, the newest, stay in a PRUNE."""
 
 
 class Action(Enum):
@@ -26,6 +28,7 @@ class Action(Enum):
     SNAPSHOT = "snapshot"
     RESTORE = "restore"
     CHECK = "check"
+    PRUNE = "prune"
     LIST = "list"
     HELP = "help"
 
@@ -106,6 +109,11 @@ def first_line(*argv: str) -> str | None:
     return lines[0] if done.returncode == 0 and lines else None
 
 
+def in_turn(*commands: tuple[str, ...]) -> tuple[str, ...]:
+    """One command that runs several, each after the other has ended well; what it used is what they did."""
+    return ("sh", "-c", " && ".join(map(shlex.join, commands)))
+
+
 class Restic:
     """restic on its defaults: repository format 2, `--compression auto`, its cache on."""
 
@@ -131,6 +139,7 @@ class Restic:
             Action.SNAPSHOT: (("restic", "backup", job.item), job.stage),
             Action.RESTORE: (("restic", "restore", "latest", "--target", str(job.place.target)), root),
             Action.CHECK: (("restic", "check", "--read-data"), root),
+            Action.PRUNE: (("restic", "forget", "--keep-last", str(KEPT), "--prune"), root),
             Action.LIST: (("restic", "snapshots"), root),
             Action.HELP: (("restic", "--help"), root),
         }[action]
@@ -161,6 +170,9 @@ class Borg:
 
     def pipeline(self, action: Action, job: Job) -> Pipeline:
         root = job.place.root
+        if action is Action.PRUNE:
+            prune = (self.program, "prune", "--keep-last", str(KEPT))
+            return Pipeline(commands=(in_turn(prune, (self.program, "compact")),), cwd=root)
         arguments, cwd = {
             Action.SNAPSHOT: (("create", *self.options, f"::s{job.snapshots}", job.item), job.stage),
             Action.RESTORE: (("extract", f"::s{job.snapshots - 1}"), job.place.target),
@@ -223,11 +235,10 @@ class Copy:
 class Dedup:
     """dedupstore on its defaults, with the default key derivation."""
 
-    name = "dedup"
-    title = "dedup"
-
-    def __init__(self, program: tuple[str, ...]) -> None:
+    def __init__(self, program: tuple[str, ...], *, name: str = "dedup", title: str = "dedup") -> None:
         self.program = program
+        self.name = name
+        self.title = title
 
     def version(self) -> str | None:
         return first_line(*self.program, "version") or first_line(*self.program, "--version")
@@ -248,6 +259,11 @@ class Dedup:
     def pipeline(self, action: Action, job: Job) -> Pipeline:
         root, repository = job.place.root, ("-r", str(job.place.repository))
         quiet = ("--progress", "none")
+        if action is Action.PRUNE:
+            # A benchmark's snapshots come in a flood, and nobody may want them back.
+            forget = (*self.program, "forget", *repository, "--keep-last", str(KEPT), "--count-bursts", "--yes")
+            prune = (*self.program, "prune", *repository, "--grace", "0", "--undo-window", "0", *quiet)
+            return Pipeline(commands=(in_turn(forget, prune),), cwd=root)
         arguments, cwd = {
             Action.SNAPSHOT: (("snapshot", job.item, *repository, *quiet), job.stage),
             Action.RESTORE: (("restore", *repository, "--to", str(job.place.target), *quiet), root),
@@ -273,6 +289,7 @@ def all_tools(work: Path) -> dict[str, Tool]:
     borg = str(installed) if installed.exists() else "borg"
     tools: tuple[Tool, ...] = (
         Dedup(dedup_program()),
+        Dedup(dedup_program(), name="dedup-fresh", title="dedup, only what is kept"),
         Restic(),
         Borg(borg),
         Borg(borg, compression="zstd,3"),

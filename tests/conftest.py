@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support import evidence
+from tests.support.ceph import ceph_server as ceph_server
 from tests.support.s3_servers import moto_server as moto_server
 from tests.support.s3_servers import rclone_server as rclone_server
 
@@ -19,6 +21,14 @@ settings.register_profile(
     "repeatable", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("repeatable")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    lines = evidence.report()
+    if lines:
+        terminalreporter.section("what was survived")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,7 +3,10 @@
 from benchmarks.workloads.base import Workload
 from benchmarks.workloads.bigfile import BIG_FILE
 from benchmarks.workloads.databases import DUMP, SQLITE
+from benchmarks.workloads.prune import PRUNE
 from benchmarks.workloads.startup import STARTUP
 from benchmarks.workloads.tree import TREE
 
-WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in (TREE, DUMP, SQLITE, BIG_FILE, STARTUP)}
+WORKLOADS: dict[str, Workload] = {
+    workload.name: workload for workload in (TREE, DUMP, SQLITE, BIG_FILE, PRUNE, STARTUP)
+}

@@ -90,6 +90,7 @@ def _tell(session: Session, request: service.Request, outcome: service.Outcome) 
         complete=outcome.complete,
         errors=outcome.errors,
         warnings=outcome.warnings,
+        recorded=outcome.recorded,
         damage={
             "chunks": outcome.damaged_chunks,
             "files": outcome.damaged_total,
@@ -128,6 +129,9 @@ def _lines(request: service.Request, outcome: service.Outcome) -> list[tuple[str
     if coverage is not None and coverage.bytes_total:
         share = 100 * coverage.bytes_recent // coverage.bytes_total
         lines.append(("covered", f"{share} % of all data was read in the last {coverage.days} days"))
+    if outcome.recorded:
+        packs = format_number(outcome.recorded, "damaged pack")
+        lines.append(("noted", f"{packs}: the next snapshot stores again what still exists of it"))
     return lines
 
 

@@ -55,12 +55,18 @@ PAGES: dict[str, str] = {
     "check.plan_damaged": "The record of a prune is damaged. Nothing it condemned is deleted by it; run the "
     "prune again.",
     "check.plan_open": "A prune waits to delete what it condemned. It goes on once its waiting time is over.",
+    "check.record_damaged": "A list of what is known to be damaged cannot be read itself. What it named is found again "
+    "by `dedup check --read-data`, which writes it down anew.",
+    "check.not_recorded": "What is damaged could not be written down, because the storage does not take it. The next "
+    "snapshot may rely on it: run the check again where the storage can be written to.",
     "check.rotation_unfinished": "A rotation of the keys was begun and has not ended. Everything opens as before; if it was "
     "stopped, `dedup key rotate --take-over` begins anew.",
     "check.restore_failed": "A snapshot cannot be restored. The findings above say why; older or newer ones may "
     "be whole.",
     "check.root_missing": "The record of a snapshot is missing. Its marker says that it was complete: put the "
     "object back from a copy of the repository, or give the snapshot up with `dedup forget ID`.",
+    "check.run_damaged": "The record of a run that was stopped before it became a snapshot does not open. No snapshot is "
+    "hit; prune waits until it is given up with `dedup forget ID`.",
     "check.segment_damaged": "An index segment cannot be read, and packs are described by no other. `dedup "
     "repair index` describes them again from the packs themselves.",
     "check.segment_superseded": "An index segment cannot be read, and does no harm. Others say all that it said.",
@@ -70,6 +76,8 @@ PAGES: dict[str, str] = {
     "check.uncommitted": "A run was stopped before its snapshot was complete. What it stored is used by the next run.",
     "check.unstable_read": "Storage gave different bytes for one object, and the right ones at the second try. "
     "Look at the memory, the cable and the disk.",
+    "config.bad_url": "The repository URL is not one that can be used. The message says what is wrong with it and how it "
+    "should look; `docs/storage.md` lists all that may stand in it.",
     "config.exists": "There is a configuration at that place already. Nothing is overwritten.",
     "config.invalid_value": "A value of the configuration is not what it has to be. The message names the file and the "
     "line; `dedup config check` lists every mistake.",
@@ -77,6 +85,8 @@ PAGES: dict[str, str] = {
     "config schema` lists what each must have.",
     "config.not_private": "Others can change the configuration, and it names commands that are run. The message names "
     "the command that puts it right.",
+    "config.no_credentials": "Storage wants an access key, and there is none. Set the variables that the message names, "
+    "or name a profile of ~/.aws/config by ?profile=NAME in the URL.",
     "config.passphrase_conflict": "The environment gives another passphrase than the configuration. A variable meant for "
     "one repository must not open, or create, another one; unset it, or take it out of the configuration.",
     "config.secret_in_url": "Credentials do not belong in a repository URL. A URL shows up in process lists, "
@@ -95,6 +105,24 @@ PAGES: dict[str, str] = {
     "config.unreadable": "The configuration cannot be read, or not be written. Is the path right?",
     "config.unknown_scheme": "The repository URL begins with an unknown scheme. A directory whose name looks "
     "like a URL is written ./NAME.",
+    "database.copy_failed": "The copy of a SQLite database could not be made. The message says why; the copy lies in "
+    "TMPDIR while it is stored. There is no snapshot.",
+    "database.damaged": "A database does not pass SQLite's own check. Damaged ones are not stored, and not put in "
+    "place: bring back an earlier state with `dedup restore --at TIME --as NAME`.",
+    "database.differs": "The restored database does not hold what the snapshot says it held. Look at it before it "
+    "is used, and try an earlier snapshot.",
+    "database.exists": "A database of that name is there already, or a log that one left. A restore never "
+    "replaces a database: give another name, look at what was restored, then `dedup db swap`.",
+    "database.in_use": "Somebody has the database open. Whoever writes to it would go on writing to the old one: "
+    "stop that program, then swap again.",
+    "database.locked": "Another program keeps the database locked for longer than we wait. There is no snapshot.",
+    "database.no_room": "A consistent copy of the database needs as much room as the database has. Name another "
+    "directory for it: TMPDIR.",
+    "database.not_replaced": "A database is not replaced file by file: its log would be applied to the wrong one. "
+    "Restore it beside with `dedup restore --as NAME`, look at it, then `dedup db swap`.",
+    "database.restore_failed": "The database could not be made from its SQL. Nothing that was there was touched.",
+    "database.unreadable": "The database is not there, cannot be read, or is none. A path that does not exist is an "
+    "error and never an empty database.",
     "dump.damaged": "Stored data of a file is damaged, so the archive ends before it. What was written is no whole "
     "archive; dump the other directories, or restore, which goes on after damage.",
     "dump.exists": "The file to write exists. Nothing is overwritten; give another name.",
@@ -119,6 +147,9 @@ PAGES: dict[str, str] = {
     "file.endless": "A file is made up as it is read and does not end, as some under /proc and /sys do. It is "
     "left out; exclude it to silence the warning.",
     "file.failed": "One file could not be stored. The snapshot has everything else; the exit code is 3.",
+    "file.live_database": "A SQLite database that is in use was stored as a file. File and log are read one after "
+    "the other and may not fit together: add a source of type sqlite, or take it with `dedup "
+    "snapshot sqlite:PATH`.",
     "file.unreadable": "A file could not be read and is missing from the snapshot. Give the program the right "
     "to read it (root, or CAP_DAC_READ_SEARCH), or exclude it.",
     "file.vanished": "A file was listed and then gone. That is ordinary on a living system; the snapshot has "
@@ -133,6 +164,8 @@ PAGES: dict[str, str] = {
     "help.no_such_code": "There is no such code. `dedup help code` lists all.",
     "internal": "Something happened that nobody expected: a bug in dedup. A report was written to a file that "
     "holds no secrets; please send it.",
+    "hook.after_failed": "The command after a snapshot failed or took too long. The snapshot itself is there.",
+    "hook.before_failed": "The command before a snapshot failed or took too long. No snapshot was taken of that source.",
     "interrupted": "The run was stopped by a signal. What was stored stays, and the next run uses it.",
     "key.kit_not_saved": "The recovery kit could not be saved to the current directory. The repository was "
     "created; print the kit with `dedup key kit`.",
@@ -233,6 +266,11 @@ PAGES: dict[str, str] = {
     "repo.not_found": "There is no repository at that place. If it is a disk, is it mounted? To make one: "
     "`dedup init -r URL`.",
     "repo.old_key": "The key is of an earlier epoch. It was made before the keys were rotated; use one made after it.",
+    "repo.replaced": "Another repository is at that place than this machine knows. Is the right disk mounted? If it was "
+    "replaced on purpose, `dedup repo trust` says so.",
+    "repo.rolled_back": "Storage shows an older state than this machine has seen. Snapshots are missing that nobody has "
+    "forgotten, or keys are older. Find out what became of the storage; after a restore of the repository itself, "
+    "`dedup repo trust` takes what is there for the newest.",
     "repo.slot_cost": "The cost of a key slot is outside the allowed range. Storage must not choose how much "
     "memory and time this program spends, so the slot is refused.",
     "repo.too_new": "The repository was written by a newer dedup, or uses a feature this one does not know. "
@@ -253,6 +291,8 @@ PAGES: dict[str, str] = {
     "restored; the message says why.",
     "restore.path_not_found": "The path is not in that snapshot. Paths are those that `dedup ls` shows, "
     "beginning with the last name of what was stored.",
+    "restore.set_apart": "The sources as of that time do not belong together: one of them is much older than the others, or "
+    "has no snapshot at all. Take what there is with --tolerance, or one of them with --source.",
     "secret.command_failed": "The command that gives a secret failed, could not be started, or did not finish. "
     "It is run without a shell and reads nothing from standard input; try it by hand.",
     "secret.empty": "A secret is empty. An empty passphrase protects nothing.",
@@ -271,6 +311,8 @@ PAGES: dict[str, str] = {
     "undo-forget` brings it back.",
     "snapshot.given_up": "A prune took the run for one abandoned a month ago and gave it up. Compare the clocks of the "
     "machines and run it again; what was stored is used.",
+    "snapshot.no_config": "The snapshot was not made by a configuration, so it keeps none. Those that are made of configured "
+    "sources do.",
     "snapshot.none_before": "No snapshot is as old as the time asked for. The message names the oldest one; ask "
     "for a later time.",
     "snapshot.not_forgotten": "That snapshot is not forgotten, or was brought back already. `dedup snapshots` "
@@ -288,17 +330,19 @@ PAGES: dict[str, str] = {
     "output; run the command by hand to see why.",
     "source.command_not_started": "The command that gives the data could not be started. Is it installed, and "
     "in the PATH?",
+    "source.command_timeout": "The command that gives the data took longer than it may. It was stopped and there is no "
+    "snapshot; raise `timeout` in the configuration, or see why it takes so long.",
     "source.failed": "The source as a whole could not be read. No snapshot was made.",
     "source.no_root": "A path to store does not exist or cannot be read. Is the disk mounted? No snapshot was made.",
     "store.bad_key": "Something in the repository has a name that no object may have. It is not used.",
-    "store.clock_skew": "The clocks of this machine and of the storage server differ by more than the server accepts. Set "
+    "store.clock": "The clocks of this machine and of the storage server differ by more than the server accepts. Set "
     "the clock of this machine: a signature is good for some minutes only.",
     "store.cold": "The object lies in an archive and cannot be read at once. Have the server bring it back first; choose a "
     "storage class that is read directly for what you may need in a hurry.",
     "store.conflict": "Another object has the name of one to be written. That is damage, or something else "
     "writes into the repository; see `dedup check`.",
-    "store.credentials": "The storage server does not know the keys, or none were found. They are looked for in the "
-    "environment, in ~/.aws and in the role of the machine, and never in the URL; the message names the variables.",
+    "store.credentials": "The storage server does not know the access key, or its secret is another one. Keys are looked for in "
+    "the environment, in ~/.aws and in the role of the machine; the message names the variables.",
     "store.denied": "The storage server does not let us do that. Put, get and list are needed everywhere, delete only to "
     "prune; see the policy of the bucket.",
     "store.failed": "Storage failed or refused, after retries. What was stored before stays and is used by the "
@@ -310,13 +354,13 @@ PAGES: dict[str, str] = {
     "store.object_not_found": "An object that should be there is not. `dedup check` shows what is affected.",
     "store.permission": "Storage does not allow it. Check who owns the directory and as whom the program runs.",
     "store.read_only": "Storage can be read but not written. Is it mounted read-only?",
-    "store.region": "The bucket is in another region. Add ?region=NAME to the URL.",
     "store.short_object": "An object is shorter than it must be. It was damaged or cut; `dedup check` shows "
     "what is affected.",
     "store.tls": "The certificate of the storage server is not trusted. It is verified always; name the authority that signed "
     "it in AWS_CA_BUNDLE.",
     "store.unreachable": "There is no connection to the storage server. Is it up, is the name right, does it take a proxy "
     "(HTTPS_PROXY)? What was stored before stays and is used by the next run.",
+    "store.wrong_region": "The bucket lies in another region than the request went to. Add ?region=NAME to the URL.",
     "target.busy": "Another restore writes into the same directory. Wait for it, or choose another directory.",
     "target.failed": "A restore could not write its target: a full disk, missing rights. What was restored "
     "before stays.",

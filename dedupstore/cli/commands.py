@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-SECTIONS = ("Everyday", "Look inside", "Keep tidy", "Replicate", "Repository", "Setup")
+SECTIONS = ("Everyday", "Look inside", "Keep tidy", "Replicate", "Databases", "Repository", "Setup")
 
 
 class Entry(NamedTuple):
@@ -42,8 +42,9 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("copy", "dedupstore.cli.copy:copy", "Replicate", "Copy snapshots to another repository."),
     Entry("mirror", "dedupstore.cli.mirror:mirror", "Replicate", "Keep the same repository at a second place."),
     Entry("replicas", "dedupstore.cli.replicas:replicas", "Replicate", "Where copies are, how old, how safe."),
+    Entry("db", "dedupstore.cli.db:db", "Databases", "Put a restored database in place."),
     Entry("init", "dedupstore.cli.init:init", "Repository", "Create an encrypted repository."),
-    Entry("repo", "dedupstore.cli.repo:repo", "Repository", "Show a repository and probe its storage."),
+    Entry("repo", "dedupstore.cli.repo:repo", "Repository", "Show a repository; trust what its storage shows."),
     Entry("key", "dedupstore.cli.key:key", "Repository", "Add, list and remove passphrases; the recovery kit."),
     Entry("config", "dedupstore.cli.config:config", "Setup", "Check and show the configuration."),
     Entry("completion", "dedupstore.cli.completion:completion", "Setup", "Print the completion script of a shell."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -10,8 +11,9 @@ import click
 from dedupstore.cli.command import group
 from dedupstore.cli.creating import write_private
 from dedupstore.cli.errors import safe
-from dedupstore.cli.opening import quoted
+from dedupstore.cli.opening import quoted, with_access
 from dedupstore.cli.session import Session
+from dedupstore.cli.shapes import snapshot_fields
 from dedupstore.errors import Refused, UsageError
 from dedupstore.service import config as service
 from dedupstore.service import config_files, config_show, config_text
@@ -71,11 +73,17 @@ def check(session: Session) -> int:
     return 0
 
 
-@config.command("show", examples=["dedup config show", "dedup config show --origin"])
+@config.command(
+    "show", examples=["dedup config show", "dedup config show --origin", "dedup config show -r URL --snapshot latest"]
+)
 @click.option("--origin", is_flag=True, help="Say where each value is from, defaults too.")
+@click.option("--snapshot", metavar="ID", help="The one a snapshot was made by, kept with it: on a new machine.")
 @click.pass_obj
-def show(session: Session, origin: bool) -> None:
+def show(session: Session, origin: bool, snapshot: str | None) -> None:
     """Show the configuration as it holds, all files together. Secrets are references, and addresses are hidden."""
+    if snapshot is not None:
+        _show_kept(session, snapshot)
+        return
     loaded, out = session.configuration(), session.out
     found = config_show.values(loaded, session.environ, repo=session.settings.repo)
     shown = config_text.masked(loaded.found.document)
@@ -93,6 +101,15 @@ def show(session: Session, origin: bool) -> None:
         out.table(("KEY", "VALUE", "FROM"), rows)
     else:
         out.line(config_text.to_toml(shown).rstrip("\n"))
+
+
+def _show_kept(session: Session, snapshot: str) -> None:
+    # Loaded only now: nothing else here opens a repository.
+    service_kept = import_module("dedupstore.service.kept")
+    wanted = import_module("dedupstore.cli.selecting").selection(session, snapshot=snapshot)
+    found = with_access(session, lambda access: service_kept.kept_config(access, wanted))
+    session.out.document({"snapshot": snapshot_fields(session.out, found.snapshot), "text": found.text})
+    session.out.line(found.text.rstrip("\n"))
 
 
 @config.command("schema", examples=["dedup config schema > ~/.config/dedup/schema.json"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 import click
@@ -18,6 +19,8 @@ from dedupstore.service import forget as service
 from dedupstore.units import format_bytes, format_number
 
 _WARNINGS = 3
+_RULES = "dedupstore.service.configured_rules"
+"""Loaded only for --policy."""
 
 
 class Count(click.ParamType[int]):
@@ -62,6 +65,7 @@ def _each(period: str) -> str:
     "forget",
     examples=[
         "dedup forget --keep-daily 14 --keep-weekly 8 --keep-monthly 12 --dry-run",
+        "dedup forget --policy --dry-run",
         "dedup forget --source blog --keep-last 3 --keep-within 30d --yes",
         "dedup forget 4kq2-m8",
     ],
@@ -69,6 +73,7 @@ def _each(period: str) -> str:
 @click.argument("snapshots", nargs=-1, metavar="[ID]...")
 @click.option("--snapshot", "more", metavar="ID", multiple=True, help="The same as naming it; repeatable.")
 @_keep_options
+@click.option("--policy", is_flag=True, help="By the rules that the configuration has for each source.")
 @options.source_option
 @options.host_option
 @click.option("--count-bursts", is_flag=True, help="Judge floods of snapshots as any others.")
@@ -80,6 +85,7 @@ def forget(
     /,
     snapshots: tuple[str, ...],
     more: tuple[str, ...],
+    policy: bool,
     source: str | None,
     host: str | None,
     count_bursts: bool,
@@ -96,27 +102,42 @@ def forget(
     tagged "pinned" always stay. Those dated in the future, or that came in a flood, stay and take no other's place;
     then the exit code is 3.
 
+    With --policy each source of the configuration is judged by its [retention.NAME], as far as its snapshots were made
+    on this machine (--host: on another one); snapshots of other sources are left alone.
+
     A snapshot whose record cannot be read any more stops prune; it goes only when it is named by its id.
 
     What is forgotten can be brought back (dedup undo-forget) until a prune frees its space, by default seven days later
     at the earliest.
     """
     given = {name.removeprefix("keep_"): value for name, value in rules.items() if value is not None}
+    by_source = _configured_rules(session, source or "") if policy else {}
     request = service.Request(
+        rules=by_source,
         keep={name: value for name, value in given.items() if not name.startswith("within")},
         within={
             name.removeprefix("within").lstrip("_"): text for name, text in given.items() if name.startswith("within")
         },
         keep_tags=keep_tags,
         snapshots=(*snapshots, *more),
-        source=source or "",
-        host=host or "",
+        # What was kept before a restore has another source, and goes by the same rules.
+        source="" if policy else source or "",
+        host=host or (_configured_host(session) if policy else ""),
         count_bursts=count_bursts,
         measure=measure,
         dry_run=dry_run,
         utc=session.settings.utc,
     )
     return _run(session, request)
+
+
+def _configured_rules(session: Session, source: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = import_module(_RULES).rules_of(session.configuration(), source)
+    return found
+
+
+def _configured_host(session: Session) -> str:
+    return str(import_module(_RULES).host_of(session.configuration()))
 
 
 def _run(session: Session, request: service.Request) -> int:
@@ -196,6 +217,8 @@ def _show(session: Session, plan: service.Plan) -> None:
         out.line(f"  give up  {lost.short}: {safe(lost.why)}")
         out.note("           it cannot be read, and neither can it be brought back afterwards")
     out.line(f"  plan     keep {format_number(kept, 'snapshot')}, forget {going}")
+    if plan.others:
+        out.line(f"  others   {format_number(plan.others, 'snapshot')} of other sources or hosts: not judged")
     freed = plan.freed
     if freed is not None:
         out.line(
@@ -212,6 +235,7 @@ def _plan_fields(session: Session, plan: service.Plan) -> dict[str, Any]:
         "keep": [_row(session, row) for row in plan.rows if row.keep],
         "remove": [_row(session, row) for row in plan.removed],
         "give_up": [{"id": lost.id, "why": safe(lost.why)} for lost in plan.given_up],
+        "others": plan.others,
         "majorities": [{"source": safe(source), "host": safe(host)} for source, host in plan.majorities],
         "findings": [{"code": finding.code, "message": safe(finding.message)} for finding in plan.findings],
     }

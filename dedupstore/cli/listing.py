@@ -46,7 +46,7 @@ def show(session: Session, found: SnapshotList) -> int:
         out.table(headings, rows, right=("FILES", "SIZE", "ADDED"))
     else:
         out.note(f"no snapshots; to make one: dedup snapshot{repeated(session)} PATH")
-    return _DAMAGED if found.findings else 0
+    return _DAMAGED if found.findings or found.rolled_back else 0
 
 
 def _row(session: Session, snapshot: SnapshotInfo) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from dedupstore.cli import prompts
@@ -16,18 +17,20 @@ from dedupstore.service.access import Access, Credential
 Answer = TypeVar("Answer")
 
 
-def with_access(session: Session, work: Callable[[Access], Answer]) -> Answer:
-    """Do the work with the repository of this session.
+def with_access(session: Session, work: Callable[[Access], Answer], *, trusting: bool = False) -> Answer:
+    """Do the work with the repository of this session; `trusting` when it may be older, or another, than is known here.
 
     Whether there is a repository is found out before anyone is asked for a passphrase. On a terminal a wrong
     passphrase may be typed again; `work` is started anew, so it opens the repository before it does anything else.
     The key is already being derived when `work` is called: what it loads by then costs no time.
     """
     place = session.require_place()
-    service.require_repository(place.url)
-    return with_credential(
-        session, lambda credential: work(access_to(session, place.url, credential).started()), place
-    )  # fmt: skip
+    service.require_repository(place.url, None if trusting else session.environ)
+
+    def opened(credential: Credential) -> Answer:
+        return work(replace(access_to(session, place.url, credential), trusting=trusting).started())
+
+    return with_credential(session, opened, place)
 
 
 def with_credential(session: Session, work: Callable[[Credential], Answer], place: Place | None = None) -> Answer:
@@ -60,6 +63,33 @@ def credential_of(session: Session, place: Place | None, environ: Mapping[str, s
         return written if given is None else given
     require_same(place, given, written)
     return given
+
+
+def opened(session: Session, place: Place) -> Access:
+    """The way into one of several repositories, proven by opening it once; asks up to three times on a terminal."""
+    service.require_repository(place.url)
+    given = credential_of(session, place)
+    if given is not None:
+        return proven(session, place.url, given)
+    for left in range(prompts.MAX_TRIES - 1, -1, -1):
+        try:
+            return proven(session, place.url, Credential(passphrase=prompts.passphrase(session, of=place.url)))
+        except WrongPassphrase as error:
+            if not left:
+                raise
+            session.out.note(error.message)
+    raise AssertionError("unreachable")
+
+
+def proven(session: Session, url: str, credential: Credential) -> Access:
+    """An access that is known to open its repository. Raises WrongPassphrase, which names the place."""
+    access = access_to(session, url, credential).started()
+    try:
+        access.open_keys().store.close()
+    except WrongPassphrase as error:
+        error.message = f"{error.message} ({url})"
+        raise
+    return access
 
 
 def written_credential(session: Session, place: Place) -> Credential | None:

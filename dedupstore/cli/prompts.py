@@ -12,13 +12,13 @@ MAX_TRIES = 3
 """How often a person may type a passphrase; the caller counts, because it knows whether it fits."""
 
 
-def passphrase(session: Session) -> bytes:
-    """The passphrase of a repository, from the environment or typed."""
+def passphrase(session: Session, *, of: str = "") -> bytes:
+    """The passphrase of a repository, from the environment or typed; `of` says which, where there are several."""
     found = secrets.passphrase(session.environ)
     if found is not None:
         session.out.findings(found.findings)
         return found.value
-    return _typed(session, "Passphrase", "DEDUP_PASSPHRASE")
+    return _typed(session, f"Passphrase of {of}" if of else "Passphrase", "DEDUP_PASSPHRASE")
 
 
 def target_passphrase(session: Session, url: str) -> bytes:

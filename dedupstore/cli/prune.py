@@ -72,7 +72,10 @@ def _tell(session: Session, outcome: service.Outcome) -> None:
         bytes=outcome.bytes,
         bytes_free=outcome.bytes_free,
         roots_expired=list(outcome.roots_expired),
-        chosen={name: dataclasses.asdict(getattr(outcome, name)) for name in ("dead", "sparse", "small", "unindexed")},
+        chosen={
+            name: dataclasses.asdict(getattr(outcome, name))
+            for name in ("dead", "damaged", "sparse", "small", "unindexed")
+        },
         young=outcome.young,
         waiting=[{"packs": one.packs, "bytes": one.bytes, "due": out.timestamp(one.due_ns)} for one in outcome.waiting],
         done=None
@@ -99,6 +102,7 @@ def _tell_choices(session: Session, outcome: service.Outcome) -> None:
     reasons = (
         (outcome.dead, "that no snapshot needs"),
         (outcome.unindexed, "that a stopped run left behind"),
+        (outcome.damaged, "that are damaged, and nothing is lost with them"),
         (outcome.sparse, "of which much is not needed"),
         (outcome.small, "that are small and merged"),
     )

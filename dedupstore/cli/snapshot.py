@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import click
+from click.core import ParameterSource
 
 from dedupstore.cli import options, progress
 from dedupstore.cli.command import command
 from dedupstore.cli.creating import create_if_missing, tell
+from dedupstore.cli.database_argument import database_argument
 from dedupstore.cli.errors import safe
-from dedupstore.cli.opening import path_argument, repeated, with_access
+from dedupstore.cli.instants import instant
+from dedupstore.cli.opening import path_argument, with_access
 from dedupstore.cli.session import Session
-from dedupstore.cli.shapes import count_fields, files_text, snapshot_fields, stored_text
+from dedupstore.cli.snapshot_shapes import outcome_fields, tell_outcome
 from dedupstore.errors import UsageError
 from dedupstore.service import snapshot as service
-from dedupstore.service import times
 from dedupstore.service.access import Access
-from dedupstore.units import format_bytes, format_duration, format_number, parse_size
+from dedupstore.units import parse_size
 
 
 @command(
     "snapshot",
     examples=[
         "dedup snapshot ~/site -r /mnt/backup",
+        "dedup snapshot                       # all sources of the configuration",
         "dedup snapshot /srv/blog /etc/nginx --source blog --exclude '*.tmp' --exclude-caches",
+        "dedup snapshot sqlite:/var/lib/blog/app.db",
         "dedup snapshot --command blog.sql -- pg_dump --no-password blog",
     ],
 )
-@click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.UNPROCESSED)
+@click.argument("paths", nargs=-1, metavar="[PATH | SOURCE | DATABASE]...", type=click.UNPROCESSED)
 @click.option("--init", "init", is_flag=True, help="Create the repository when there is none.")
 @click.option("--source", metavar="NAME", default="", help="What this is called; the paths themselves otherwise.")
 @click.option("--tag", "tags", metavar="TAG", multiple=True, help="A tag for the snapshot; repeatable.")
@@ -74,21 +80,37 @@ def snapshot(
 ) -> int:
     """Store files as they are now.
 
-    Each PATH appears in the snapshot under its last name. The next snapshot of the same source reads only what
+    Each PATH appears in the snapshot under its last name. Without any, all sources of the configuration are taken as one
+    run; a word without a slash that names a SOURCE is that source (write ./NAME for a path). The next snapshot of the same source reads only what
     changed. With --command NAME -- CMD..., the output of a command is stored; if it fails there is no snapshot.
+    A DATABASE is an address: sqlite:PATH.
     """
+    time_ns = instant(session, time_text or None)
+    given = click.get_current_context().get_parameter_source("compression") is not ParameterSource.DEFAULT
+    if not (command_name or stdin_name) and not (paths and all("/" in path for path in paths)):
+        # Loaded only where a source can be meant.
+        configured = import_module("dedupstore.cli.snapshot_run")
+        if (sources := configured.sources_named(session, paths)) is not None:
+            _refuse_options_of_paths(source, exclude, exclude_file, exclude_if_present, exclude_larger_than)
+            wanted = configured.Wanted(
+                sources=sources, tags=tags, note=note, host=host, time_ns=time_ns, dry_run=dry_run, force=force,
+                skip_if_unchanged=skip_if_unchanged, level=compression if given else None,
+            )  # fmt: skip
+            return int(configured.run(session, wanted, init=init))
+    database = None if command_name else database_argument(paths)
+    if database is not None:
+        _refuse_options_of_paths(exclude, exclude_file, exclude_if_present, exclude_larger_than)
     request = service.Request(
-        paths=() if command_name else tuple(path_argument(path) for path in paths),
+        paths=() if command_name or database is not None else tuple(path_argument(path) for path in paths),
+        database=None if database is None else database[0],
         command=_command_line(command_name, paths),
         stdin_fd=_stdin(session, stdin_name),
         name=command_name or stdin_name,
-        source=source,
+        source=source or ("" if database is None else database[1]),
         host=host,
         tags=tags,
         note=note,
-        time_ns=times.instant(time_text, session.clock, session.environ, utc=session.settings.utc)
-        if time_text
-        else None,
+        time_ns=time_ns,
         exclude=exclude,
         exclude_files=tuple(path_argument(path) for path in exclude_file),
         exclude_if_present=tuple(path_argument(name) for name in exclude_if_present),
@@ -103,6 +125,14 @@ def snapshot(
     )
     service.check(request)
     return _run(session, request, init=init)
+
+
+def _refuse_options_of_paths(*given: object) -> None:
+    if any(given):
+        raise UsageError(
+            "what a source is, and what it leaves out, stands in the configuration",
+            hints=["change it there: dedup config show", "or name paths instead of sources"],
+        )
 
 
 def _command_line(name: str, words: tuple[str, ...]) -> tuple[str, ...]:
@@ -137,49 +167,7 @@ def _run(session: Session, request: service.Request, *, init: bool) -> int:
         tell(session, created, kit_path)
         out.event("created", repository=created.id, url=created.url, recovery_kit=kit_path or None)
         outcome = take(access)
-    _tell(session, outcome)
+    tell_outcome(session, outcome)
+    status = "warnings" if outcome.exit_code else "ok"
+    out.finish(status, exit_code=outcome.exit_code, **outcome_fields(out, outcome))
     return outcome.exit_code
-
-
-def _tell(session: Session, outcome: service.Outcome) -> None:
-    out, counts = session.out, outcome.counts
-    out.line(
-        f"  {_title(outcome)}  {files_text(counts, first=outcome.first)}  {format_bytes(counts.bytes_read)} read   "
-        f"{_stored(outcome)}   {format_duration(outcome.seconds)}"
-    )
-    missing = sum(finding.severity != "note" for finding in outcome.findings)
-    if missing:
-        out.note(
-            f"  {format_number(missing, 'warning')}: the snapshot holds everything else (exit code {outcome.exit_code})"
-        )
-    if outcome.snapshot is not None:
-        _tell_snapshot(session, outcome)
-    fields: dict[str, object] = {
-        "snapshot": None if outcome.snapshot is None else snapshot_fields(out, outcome.snapshot),
-        "source": safe(outcome.source),
-        "dry_run": outcome.dry_run,
-        "unchanged": outcome.unchanged,
-        **count_fields(counts),
-    }
-    out.finish("warnings" if outcome.exit_code else "ok", exit_code=outcome.exit_code, **fields)
-
-
-def _tell_snapshot(session: Session, outcome: service.Outcome) -> None:
-    out, snapshot = session.out, outcome.snapshot
-    assert snapshot is not None
-    when = out.minute(snapshot.time_ns)
-    if outcome.unchanged:
-        out.line(f'  nothing changed since snapshot {snapshot.short} "{safe(snapshot.source)}" of {when}')
-        return
-    out.line(f'  snapshot {snapshot.short} "{safe(snapshot.source)}" {when}')
-    where = repeated(session)
-    out.note(f"  next: dedup restore{where} --at now --to ./restored     see: dedup ls{where} {snapshot.short}")
-
-
-def _title(outcome: service.Outcome) -> str:
-    return "would store" if outcome.dry_run else "stored  "
-
-
-def _stored(outcome: service.Outcome) -> str:
-    counts = outcome.counts
-    return f"{format_bytes(counts.bytes_new)} new, before compression" if outcome.dry_run else stored_text(counts)

@@ -8,7 +8,7 @@ from typing import TypeVar
 import click
 
 from dedupstore.cli import prompts
-from dedupstore.cli.opening import access_to, credential_of
+from dedupstore.cli.opening import credential_of, proven
 from dedupstore.cli.session import Session
 from dedupstore.errors import RepositoryNotFound, StoreMissing, WrongPassphrase
 from dedupstore.service import access as service
@@ -48,10 +48,10 @@ def with_target(session: Session, url: str, environ: Mapping[str, str], work: Ca
         raise
     given = credential_of(session, place, environ)
     if given is not None:
-        return work(_proven(session, url, given))
+        return work(proven(session, url, given))
     for left in range(prompts.MAX_TRIES - 1, -1, -1):
         try:
-            access = _proven(session, url, Credential(passphrase=prompts.target_passphrase(session, url)))
+            access = proven(session, url, Credential(passphrase=prompts.target_passphrase(session, url)))
         except WrongPassphrase as error:
             if not left:
                 raise
@@ -59,13 +59,3 @@ def with_target(session: Session, url: str, environ: Mapping[str, str], work: Ca
             continue
         return work(access)
     raise AssertionError("unreachable")
-
-
-def _proven(session: Session, url: str, credential: Credential) -> Access:
-    access = access_to(session, url, credential).started()
-    try:
-        access.open_keys().store.close()
-    except WrongPassphrase as error:
-        error.message = f"{error.message} ({url})"
-        raise
-    return access

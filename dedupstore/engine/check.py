@@ -1,6 +1,6 @@
 """Is everything there, and is it what was stored: runs the checks of `checks/` over one repository.
 
-A check takes no lock, writes nothing to the store, and may run beside snapshots and prune.
+A check takes no lock and may run beside snapshots and prune. It writes nothing to the store but what it found damaged.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dedupstore.engine.check_options import CheckOptions, CheckReport
 from dedupstore.engine.check_session import Session
 from dedupstore.engine.checks import CHECKS
 from dedupstore.engine.checks.base import Check
+from dedupstore.engine.known_damage import look_again, record_damage
 from dedupstore.events import Listener
 from dedupstore.repo.repository import Repository
 from dedupstore.threads import BriskSwitching
@@ -38,6 +39,7 @@ def check_repository(
     seconds = {"look": clock.monotonic() - began}
     try:
         with BriskSwitching():
+            look_again(session)
             for check in checks:
                 if not options.includes(check.level):
                     continue
@@ -45,6 +47,7 @@ def check_repository(
                 for finding in check.run(session):
                     session.report(finding)
                 seconds[check.name] = clock.monotonic() - started
+        recorded = record_damage(session)
     finally:
         session.close()
     return CheckReport(
@@ -58,4 +61,5 @@ def check_repository(
         complete=session.complete,
         verified=session.verified,
         seconds=seconds,
+        recorded=recorded,
     )

@@ -160,6 +160,9 @@ class CheckReport:
     seconds: Mapping[str, float] = field(default_factory=dict)
     """How long each check took, by name."""
 
+    recorded: int = 0
+    """Damaged packs that nobody knew of before and that are written down now."""
+
     @property
     def exit_code(self) -> int:
         """4 when stored data is damaged, 3 with warnings, else 0."""

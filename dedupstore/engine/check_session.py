@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from dedupstore.cancel import CancelToken
 from dedupstore.codec.hashing import digest
+from dedupstore.engine.blame import bad_copies
 from dedupstore.engine.check_options import CheckOptions, Counts, Coverage, Damage, Level
 from dedupstore.engine.health import Health
 from dedupstore.engine.inventory import Inventory, take_inventory, twice
@@ -17,16 +18,17 @@ from dedupstore.errors import CorruptObject, DedupError, IntegrityError, ObjectN
 from dedupstore.events import Finding, Listener, Progress
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo import layout
-from dedupstore.repo.gcplan import read_condemned
+from dedupstore.repo.badlist import KnownBad, read_bad
+from dedupstore.repo.gcplan import read_condemned, read_pruned
 from dedupstore.repo.index import Index, PackRow
 from dedupstore.repo.lmdb_index import LmdbIndex, temporary_index
 from dedupstore.repo.pack import PackName
 from dedupstore.repo.reader import ChunkReader
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.segment import PackFacts, decode_segment, read_facts
-from dedupstore.repo.view import complete
+from dedupstore.repo.view import complete, find_facts
 from dedupstore.threads import RightOfWay
-from dedupstore.types import ChunkId, PackId, SegmentId, SnapshotId
+from dedupstore.types import ChunkId, Kind, PackId, SegmentId, SnapshotId
 
 MAX_FINDINGS = 10_000
 AHEAD_CACHE_BYTES = 16 << 20
@@ -81,9 +83,18 @@ class Session:
         self.described: dict[PackId, Description] | None
         """What segments say of each pack; None when the segments themselves were not read."""
 
+        self.cache_ahead = 0
+        """How many packs only this machine's index knows of, which no segment names and no prune accounts for."""
+
         self.contradictions: set[PackId]
         self.damaged_blocks: dict[PackId, set[int]] = {}
         self.unreadable: set[PackId] = set()
+        self.lost: set[PackId] = set()
+        """Packs that are not there, or not with their size, and that no prune accounts for."""
+
+        self.known: KnownBad
+        """What earlier checks have recorded."""
+
         self.index: Index
         self.health: Health
         self.reader: ChunkReader
@@ -117,6 +128,7 @@ class Session:
         store = self.repository.store
         self.inventory = take_inventory(store, marks_expected=self.repository.catalog.marks_expected)
         self.condemned = self._read_condemned()
+        self.known = read_bad(store, self.repository.keyring, self.inventory.damage)
         segments = {layout.parse_segment_key(key): key for key in self.inventory.segments}
         cached = self.repository.index
         known = cached.segments()
@@ -132,7 +144,10 @@ class Session:
                 self._learn(segment, key, described, [index for index in (cached, fresh) if index is not None])
         if read_all:
             self.described = described
-            if fresh is None and any(row.id not in described for row in self._rows_present(cached)):
+            self.cache_ahead = len(self._unheard_of(cached, described))
+            if fresh is None and (
+                self.cache_ahead or any(row.id not in described for row in self._rows_present(cached))
+            ):
                 # It knows packs from segments that are gone: another machine would not find them.
                 fresh = self._new_index()
                 for segment, key in segments.items():
@@ -157,16 +172,7 @@ class Session:
 
     def facts_of(self, pack: PackId) -> PackFacts | None:
         """What a segment says of one pack; reads segments until it is found."""
-        for key in self.inventory.segments:
-            try:
-                facts = decode_segment(self.repository.keyring, key, self.repository.store.get(key))
-            except (IntegrityError, StoreError):
-                continue
-            for fact in facts:
-                if fact.id == pack:
-                    # The segment may leave the directory to the pack; its row is enough to read the trailer by.
-                    return complete(self.repository.store, self.repository.keyring, fact)
-        return None
+        return find_facts(self.repository.store, self.repository.keyring, self.inventory.segments, pack)
 
     def cached_number(self, row: PackRow) -> int | None:
         """The number of a pack in this machine's index, where verification times are kept."""
@@ -196,7 +202,13 @@ class Session:
         return sorted(found, key=lambda snapshot: (snapshot.time_ns, snapshot.id))
 
     def load_manifest(self, chunk: ChunkId) -> bytes:
-        return twice(lambda: self.reader.load_manifest(chunk))
+        """Of one that cannot be read, the blocks that are to blame are marked as damaged."""
+        try:
+            return twice(lambda: self.reader.load_manifest(chunk))
+        except IntegrityError:
+            for pack_no, block_no in bad_copies(self.reader, self.index, self.health.present, Kind.MANIFEST, chunk):
+                self.mark_damaged(self.index.pack(pack_no), [block_no])
+            raise
 
     # Walking ahead
 
@@ -241,6 +253,13 @@ class Session:
             self._ahead.abandon()
 
     # Telling
+
+    @property
+    def known_severity(self) -> str:
+        """How bad a damage is that an earlier check has told: no more than what it does to snapshots, which this check
+        tells anyway if it walks all of them."""
+        walks = self.options.includes(Level.STRUCTURE) and not self.options.snapshots
+        return "note" if walks else "warning"
 
     def report(self, finding: Finding) -> None:
         self.severities[finding.severity] += 1
@@ -315,6 +334,12 @@ class Session:
     def _rows_present(self, index: Index) -> list[PackRow]:
         listed = self.inventory.packs
         return [row for row in index.packs() if listed.get(row.id) == (row.name, row.size)]
+
+    def _unheard_of(self, index: Index, described: dict[PackId, Description]) -> list[PackRow]:
+        there = described.keys() | self.inventory.packs.keys() | self.condemned
+        rows = [row for row in index.packs() if not row.removed and row.id not in there]
+        pruned = read_pruned(self.repository.store, self.repository.keyring, self.inventory.removals) if rows else ()
+        return [row for row in rows if row.id not in pruned]
 
     def _index_orphans(self, index: Index, described: dict[PackId, Description]) -> None:
         store, keyring = self.repository.store, self.repository.keyring

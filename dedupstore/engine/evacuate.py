@@ -23,15 +23,37 @@ from dedupstore.engine.liveness import ChunkBits
 from dedupstore.engine.prune_survey import Survey
 from dedupstore.errors import IntegrityError
 from dedupstore.events import Listener, Progress
+from dedupstore.repo import layout
 from dedupstore.repo.deltas import DeltaBlocks
 from dedupstore.repo.directory import BlockRecord
-from dedupstore.repo.index import BlockInfo, Location
+from dedupstore.repo.index import BlockInfo, Index, Location, PackRow
 from dedupstore.repo.pack import read_pack_directory
 from dedupstore.repo.reader import ChunkReader
 from dedupstore.repo.repository import Repository
-from dedupstore.repo.view import View
+from dedupstore.repo.view import View, find_facts
 from dedupstore.repo.writer import ChunkWriter
 from dedupstore.types import ChunkId, Kind, PackId
+
+
+def packs_missing(index: Index, seen: Survey, chunk: ChunkId) -> set[int]:
+    """Which packs that are not there held a copy of a chunk, or a base of one, or may have held it."""
+    copies = index.find_all(chunk)
+    bases = {base for copy in copies for base in index.block(copy.pack_no, copy.block_no).bases}
+    places = [*copies, *(copy for base in bases for copy in index.find_all(base))]
+    return {copy.pack_no for copy in places if copy.pack_no not in seen.present} | seen.unread
+
+
+def directory_of(repository: Repository, row: PackRow) -> list[BlockRecord]:
+    """What a pack holds, by itself or, where it is damaged in that place, by a segment. Raises IntegrityError."""
+    store, keyring = repository.store, repository.keyring
+    try:
+        return read_pack_directory(store, row.name, row.size, keyring)[1]
+    except IntegrityError:
+        segments = [info.key for info in layout.list_complete(store, layout.INDEX)]
+        facts = find_facts(store, keyring, segments, row.id)
+        if facts is None or not facts.directory:
+            raise
+        return facts.blocks()
 
 
 class Evacuation:
@@ -43,7 +65,7 @@ class Evacuation:
         self._index = repository.index
         self._seen = seen
         self._going = going & seen.present
-        self._health = Health(repository.index, seen.safe)
+        self._health = Health(repository.index, seen.safe, seen.bad)
         self._deltas = DeltaBlocks(repository.index)
         self._moving = ChunkBits(repository.index)
         self._asis = ChunkBits(repository.index)
@@ -65,18 +87,15 @@ class Evacuation:
         copies = self._index.find_all(chunk)
         here = [copy for copy in copies if copy.pack_no in self._going]
         if here and not self._health.usable(chunk):
-            self._moving.add(next((copy for copy in here if not self._is_delta(copy)), here[0]))
+            # A copy known to be damaged moves only where there is no other: then its bytes are looked for everywhere.
+            self._moving.add(min(here, key=lambda copy: (self._is_bad(copy), self._is_delta(copy))))
         for copy in copies:
             if copy.pack_no in self._seen.present and copy.pack_no not in self._going and self._is_delta(copy):
-                self._pin_bases(copy)
+                self._pin_bases(copy, alone=not here and not self._health.usable(chunk))
 
     def missing(self, chunk: ChunkId) -> None:
         """A snapshot needs this chunk, and no pack that is there gives it."""
-        copies = self._index.find_all(chunk)
-        bases = {base for copy in copies for base in self._index.block(copy.pack_no, copy.block_no).bases}
-        for copy in [*copies, *(copy for base in bases for copy in self._index.find_all(base))]:
-            if copy.pack_no not in self._seen.present:
-                self.lost.add(self._index.pack(copy.pack_no).id)
+        self.lost |= {self._index.pack(no).id for no in packs_missing(self._index, self._seen, chunk)}
 
     def settle(self) -> bool:
         """After the last `live`: decide how each block moves; whether anything has to move at all."""
@@ -88,18 +107,23 @@ class Evacuation:
                         self._settle_delta(pack_no, block_no, block, positions)
         return bool(self._strays) or any(True for _ in self._moving.packs())
 
-    def _pin_bases(self, copy: Location) -> None:
-        """Rule 1 for one delta block outside."""
-        if not self._pinned.add(copy._replace(position=0)):
+    def _pin_bases(self, copy: Location, *, alone: bool) -> None:
+        """Rule 1 for one delta block outside. `alone`: no other copy gives what is asked of it."""
+        place = copy._replace(position=0)
+        if self._pinned.has(place):
             return
+        pinned = True
         for base in self._index.block(copy.pack_no, copy.block_no).bases:
             if not self._health.has_full_copy(base):
-                self._move_full(base)
+                # Of a base that is damaged everywhere a move would fail: only where something depends on it.
+                pinned &= self._move_full(base) or (alone and self._move_full(base, bad=True))
+        if pinned:
+            self._pinned.add(place)
 
-    def _move_full(self, base: ChunkId) -> bool:
-        """Let a full copy of a base that is going move; whether there is one."""
+    def _move_full(self, base: ChunkId, *, bad: bool = False) -> bool:
+        """Let a full copy of a base that is going move, one known to be damaged only if `bad`; whether there is one."""
         for copy in self._index.find_all(base):
-            if copy.pack_no in self._going and not self._is_delta(copy):
+            if copy.pack_no in self._going and not self._is_delta(copy) and self._is_bad(copy) <= bad:
                 self._moving.add(copy)
                 return True
         return False
@@ -125,13 +149,16 @@ class Evacuation:
 
     def _take_stray(self, base: ChunkId, pack_no: int) -> bool:
         for copy in self._index.find_all(base):
-            if copy.pack_no in self._seen.present and not self._is_delta(copy):
+            if copy.pack_no in self._seen.present and not self._is_delta(copy) and not self._is_bad(copy):
                 self._strays[base] = self._index.pack(pack_no).kind
                 return True
         return False
 
     def _is_delta(self, copy: Location) -> bool:
         return self._deltas.has(copy.pack_no, copy.block_no)
+
+    def _is_bad(self, copy: Location) -> bool:
+        return (copy.pack_no, copy.block_no) in self._seen.bad
 
     # E5
 
@@ -144,14 +171,16 @@ class Evacuation:
         progress = Progress(phase="move", files_total=sum(1 for _ in self._moving.packs()))
         repository, seen = self._repository, self._seen
         view = View(
-            usable=set(seen.safe),
+            usable=seen.safe - seen.bad.whole,
             condemned=frozenset(pack for plan in seen.plans.values() for pack in plan.packs),
             lost=frozenset(),
             orphans=(),
             plans=frozenset(seen.plans),
             pruned=True,
+            bad=seen.bad,
         )
         reader = ChunkReader(repository.store, repository.keyring, self._index, usable=seen.present)
+        reader.avoid((), seen.bad)
         with repository.writer(view) as writer:
             for base, kind in self._strays.items():
                 writer.store_again(kind, base, reader.read(kind, base))
@@ -185,8 +214,7 @@ class Evacuation:
 
     def _blocks(self, pack_no: int) -> Iterator[tuple[int, BlockRecord, list[int]]]:
         """The blocks of a pack from which something moves. Their chunks' ids are in the pack alone."""
-        row = self._index.pack(pack_no)
-        _, blocks = read_pack_directory(self._repository.store, row.name, row.size, self._repository.keyring)
+        blocks = directory_of(self._repository, self._index.pack(pack_no))
         for block_no, block in enumerate(blocks):
             positions = self._moving.positions(pack_no, block_no)
             if positions:

@@ -108,6 +108,8 @@ class FileStore:
     ) -> tuple[Entry, bool]:
         """The entry, and whether the file held still in one of the attempts."""
         if content is not None:
+            if page_size_of(content[:HEAD_BYTES]):
+                self._note_live_database(name, path, dir_fd)
             return self._small(name, path, stat, content, before), True
         for attempt in range(1, ATTEMPTS + 1):
             entry, steady = self._read(name, path, dir_fd, stat, before)
@@ -143,7 +145,21 @@ class FileStore:
                 new_bytes = self._content.store_stream(head.readinto, entry, alignment, entry.page_size)
                 entry.size, entry.holes = file.size, file.holes
             self._tally.stored(path, entry, before, new_bytes)
+            if entry.page_size:
+                self._note_live_database(name, path, dir_fd)
             return entry, file.finished()
+
+    def _note_live_database(self, name: bytes, path: bytes, dir_fd: int) -> None:
+        """A database with an open log: file and log are read one after the other, and may not fit together."""
+        for end in (b"-wal", b"-journal"):
+            try:
+                log = os.stat(name + end, dir_fd=dir_fd, follow_symlinks=False)
+            except OSError:
+                continue
+            if log.st_size:
+                text = "is a SQLite database that is in use; a copy that fits together: dedup snapshot sqlite:PATH"
+                self._tally.note("file.live_database", path, text)
+                return
 
     def _same_content(self, name: bytes, path: bytes, stat: os.stat_result, data: bytes, before: Entry) -> Entry | None:
         """The entry of a file with new times whose bytes still are those of `before`; None where they are not.

@@ -23,6 +23,7 @@ from dedupstore.policy.keeping import (
     PIN_TAG,
     Candidate,
     Rules,
+    SourceRules,
     Verdict,
     decide,
     grouped,
@@ -38,6 +39,7 @@ from dedupstore.repo.forgetting import (
     take_back_markers,
 )
 from dedupstore.repo.marks import MarkBook
+from dedupstore.repo.watch import require_all
 from dedupstore.types import SnapshotId
 from dedupstore.units import format_number, short_id
 
@@ -50,10 +52,13 @@ STALE_NS = 24 * 3600 * 1_000_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForgetOptions:
-    """A policy, or snapshots by name; exactly one of the two says something."""
+    """A policy, rules of each source, or snapshots by name; exactly one of the three says something."""
 
     zone: tzinfo
     policy: Policy = field(default_factory=Policy)
+    rules: Mapping[str, SourceRules] = field(default_factory=dict)
+    """By source; other sources are not judged."""
+
     snapshots: frozenset[SnapshotId] = frozenset()
     source: str = ""
     host: str = ""
@@ -86,6 +91,9 @@ class ForgetPlan:
     unreadable: Mapping[SnapshotId, str]
     """Named, and to be given up although no rule can judge them: what is wrong with each."""
 
+    others: int = 0
+    """How many snapshots of other sources and hosts there are, which were not judged."""
+
     @property
     def removed(self) -> list[Snapshot]:
         return [row.snapshot for row in self.rows if not row.keep]
@@ -101,10 +109,13 @@ def plan_forget(catalog: Catalog, options: ForgetOptions, clock: Clock) -> Forge
     Raises Refused when a snapshot that was named must not go, NothingMatches when there is none to judge,
     IncompleteListing when it is not known which snapshots are protected.
     """
-    if options.policy.empty == (not options.snapshots):
-        raise ValueError("a policy or names, and not both")
+    if (not options.policy.empty) + bool(options.rules) + bool(options.snapshots) != 1:
+        raise ValueError("a policy, rules of sources, or names")
+    if any(rules.policy.empty for rules in options.rules.values()):
+        raise ValueError("rules that keep nothing")
     listing, book = catalog.marked()
     book.require_whole()
+    require_all(catalog.store, listing.withheld, listing.returned)
     named = options.snapshots - {snapshot.id for snapshot in listing.snapshots}
     unreadable = unreadable_snapshots(catalog, listing) if named else {}
     given_up = {identifier: why for identifier, why in unreadable.items() if identifier in named}
@@ -178,9 +189,10 @@ def _plan(
         for snapshot in listing.snapshots
         if (not options.source or snapshot.source == options.source)
         and (not options.host or snapshot.host == options.host)
+        and (not options.rules or snapshot.source in options.rules)
     }
     missing = options.snapshots - snapshots.keys() - unreadable.keys()
-    if missing or (not snapshots and not unreadable and (options.source or options.host)):
+    if missing or (not snapshots and not unreadable and (options.source or options.host or options.rules)):
         names = ", ".join(sorted(short_id(identifier) for identifier in missing))
         raise NothingMatches(
             f"no snapshot {names}" if names else "there is no such snapshot",
@@ -188,7 +200,13 @@ def _plan(
             code="snapshot.not_found",
         )
     candidates = [_candidate(snapshot, listing, book, options, now_ns) for snapshot in snapshots.values()]
-    rules = Rules(zone=options.zone, policy=options.policy, named=options.snapshots, count_bursts=options.count_bursts)
+    rules = Rules(
+        zone=options.zone,
+        policy=options.policy,
+        sources=options.rules,
+        named=options.snapshots,
+        count_bursts=options.count_bursts,
+    )
     verdicts = decide(candidates, rules, now_ns)
     _refuse_guarded([verdict for verdict in verdicts if verdict.guarded and verdict.id in options.snapshots])
     _refuse_protected(book, unreadable, now_ns)
@@ -200,6 +218,7 @@ def _plan(
         majorities=tuple(_majorities(candidates, verdicts)),
         findings=tuple(_findings(listing, verdicts, unreadable)),
         unreadable=unreadable,
+        others=len(listing.snapshots) - len(snapshots),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dedupstore.codec.block import Codec
+from dedupstore.repo.badlist import BadPlaces
 from dedupstore.repo.index import Index
 from dedupstore.types import ChunkId
 
@@ -17,14 +18,18 @@ _UNKNOWN, _GOOD, _BAD, _LOST = range(4)
 class Health:
     """The verdict on every block of one index; not safe for several threads."""
 
-    def __init__(self, index: Index, present: set[int]) -> None:
+    def __init__(self, index: Index, present: set[int], bad: BadPlaces | None = None) -> None:
+        """`bad`: what is known to be damaged; it counts as `mark_damaged` and `mark_lost` had been called for it."""
         self.index = index
-        self.present = present
+        self.present = present if bad is None else present - bad.whole
         """Pack numbers that are listed with the right size."""
 
         self.damaged_blocks = 0
         self._find = index.find
         self._verdicts: dict[int, bytearray] = {}
+        if bad is not None:
+            for pack_no in bad.packs():
+                self.mark_damaged(pack_no, bad.blocks(pack_no))
 
     def usable(self, chunk: ChunkId, length: int | None = None) -> bool:
         """Whether some copy can be read, its delta bases included. A copy of another `length` does not count."""

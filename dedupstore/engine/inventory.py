@@ -31,6 +31,9 @@ class Inventory:
     removals: list[str] = field(default_factory=list)
     """Records of executed plans: they name the packs that were deleted on purpose."""
 
+    damage: list[str] = field(default_factory=list)
+    """Records of what earlier checks found damaged."""
+
     configs: list[str] = field(default_factory=list)
     slots: list[ObjectInfo] = field(default_factory=list)
     marks: list[str] = field(default_factory=list)
@@ -65,6 +68,8 @@ def take_inventory(store: ObjectStore, *, marks_expected: bool = False) -> Inven
             found.plans.append(row.key)
         elif kind == "done":
             found.removals.append(row.key)
+        elif kind == "bad":
+            found.damage.append(row.key)
     found.configs = [row.key for row, _ in _parsed(_rows(store, layout.CONFIG, found), found, layout.parse_config_key)]
     slots = _rows(store, layout.KEYS, found)
     found.slots = [row for row, _ in _parsed(slots, found, lambda key: layout.parse_id_key(key, layout.KEYS))]

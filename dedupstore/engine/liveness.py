@@ -12,17 +12,22 @@ from itertools import accumulate
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.health import Health
+from dedupstore.engine.prune_roots import list_roots
 from dedupstore.engine.unreadable import as_forgotten
 from dedupstore.errors import DedupError, IntegrityError, ObjectNotFound
 from dedupstore.events import Listener, Progress
 from dedupstore.model.entry import DIRECTORY, FILE, Entry
 from dedupstore.model.snapshot import Snapshot
-from dedupstore.model.tree import content_manifests, read_content, read_tree, tree_manifests
+from dedupstore.model.survey import survey
+from dedupstore.model.tree import content_manifests, read_content, read_whole_tree
 from dedupstore.repo.index import Index, Location
 from dedupstore.repo.reader import ChunkReader
 from dedupstore.repo.repository import Repository
 from dedupstore.types import ChunkId, SnapshotId
 from dedupstore.units import short_id
+
+_REMEMBERED = 1 << 17
+"""So many chunks are known again without asking the index, some 15 MB: a changed directory has most of its old ones."""
 
 
 class ChunkBits:
@@ -96,6 +101,9 @@ class Marker:
         self._listener = listener
         self._cancel = cancel
         self._met = ChunkBits(repository.index)
+        self._known: set[ChunkId] = set()
+        """Some of what was met, to be known again at once."""
+
         self._find = repository.index.find
         self._health = Health(repository.index, present)
         self._reader = ChunkReader(repository.store, repository.keyring, repository.index, usable=present)
@@ -117,7 +125,10 @@ class Marker:
             self._root, self._forgiving = identifier, identifier not in commits
             try:
                 snapshot: Snapshot | None = self._repository.catalog.get_uncommitted(identifier)
-            except ObjectNotFound:
+            except ObjectNotFound as error:
+                # One answer is no proof of absence: what only this root needs would be deleted.
+                if identifier in list_roots(self._repository):
+                    raise _unreadable(identifier, error) from error
                 continue
             except IntegrityError as error:
                 snapshot = self._as_forgotten(identifier, error)
@@ -143,15 +154,28 @@ class Marker:
             if at is not None and self._met.has(at):
                 continue
             self._cancel.check()
-            with self._forgiven():
-                for manifest in tree_manifests(self._load, tree):
-                    self._meet(manifest)
-            with self._forgiven():
-                for entry in read_tree(self._load, tree):
-                    if entry.kind == DIRECTORY and entry.tree is not None:
-                        stack.append(entry.tree)
-                    elif entry.kind == FILE:
-                        self._file(entry)
+            stack.extend(self._directory(tree))
+
+    def _directory(self, tree: ChunkId) -> list[ChunkId]:
+        """Meet what one directory consists of, as far as it is there; the directories below it."""
+        below: list[ChunkId] = []
+        with self._forgiven():
+            self._meet(tree)
+            page = survey(self._load(tree))
+            if page is not None:
+                for chunk, _ in page[3]:
+                    self._meet(chunk)
+                return page[4]
+        # Of several pages, or with a file whose content list is.
+        with self._forgiven():
+            for part in read_whole_tree(self._load, tree):
+                if not isinstance(part, Entry):
+                    self._meet(part)
+                elif part.kind == DIRECTORY and part.tree is not None:
+                    below.append(part.tree)
+                elif part.kind == FILE:
+                    self._file(part)
+        return below
 
     def _file(self, entry: Entry) -> None:
         if entry.pages is None:
@@ -167,14 +191,21 @@ class Marker:
                 self._meet(chunk)
 
     def _meet(self, chunk: ChunkId) -> None:
+        known = self._known
+        if chunk in known:
+            return
         at = self._find(chunk)
         if at is None:
             if not self._forgiving:
                 raise _unreadable(self._root, _absent(chunk))
-        elif self._met.add(at):
+            return
+        if self._met.add(at):
             self._on_chunk(chunk, at)
             if self._on_lost is not None and not self._forgiving and not self._health.usable(chunk):
                 self._on_lost(chunk)
+        if len(known) >= _REMEMBERED:
+            known.clear()
+        known.add(chunk)
 
     def _load(self, chunk: ChunkId) -> bytes:
         try:

@@ -17,7 +17,7 @@ from dedupstore.engine.compact import compact_segments
 from dedupstore.engine.evacuate import Evacuation
 from dedupstore.engine.liveness import Marker
 from dedupstore.engine.prune_plan import PruneOptions, PrunePlan, Reason, due_ns
-from dedupstore.engine.prune_roots import expire_roots, list_roots
+from dedupstore.engine.prune_roots import CREATOR, expire_roots, list_roots
 from dedupstore.engine.prune_survey import Survey, index_packs, survey
 from dedupstore.errors import (
     IntegrityError,
@@ -37,7 +37,6 @@ from dedupstore.types import PackId
 
 MAX_ROUNDS = 8
 PACKS_PER_PLAN = 50_000
-CREATOR = "dedup prune"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -191,8 +190,6 @@ class _Prune:
         if len(plans) < len(taken):
             raise Restart("a plan was carried out by somebody else")
         packs = {pack for plan in plans.values() for pack in plan.packs}
-        if packs & seen.misfits:
-            raise _unreadable(len(packs & seen.misfits))
         unindexed = [(name, size) for name, size, _ in seen.unindexed if name.id in packs]
         if unindexed:
             if not writing:
@@ -207,6 +204,8 @@ class _Prune:
         )
         marker.mark(roots)
         lost = frozenset(evacuation.lost & packs)
+        if lost & seen.misfits:
+            raise _unreadable(len(lost & seen.misfits))
         if not lost <= self._lost:
             self._lost = lost
             raise Restart("condemned packs are gone, and with them what a snapshot needs")

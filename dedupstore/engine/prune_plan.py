@@ -12,9 +12,11 @@ from enum import Enum
 
 from dedupstore.cancel import CancelToken
 from dedupstore.codec.block import Codec
+from dedupstore.engine.evacuate import directory_of, packs_missing
 from dedupstore.engine.liveness import ChunkBits, Marker
 from dedupstore.engine.prune_roots import Roots, survey_roots
 from dedupstore.engine.prune_survey import Survey, survey
+from dedupstore.errors import IntegrityError, ObjectNotFound
 from dedupstore.events import Listener
 from dedupstore.repo.catalog import UNDO_WINDOW_SECONDS
 from dedupstore.repo.deltas import DeltaBlocks
@@ -54,6 +56,7 @@ class Reason(Enum):
     """Why a pack is chosen."""
 
     DEAD = "nothing in it is needed"
+    DAMAGED = "damaged, and nothing is lost with it"
     SPARSE = "much of it is not needed"
     SMALL = "small, merged with others"
 
@@ -118,8 +121,10 @@ def plan_prune(repository: Repository, options: PruneOptions, *, listener: Liste
     roots = survey_roots(repository, options.undo_window_ns)
     # After the roots: what they refer to was indexed before they were published.
     seen = survey(repository)
-    needed = _Needed(repository.index, seen.safe)
-    Marker(repository, seen.present, needed.chunk, listener, cancel).mark(roots.kept)
+    needed = _Needed(repository.index, seen)
+    # What is missing is asked for only where something is: it costs a look at every chunk.
+    on_lost = needed.missing if seen.lost else None
+    Marker(repository, seen.present, needed.chunk, listener, cancel, on_lost=on_lost).mark(roots.kept)
     needed.add_bases()
     rows = [row for row in repository.index.packs() if row.no in seen.safe]
     now_ns = repository.clock.now_ns()
@@ -127,7 +132,10 @@ def plan_prune(repository: Repository, options: PruneOptions, *, listener: Liste
     young = {no for no, when in seen.modified_ns.items() if now_ns - options.grace_ns < when}
     return PrunePlan(
         roots=roots,
-        choices=_choose([use for use in usage if use.row.no not in young], repository, options),
+        choices=(
+            *_lost(repository.index, seen, needed),
+            *_choose([use for use in usage if use.row.no not in young], repository, options, seen, needed),
+        ),
         waiting=_waiting(seen, repository, options),
         orphans=_orphans(seen, now_ns - options.grace_ns),
         packs=len(rows),
@@ -137,23 +145,41 @@ def plan_prune(repository: Repository, options: PruneOptions, *, listener: Liste
 
 
 class _Needed:
-    """One copy of every live chunk, and one full copy of each base of the deltas among them."""
+    """One copy of every live chunk, and one full copy of each base of the deltas among them.
 
-    def __init__(self, index: Index, usable: set[int]) -> None:
+    A copy that is known to be damaged is taken only where there is no other.
+    """
+
+    def __init__(self, index: Index, seen: Survey) -> None:
         self.copies = ChunkBits(index)
+        self.irreplaceable: set[int] = set()
+        """Packs with a damaged copy of what is nowhere else: a plan for one of them could not be carried out."""
+
+        self.missed: set[int] = set()
+        """Packs that are not there and held something that no pack gives."""
+
         self._index = index
-        self._usable = usable
+        self._seen = seen
+        self._usable = seen.safe
+        self._bad = seen.bad
+        self._any_bad = bool(seen.bad)
         self._deltas = DeltaBlocks(index)
 
     def chunk(self, chunk: ChunkId, at: Location) -> None:
         """The copy to keep is a full one where there is one: it needs no other, and others may need it."""
-        if at.pack_no in self._usable and not self._is_delta(at):
+        if at.pack_no in self._usable and not self._is_delta(at) and not self._is_bad(at):
             self.copies.add(at)
             return
         copies = [copy for copy in self._index.find_all(chunk) if copy.pack_no in self._usable]
-        kept = next((copy for copy in copies if not self._is_delta(copy)), copies[0] if copies else None)
-        if kept is not None:
+        if copies:
+            kept = min(copies, key=lambda copy: (self._is_bad(copy), self._is_delta(copy)))
             self.copies.add(kept)
+            if self._is_bad(kept):
+                self.irreplaceable.add(kept.pack_no)
+
+    def missing(self, chunk: ChunkId) -> None:
+        """No pack that is there gives this one."""
+        self.missed |= packs_missing(self._index, self._seen, chunk)
 
     def add_bases(self) -> None:
         """To be called once, after all chunks."""
@@ -167,6 +193,9 @@ class _Needed:
 
     def _is_delta(self, copy: Location) -> bool:
         return self._deltas.has(copy.pack_no, copy.block_no)
+
+    def _is_bad(self, copy: Location) -> bool:
+        return self._any_bad and (copy.pack_no, copy.block_no) in self._bad
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,12 +225,33 @@ def _use(index: Index, row: PackRow, copies: ChunkBits) -> _Use:
     return _Use(row, used, needed)
 
 
-def _choose(usage: Sequence[_Use], repository: Repository, options: PruneOptions) -> tuple[Choice, ...]:
+def _lost(index: Index, seen: Survey, needed: _Needed) -> list[Choice]:
+    """Packs that are gone, are known to be, and of which nothing is missed: the record of this prune explains them."""
+    rows = [index.pack(no) for no in sorted(seen.lost - needed.missed)]
+    return [Choice(row=row._replace(size=0), needed=0, reason=Reason.DEAD) for row in rows]
+
+
+def _choose(
+    usage: Sequence[_Use], repository: Repository, options: PruneOptions, seen: Survey, needed: _Needed
+) -> tuple[Choice, ...]:
     chosen = [Choice(row=use.row, needed=0, reason=Reason.DEAD) for use in usage if not use.needed]
-    alive = [use for use in usage if use.needed]
+    alive = [use for use in usage if use.needed and use.row.no not in needed.irreplaceable]
     budget = options.max_repack
     wasted, kept = sum(use.wasted for use in alive), sum(use.needed for use in alive)
     moving: set[int] = set()
+    damaged = set(seen.bad.packs())
+    for use in alive:
+        # First of all, whatever is wasted: what is left in it should lie in a pack that its name proves.
+        if use.row.no not in damaged or not _is_described(repository, use.row):
+            continue
+        if budget is not None:
+            if use.needed > budget:
+                continue
+            budget -= use.needed
+        wasted -= use.wasted
+        moving.add(use.row.no)
+        chosen.append(Choice(row=use.row, needed=use.needed, reason=Reason.DAMAGED))
+    alive = [use for use in alive if use.row.no not in damaged]
     for use in sorted(alive, key=lambda use: use.wasted / use.used, reverse=True):
         if not use.wasted or wasted <= kept * MAX_WASTE:
             break
@@ -215,6 +265,15 @@ def _choose(usage: Sequence[_Use], repository: Repository, options: PruneOptions
     for use in _small(repository, [use for use in alive if use.row.no not in moving], budget):
         chosen.append(Choice(row=use.row, needed=use.needed, reason=Reason.SMALL))
     return tuple(chosen)
+
+
+def _is_described(repository: Repository, row: PackRow) -> bool:
+    """Whether it can still be said which chunks a damaged pack holds: those that move are found by that."""
+    try:
+        directory_of(repository, row)
+    except (ObjectNotFound, IntegrityError):
+        return False
+    return True
 
 
 def _small(repository: Repository, usage: Sequence[_Use], budget: int | None) -> list[_Use]:

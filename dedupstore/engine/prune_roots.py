@@ -19,9 +19,14 @@ from dataclasses import dataclass
 from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound, RepositoryTooNew, StoreFull
 from dedupstore.repo import layout
 from dedupstore.repo.forgotten import Forgotten, get_forgotten, put_forgotten
+from dedupstore.repo.gcplan import Done, put_done
 from dedupstore.repo.repository import Repository
+from dedupstore.repo.watch import require_all
 from dedupstore.types import SnapshotId
 from dedupstore.units import short_id
+
+CREATOR = "dedup prune"
+"""Who says so in plans and records."""
 
 ABANDONED_NS = 30 * 24 * 3600 * 10**9
 """A writer commits within 7 days or not at all."""
@@ -43,9 +48,13 @@ class Roots:
 
 
 def list_roots(repository: Repository) -> frozenset[SnapshotId]:
-    """E2: every root there is. Raises IntegrityError when a snapshot's root is missing: such a list is not to be trusted."""
+    """E2: every root there is. Raises IntegrityError when a snapshot's root is missing: such a list is not to be trusted.
+
+    And Refused `repo.rolled_back` when a snapshot is missing that this machine has seen and nobody has forgotten.
+    """
     roots = _listed(repository, layout.ROOTS)
     commits = _listed(repository, layout.COMMITS)
+    require_all(repository.store, *repository.catalog.missed(commits))
     for identifier in commits - roots:
         # Stored between the two listings, or forgotten since.
         if repository.catalog.has_root(identifier):
@@ -88,7 +97,11 @@ def survey_roots(repository: Repository, undo_window_ns: int) -> Roots:
 
 
 def expire_roots(repository: Repository, roots: Roots, undo_window_ns: int) -> int:
-    """Carry out what `survey_roots` found; how many roots went. Root first: a marker without a root is no harm."""
+    """Carry out what `survey_roots` found; how many roots went. Root first: a marker without a root is no harm.
+
+    The marker goes last, when a record says what became of its snapshot: one of the two explains at any time that it is
+    not withheld.
+    """
     store = repository.store
     marked: set[SnapshotId] = set()
     for identifier in sorted(roots.abandoned):
@@ -104,9 +117,15 @@ def expire_roots(repository: Repository, roots: Roots, undo_window_ns: int) -> i
     for identifier in sorted(going):
         store.delete(layout.root_key(identifier))
     store.barrier()
-    for identifier in sorted(going | roots.orphaned_markers - commits):
-        store.delete(layout.forgotten_key(identifier))
-    store.barrier()
+    ended = sorted(going | roots.orphaned_markers - commits)
+    # Where there is no room for the record the markers stay, and with them the explanation: the next prune ends them.
+    with suppress(StoreFull):
+        if ended:
+            now_ns = repository.clock.now_ns()
+            put_done(store, repository.keyring, Done(packs=(), creator=CREATOR, time_ns=now_ns, roots=tuple(ended)))
+        for identifier in ended:
+            store.delete(layout.forgotten_key(identifier))
+        store.barrier()
     return len(going)
 
 

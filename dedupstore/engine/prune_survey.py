@@ -8,10 +8,11 @@ and condemned in between would count, or a delta block indexed in between would 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dedupstore.errors import IntegrityError, ObjectNotFound
 from dedupstore.repo import layout
+from dedupstore.repo.badlist import BadPlaces, KnownBad, bad_places, read_bad
 from dedupstore.repo.gcplan import Plan, read_plans
 from dedupstore.repo.index import PackRow
 from dedupstore.repo.pack import PackName
@@ -48,13 +49,25 @@ class Survey:
     unindexed: tuple[tuple[PackName, int, int], ...]
     """Name, size and time of packs that no segment describes (yet)."""
 
+    bad: BadPlaces = field(default_factory=BadPlaces)
+    """Blocks of packs that are there and are known to be damaged: no copies of what they held."""
+
+    lost: frozenset[int] = frozenset()
+    """Packs that a check has missed or found unreadable, and that are not there now either, or not with their size, or
+    do not say what they hold."""
+
+    unread: frozenset[int] = frozenset()
+    """Packs of which it is not known what they hold, or held: if anything is missing it may have been there."""
+
 
 def survey(repository: Repository) -> Survey:
     """E3. Raises IncompleteListing, and IntegrityError when what a listed pack holds cannot be found out."""
     store, keyring, index = repository.store, repository.keyring, repository.index
     sync_segments(store, keyring, index)
     indexed_first = max((row.no for row in index.packs()), default=-1) + 1
-    plans = read_plans(store, keyring, [row.key for row in layout.list_complete(store, layout.GC)])
+    records = [row.key for row in layout.list_complete(store, layout.GC)]
+    plans = read_plans(store, keyring, records)
+    known = read_bad(store, keyring, records)
     condemned = {pack for plan in plans.values() for pack in plan.packs}
     listed: dict[PackId, tuple[PackName, int, int]] = {}
     for info in layout.list_complete(store, layout.PACKS):
@@ -69,14 +82,20 @@ def survey(repository: Repository) -> Survey:
     modified: dict[int, int] = {}
     misfits: set[PackId] = set()
     unknown: list[PackRow] = []
+    lost: set[int] = set()
+    unread: set[int] = set()
     for row in index.packs():
         found = listed.pop(row.id, None)
         if found is None and row.no >= indexed_first:
             found = _ask_for(repository, row)
-        if found is None:
-            continue
-        if found[:2] != (row.name, row.size):
-            misfits.add(row.id)
+        misfit = found is not None and found[:2] != (row.name, row.size)
+        if found is None or misfit:
+            if row.id in known.lost and row.id not in condemned and not row.removed:
+                lost.add(row.no)
+            if not row.known and not row.removed:
+                unread.add(row.no)
+            if misfit:
+                misfits.add(row.id)
             continue
         if not row.known:
             unknown.append(row)
@@ -85,7 +104,9 @@ def survey(repository: Repository) -> Survey:
             safe.add(row.no)
         if found[2]:
             modified[row.no] = found[2]
-    _require_known(repository, unknown)
+    silent = _require_known(repository, unknown, known)
+    present -= silent
+    safe -= silent
     if damaged and listed:
         raise IntegrityError(
             f"{len(damaged)} index segments cannot be read, so nothing was pruned",
@@ -101,6 +122,9 @@ def survey(repository: Repository) -> Survey:
         misfits=frozenset(misfits),
         modified_ns=modified,
         unindexed=tuple(listed.values()),
+        bad=bad_places(known, present, index.pack_no),
+        lost=frozenset(lost | {no for no in silent if index.pack(no).id not in condemned}),
+        unread=frozenset(unread | silent),
     )
 
 
@@ -139,9 +163,11 @@ def _describe(repository: Repository, name: PackName, size: int) -> PackFacts | 
         return None
 
 
-def _require_known(repository: Repository, rows: Sequence[PackRow]) -> None:
+def _require_known(repository: Repository, rows: Sequence[PackRow], bad: KnownBad) -> set[int]:
+    """Those whose directories cannot be read, as a check has found before: nobody counts on anything in them."""
     known = read_directories(repository.store, repository.keyring, repository.index, rows)
-    missing = [row for row in rows if row.no not in known]
+    unread = [row for row in rows if row.no not in known]
+    missing = [row for row in unread if not bad.covers(row.id, None)]
     if missing:
         raise IntegrityError(
             f"what {len(missing)} packs hold cannot be read, so nothing was pruned",
@@ -149,3 +175,4 @@ def _require_known(repository: Repository, rows: Sequence[PackRow]) -> None:
             hints=["find out what is damaged: dedup check --read-data"],
             code="prune.pack_unreadable",
         )
+    return {row.no for row in unread}

@@ -45,7 +45,10 @@ class DrySink:
     def has(self, chunk: ChunkId) -> bool:
         if chunk in self._new:
             return True
-        return any(copy.pack_no in self.view.usable for copy in self._index.find_all(chunk))
+        usable, bad = self.view.usable, self.view.bad
+        return any(
+            copy.pack_no in usable and (copy.pack_no, copy.block_no) not in bad for copy in self._index.find_all(chunk)
+        )
 
     def save(self, kind: Kind, data: Data, like: Sequence[ChunkId] = ()) -> ChunkId:
         chunk = self.digest(kind, data)

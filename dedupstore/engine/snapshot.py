@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from dedupstore.cancel import CancelToken
@@ -11,27 +11,25 @@ from dedupstore.engine.allocator import keep_freed_memory
 from dedupstore.engine.archive import Archiver, WalkSettings
 from dedupstore.engine.content import ContentStore
 from dedupstore.engine.directory_cache import DirectoryCache
-from dedupstore.engine.parent import align
 from dedupstore.engine.roots import archive_roots
 from dedupstore.engine.sink import ChunkSink, DrySink
+from dedupstore.engine.streams import StreamArchive
 from dedupstore.engine.tally import Tally
-from dedupstore.errors import CacheError, IntegrityError, ObjectNotFound, SourceFailed
+from dedupstore.errors import CacheError
 from dedupstore.events import Finding, Listener
-from dedupstore.model.entry import FILE, SECOND, Entry
 from dedupstore.model.snapshot import Snapshot, Statistics
-from dedupstore.model.tree import TreeWriter, read_tree
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.view import View
 from dedupstore.repo.writer import WriterTotals
-from dedupstore.sources.base import Stream
+from dedupstore.sources.base import NamedStream
 from dedupstore.sources.exclude import Excluder
 from dedupstore.sources.roots import Root
-from dedupstore.types import ChunkId, Kind, SnapshotId
+from dedupstore.types import ChunkId, SnapshotId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotPlan:
-    """Everything that says what to snapshot and how to call it. Exactly one of `roots` and `stream` is given."""
+    """Everything that says what to snapshot and how to call it. Exactly one of `roots` and `streams` is given."""
 
     source: str
     kind: str
@@ -39,8 +37,9 @@ class SnapshotPlan:
     user: str
     tool: str
     roots: Sequence[Root] = ()
-    stream: Stream | None = None
-    stream_name: bytes = b""
+    streams: Iterable[NamedStream] | None = None
+    origins: tuple[tuple[bytes, bytes], ...] = ()
+    """Of streams that stand for files: their names and the paths of those."""
     excluder: Excluder
     tags: tuple[str, ...] = ()
     note: str = ""
@@ -48,6 +47,7 @@ class SnapshotPlan:
     time_ns: int | None = None
     """The logical time; None: when the run begins."""
     run: bytes | None = None
+    details: tuple[tuple[str, str], ...] = ()
     dry_run: bool = False
     skip_if_unchanged: bool = False
     force: bool = False
@@ -64,6 +64,8 @@ class SnapshotResult:
     findings: Sequence[Finding]
     unchanged: bool = False
     seconds: float = 0.0
+    rolled_back: bool = False
+    """Whether storage shows an older state than this machine has seen."""
 
 
 @dataclass(slots=True)
@@ -94,7 +96,7 @@ def take_snapshot(
     try:
         result = _attempt(repository, plan, listener, cancel)
     except CacheError:
-        if plan.stream is not None:
+        if plan.streams is not None:
             # A stream cannot be read twice; whoever opened it may start again.
             raise
         # The local view is no reason to be without a snapshot: once more, with a temporary one.
@@ -104,14 +106,20 @@ def take_snapshot(
 
 
 def _attempt(repository: Repository, plan: SnapshotPlan, listener: Listener, cancel: CancelToken) -> SnapshotResult:
-    parent = newest(repository.catalog.snapshots().snapshots, plan.source, plan.host)
+    listing = repository.catalog.snapshots()
+    parent = newest(listing.snapshots, plan.source, plan.host)
     view = repository.look()
+    if view.lost and repository.is_ahead():
+        # The repository was put back to an earlier state. Else each snapshot of this machine would look for the losses.
+        repository.drop_index()
+        view = repository.look()
     if parent is not None and view.pruned and not repository.catalog.has_root(parent.id):
         # Forgotten and pruned between the two lines above: nothing vouches for its chunks any more. A root that is
         # still there after the look does: all its chunks were in usable packs when that was taken.
         parent = None
     run = _Run(repository, plan, listener, cancel, view, parent, repository.clock.now_ns())
-    return _dry(run) if plan.dry_run else _real(run)
+    result = _dry(run) if plan.dry_run else _real(run)
+    return replace(result, rolled_back=bool(listing.withheld or listing.returned))
 
 
 def newest(snapshots: Sequence[Snapshot], source: str, host: str) -> Snapshot | None:
@@ -164,8 +172,12 @@ def _archive(run: _Run, sink: ChunkSink, *, remember: bool) -> tuple[ChunkId, Ca
     repository, plan, tally = run.repository, run.plan, run.tally
     tally.progress.phase = "store"
     content = ContentStore(sink, repository.chunker(), run.cancel, tally.read)
-    if plan.stream is not None:
-        return _archive_stream(run, sink, content), lambda: None
+    parent_root = run.parent.root if run.parent is not None else None
+    if plan.streams is not None:
+        archive = StreamArchive(
+            sink=sink, load=repository.reader.load_manifest, content=content, tally=tally, start_ns=run.start_ns
+        )
+        return archive.store(plan.streams, parent_root), lambda: None
     cache = DirectoryCache(repository.index, repository.keyring.cache_key(), plan.source, enabled=remember)
     archiver = Archiver(
         sink=sink,
@@ -182,33 +194,10 @@ def _archive(run: _Run, sink: ChunkSink, *, remember: bool) -> tuple[ChunkId, Ca
         cancel=run.cancel,
     )
     try:
-        root = archive_roots(archiver, plan.roots, run.parent.root if run.parent is not None else None)
+        root = archive_roots(archiver, plan.roots, parent_root)
     finally:
         cache.flush()
     return root, cache.flush
-
-
-def _archive_stream(run: _Run, sink: ChunkSink, content: ContentStore) -> ChunkId:
-    plan = run.plan
-    if plan.stream is None:
-        raise SourceFailed("no stream to read")
-    load = run.repository.reader.load_manifest
-    before: Entry | None = None
-    parent_root = run.parent.root if run.parent is not None else None
-    if parent_root is not None:
-        try:
-            before = next((entry for entry in read_tree(load, parent_root) if entry.name == plan.stream_name), None)
-        except (IntegrityError, ObjectNotFound):
-            before = None
-    entry = Entry(name=plan.stream_name, kind=FILE, mode=0o600, mtime=run.start_ns, ctime=run.start_ns // SECOND)
-    run.tally.progress.current = plan.stream_name
-    new_bytes = content.store_stream(plan.stream.readinto, entry, align(load, before))
-    run.tally.stored(plan.stream_name, entry, before, new_bytes)
-    writer = TreeWriter(
-        lambda data, first: sink.save(Kind.MANIFEST, data, (parent_root,) if parent_root is not None else ())
-    )
-    writer.add(entry)
-    return writer.finish()
 
 
 def _record(run: _Run, root: ChunkId, statistics: Statistics) -> Snapshot:
@@ -227,10 +216,11 @@ def _record(run: _Run, root: ChunkId, statistics: Statistics) -> Snapshot:
         parent=run.parent.id if run.parent is not None else None,
         tags=plan.tags,
         note=plan.note,
-        origins=tuple((entry.name, entry.path) for entry in plan.roots),
+        origins=plan.origins or tuple((entry.name, entry.path) for entry in plan.roots),
         chunker=tuple(repository.config.chunker[name] for name in sorted(repository.config.chunker)),
         tool=plan.tool,
         statistics=statistics,
+        details=plan.details,
     )
 
 
@@ -248,5 +238,5 @@ def _statistics(tally: Tally, totals: WriterTotals) -> Statistics:
         bytes_new=totals.raw,
         bytes_stored=totals.stored,
         chunks_new=totals.chunks,
-        errors=len(tally.findings),
+        errors=sum(finding.severity != "note" for finding in tally.findings),
     )

@@ -45,6 +45,12 @@ class Tally:
         self.progress.errors += 1
         self.listener.finding(finding)
 
+    def note(self, code: str, path: bytes, message: str) -> None:
+        """Something about one file that is worth knowing; it is stored all the same."""
+        finding = Finding(code=code, message=f"{printable(path)}: {message}", path=path, severity="note")
+        self.findings.append(finding)
+        self.listener.finding(finding)
+
     def read(self, count: int) -> None:
         self.bytes_read += count
         self.progress.bytes_done += count

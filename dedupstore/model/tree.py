@@ -110,8 +110,17 @@ def read_tree(load: Load, tree: ChunkId) -> Iterator[Entry]:
 
     Raises CorruptObject for a malformed manifest or names that do not ascend (so none can repeat).
     """
+    for part in read_whole_tree(load, tree):
+        if isinstance(part, Entry):
+            yield part
+
+
+def read_whole_tree(load: Load, tree: ChunkId) -> Iterator[ChunkId | Entry]:
+    """As `read_tree`, and between the entries the id of each manifest of `tree_manifests`, before it is loaded."""
     last = b""
-    for _, entries in _nodes(load, tree):
+    for node, entries in _nodes(load, tree):
+        if entries is None:
+            yield node
         for entry in entries or ():
             if entry.name <= last:
                 raise CorruptObject(f"directory entries are not in order at {entry.name[:80]!r}")

@@ -36,6 +36,8 @@ ASKED_FOR = "asked for"
 FUTURE = "dated in the future"
 BURST = "one of a burst"
 NEWEST_GOOD = "newest good of its source and host"
+YOUNG = "younger than min_age"
+ALSO_VERIFIED = "verified"
 VERIFIED = "last verified of its source and host"
 UNCLEAR = "a mark of it cannot be read"
 
@@ -81,14 +83,31 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRules:
+    """What to keep of one source. `verified`: so many of the newest that passed a check stay, one at least."""
+
+    policy: Policy = field(default_factory=Policy)
+    min_age_ns: int = 0
+    """What was made, or stands for a time, less than that ago stays."""
+
+    verified: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What to decide by: a policy, or the snapshots that were asked for by name."""
+    """What to decide by: a policy, rules of each source, or the snapshots that were asked for by name."""
 
     zone: tzinfo
     policy: Policy = field(default_factory=Policy)
+    sources: Mapping[str, SourceRules] = field(default_factory=dict)
+    """Instead of `policy`, by the name of the source."""
+
     named: frozenset[SnapshotId] = frozenset()
     count_bursts: bool = False
     """Judge the snapshots of a burst as any others."""
+
+    def of(self, source: str) -> SourceRules:
+        return self.sources[source] if self.sources else SourceRules(policy=self.policy)
 
 
 @dataclass(slots=True)
@@ -109,7 +128,7 @@ def decide(candidates: Iterable[Candidate], rules: Rules, now_ns: int) -> list[V
         group.future = {row.id for row in rows if row.time_ns > now_ns + FUTURE_NS}
         group.burst = set() if rules.count_bursts else bursts(rows)
         group.guards = _guards(group)
-        verdicts += _named(group, rules) if rules.named else _judged(group, rules)
+        verdicts += _named(group, rules) if rules.named else _judged(group, rules, now_ns)
     return verdicts
 
 
@@ -145,17 +164,23 @@ def _named(group: _Group, rules: Rules) -> list[Verdict]:
     return verdicts
 
 
-def _judged(group: _Group, rules: Rules) -> list[Verdict]:
+def _judged(group: _Group, rules: Rules, now_ns: int) -> list[Verdict]:
+    own = rules.of(group.rows[0].source)
     series: dict[str, list[Dated]] = {}
     for row in group.rows:
         if row.id not in group.future and row.id not in group.burst:
             series.setdefault(_kind(row), []).append(Dated(id=row.id, time_ns=row.time_ns, tags=row.tags))
     kept: dict[SnapshotId, list[str]] = {}
     for rows in series.values():
-        kept.update({identifier: list(why) for identifier, why in judge(rules.policy, rows, rules.zone).items()})
+        kept.update({identifier: list(why) for identifier, why in judge(own.policy, rows, rules.zone).items()})
     for identifiers, why in ((group.future, FUTURE), (group.burst, BURST)):
         for identifier in identifiers:
             kept.setdefault(identifier, []).append(why)
+    for row in group.rows if own.min_age_ns else ():
+        if row.id not in group.future and now_ns - max(row.time_ns, row.made_ns) < own.min_age_ns:
+            kept.setdefault(row.id, []).append(YOUNG)
+    for row in _verified(group.rows)[1 : own.verified]:
+        kept.setdefault(row.id, []).append(ALSO_VERIFIED)
     for identifier, guards in group.guards.items():
         kept.setdefault(identifier, []).extend(guards)
     return [
@@ -173,10 +198,8 @@ def _guards(group: _Group) -> dict[SnapshotId, list[str]]:
     guards: dict[SnapshotId, list[str]] = {}
     newest = _newest_good(group)
     guards[newest.id] = [NEWEST_GOOD]
-    verified = [row for row in group.rows if row.verified_ns is not None]
-    if verified:
-        last = max(verified, key=lambda row: (row.verified_ns, row.time_ns, row.id))
-        guards.setdefault(last.id, []).append(VERIFIED)
+    for row in _verified(group.rows)[:1]:
+        guards.setdefault(row.id, []).append(VERIFIED)
     for row in group.rows:
         if row.protection:
             guards.setdefault(row.id, []).append(row.protection)
@@ -185,6 +208,12 @@ def _guards(group: _Group) -> dict[SnapshotId, list[str]]:
         if row.unclear:
             guards.setdefault(row.id, []).append(UNCLEAR)
     return guards
+
+
+def _verified(rows: Sequence[Candidate]) -> list[Candidate]:
+    """Those that passed a check, the last verified first."""
+    found = [(row.verified_ns, row.time_ns, row.id, row) for row in rows if row.verified_ns is not None]
+    return [row for *_, row in sorted(found, key=lambda each: each[:3], reverse=True)]
 
 
 def _newest_good(group: _Group) -> Candidate:

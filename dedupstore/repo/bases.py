@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
+from dedupstore.repo.badlist import BadPlaces
 from dedupstore.repo.deltas import DeltaBlocks
 from dedupstore.repo.index import Index, Location
 from dedupstore.types import ChunkId
@@ -23,9 +24,10 @@ class BaseChooser:
     MAX_BASE_BYTES = 2 << 20
     """What the dictionary of one delta block may hold: more costs more to load than it saves."""
 
-    def __init__(self, index: Index, usable: Container[int]) -> None:
+    def __init__(self, index: Index, usable: Container[int], bad: BadPlaces) -> None:
         self._index = index
         self._usable = usable
+        self._bad = bad
         self._known: dict[ChunkId, tuple[tuple[ChunkId, int], ...]] = {}
         self._deltas = DeltaBlocks(index)
         self._based: set[tuple[int, int]] = set()
@@ -42,9 +44,11 @@ class BaseChooser:
             return []
         return list(bases.items())
 
-    def has_bases(self, pack_no: int, block_no: int) -> bool:
-        """Whether a block can be read from usable packs alone."""
+    def is_readable(self, pack_no: int, block_no: int) -> bool:
+        """Whether a block of a usable pack is not known to be bad, and can be read from usable packs alone."""
         place = (pack_no, block_no)
+        if place in self._bad:
+            return False
         if place in self._based or not self._deltas.has(pack_no, block_no):
             return True
         if any(self._full_copy(base) is None for base in self._index.block(pack_no, block_no).bases):
@@ -68,7 +72,7 @@ class BaseChooser:
         if full is not None:
             return ((chunk, full.length),)
         for location in self._index.find_all(chunk):
-            if location.pack_no not in self._usable:
+            if not self._counts(location):
                 continue
             found = [
                 (base, self._full_copy(base)) for base in self._index.block(location.pack_no, location.block_no).bases
@@ -79,7 +83,10 @@ class BaseChooser:
 
     def _full_copy(self, chunk: ChunkId) -> Location | None:
         for location in self._index.find_all(chunk):
-            if location.pack_no in self._usable:
+            if self._counts(location):
                 if not self._deltas.has(location.pack_no, location.block_no):
                     return location
         return None
+
+    def _counts(self, location: Location) -> bool:
+        return location.pack_no in self._usable and (location.pack_no, location.block_no) not in self._bad

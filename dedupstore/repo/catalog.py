@@ -5,7 +5,7 @@ A record without a marker is a run that was not finished: a garbage collection r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from dedupstore.codec.crypto import ObjectType
@@ -16,6 +16,7 @@ from dedupstore.model.snapshot import Commit, Snapshot
 from dedupstore.repo import layout
 from dedupstore.repo.keyring import KeyRing
 from dedupstore.repo.marks import MarkBook, put_mark, read_marks
+from dedupstore.repo.watch import Watch, unexplained
 from dedupstore.storage.base import ObjectStore
 from dedupstore.types import SnapshotId
 
@@ -36,17 +37,24 @@ class Listing:
     made_ns: Mapping[SnapshotId, int] = field(default_factory=dict)
     """When each snapshot was committed, which need not be the time it stands for."""
 
+    withheld: frozenset[SnapshotId] = frozenset()
+    """Seen before by this machine, and gone without having been forgotten."""
+
+    returned: frozenset[SnapshotId] = frozenset()
+    """There again, although this machine has seen them go."""
+
 
 class Catalog:
     """Reads and writes snapshot records of one repository.
 
-    `marks_expected`: the repository has had `marks/` since it was made.
+    `marks_expected`: the repository has had `marks/` since it was made. `watch`: what this machine has seen of it before.
     """
 
     def __init__(self, store: ObjectStore, keyring: KeyRing, *, marks_expected: bool = False) -> None:
         self._store = store
         self._keyring = keyring
         self.marks_expected = marks_expected
+        self.watch: Watch | None = None
 
     @property
     def store(self) -> ObjectStore:
@@ -74,12 +82,27 @@ class Catalog:
                     continue
                 damaged.append((identifier, error.in_one_line))
         found.sort(key=lambda snapshot: (snapshot.time_ns, snapshot.id))
+        withheld, returned = self.missed(commits)
         return Listing(
             snapshots=tuple(found),
             damaged=tuple(sorted(damaged)),
             uncommitted=tuple(sorted(roots - commits)),
             made_ns=made_ns,
+            withheld=withheld,
+            returned=returned,
         )
+
+    def missed(self, commits: Set[SnapshotId]) -> tuple[frozenset[SnapshotId], frozenset[SnapshotId]]:
+        """Snapshots that should be among `commits` and are not, and those that should not be and are.
+
+        Costs nothing unless one that this machine has seen is missing.
+        """
+        if self.watch is None:
+            return frozenset(), frozenset()
+        missing, returned = self.watch.seen - commits, self.watch.gone & commits
+        withheld = unexplained(self._store, self._keyring, missing) if missing else missing
+        self.watch.listed(frozenset(commits), withheld, returned)
+        return withheld, returned
 
     def committed(self) -> set[SnapshotId]:
         """The ids of all complete snapshots, by one listing: cheap enough to be asked again and again."""
@@ -142,6 +165,8 @@ class Catalog:
                 code="snapshot.given_up",
             )
         self._store.head(layout.root_key(identifier))
+        if self.watch is not None:
+            self.watch.committed(identifier)
 
     def has_root(self, identifier: SnapshotId) -> bool:
         """Whether the record is there: then what it refers to has not been pruned."""

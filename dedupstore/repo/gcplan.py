@@ -1,13 +1,13 @@
 """Condemnation plans (`gc/plan-<id>`) and what became of them (`gc/done-<id>`).
 
 A plan is irrevocable: from the moment it is listed, no writer counts on its packs. The writer protocol
-reads plans; `prune` writes them. A done record names packs that were deleted on purpose: whoever misses one knows
-that it was pruned and is not lost.
+reads plans; `prune` writes them. A done record names packs that were deleted on purpose, or forgotten snapshots whose
+time to be brought back is over: whoever misses one knows that it was pruned, and is neither lost nor withheld.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from dedupstore.codec.crypto import ObjectType, random_bytes
@@ -16,7 +16,7 @@ from dedupstore.model.wire import Value, pack, unpack_map
 from dedupstore.repo import layout
 from dedupstore.repo.keyring import KeyRing
 from dedupstore.storage.base import ObjectStore
-from dedupstore.types import PackId
+from dedupstore.types import PackId, SnapshotId
 
 VERSION = 1
 
@@ -59,14 +59,22 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """Packs that a plan condemned and that are gone. The same plan may be reported done more than once."""
+    """Packs that a plan condemned and that are gone. The same plan may be reported done more than once.
+
+    `roots`: snapshots that were forgotten, and whose roots are gone as well.
+    """
 
     packs: tuple[PackId, ...]
     creator: str
     time_ns: int
+    roots: tuple[SnapshotId, ...] = ()
 
     def encode(self) -> bytes:
-        return pack({"creator": self.creator, "packs": list(self.packs), "time": self.time_ns, "v": VERSION})
+        row: dict[str, Value] = {"creator": self.creator, "packs": list(self.packs)}
+        if self.roots:
+            # Left out where there are none, as in all records from before.
+            row["roots"] = list(self.roots)
+        return pack(row | {"time": self.time_ns, "v": VERSION})
 
     @classmethod
     def decode(cls, data: bytes) -> Done:
@@ -75,8 +83,14 @@ class Done:
             raise RepositoryTooNew("a record of a prune has an unknown version")
         match row:
             case {"creator": str(creator), "packs": list(packs), "time": int(time_ns)}:
+                roots = row.get("roots", [])
+                if not isinstance(roots, list):
+                    raise CorruptObject("a record of a prune is malformed")
                 return cls(
-                    packs=tuple(PackId(item) for item in _all_sized(packs, 32)), creator=creator, time_ns=time_ns
+                    packs=tuple(PackId(item) for item in _all_sized(packs, 32)),
+                    creator=creator,
+                    time_ns=time_ns,
+                    roots=tuple(SnapshotId(item) for item in _all_sized(roots, 16)),
                 )
         raise CorruptObject("a record of a prune is malformed")
 
@@ -84,6 +98,7 @@ class Done:
 def read_plans(store: ObjectStore, keyring: KeyRing, keys: Iterable[str]) -> dict[str, Plan]:
     """Every listed plan that is still there, by key. An unreadable plan is an error: it may condemn anything."""
     plans: dict[str, Plan] = {}
+    gone: set[str] = set()
     for key in keys:
         if layout.parse_gc_key(key)[0] != "plan":
             continue
@@ -92,23 +107,34 @@ def read_plans(store: ObjectStore, keyring: KeyRing, keys: Iterable[str]) -> dic
         except ObjectNotFound:
             # Executed and removed between the listing and now: its packs are missing from the pack listing,
             # which is taken later, and count as lost there.
+            gone.add(key)
             continue
         plans[key] = Plan.decode(keyring.open(ObjectType.PLAN, key, sealed))
+    if gone and (still := gone & {row.key for row in layout.list_complete(store, layout.GC)}):
+        # One answer is no proof of absence: its packs would count as safe.
+        raise CorruptObject(f"{min(still)} is listed and cannot be read", why="the storage says that it is not there")
     return plans
 
 
 def read_pruned(store: ObjectStore, keyring: KeyRing, keys: Iterable[str]) -> frozenset[PackId]:
     """The packs that listed records say were deleted on purpose. What a damaged record says is not known."""
-    pruned: set[PackId] = set()
+    return frozenset(pack for done in _read_done(store, keyring, keys) for pack in done.packs)
+
+
+def read_expired(store: ObjectStore, keyring: KeyRing, keys: Iterable[str]) -> frozenset[SnapshotId]:
+    """The forgotten snapshots that listed records say are gone for good."""
+    return frozenset(root for done in _read_done(store, keyring, keys) for root in done.roots)
+
+
+def _read_done(store: ObjectStore, keyring: KeyRing, keys: Iterable[str]) -> Iterator[Done]:
     for key in keys:
         if layout.parse_gc_key(key)[0] != "done":
             continue
         try:
-            pruned.update(Done.decode(keyring.open(ObjectType.DONE, key, store.get(key))).packs)
+            yield Done.decode(keyring.open(ObjectType.DONE, key, store.get(key)))
         except (ObjectNotFound, IntegrityError, RepositoryTooNew):
-            # Its packs count as lost then: that costs time and alarms, never data.
+            # What it names counts as lost then: that costs time and alarms, never data.
             continue
-    return frozenset(pruned)
 
 
 def put_plan(store: ObjectStore, keyring: KeyRing, plan: Plan) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from dedupstore.codec import crypto
 from dedupstore.codec.crypto import ObjectType
 from dedupstore.codec.hashing import Keyed
-from dedupstore.errors import CorruptObject
+from dedupstore.errors import CorruptObject, RepositoryTooNew
 from dedupstore.repo.slots import SlotSecrets
 from dedupstore.types import Kind, RepositoryId
 
@@ -95,8 +95,18 @@ class KeyRing:
         )
 
     def open(self, type: ObjectType, name: str, sealed: bytes) -> bytes:
-        """The payload of an object of any known epoch. Raises CorruptObject."""
-        epoch = crypto.peek_epoch(sealed)
+        """The payload of an object of any known epoch. Raises CorruptObject; for a config of the future RepositoryTooNew.
+
+        What a repository needs is written in its config and refused there. In any other object a header of the future
+        is far more often a flipped bit, and that must not hide all other objects.
+        """
+        try:
+            epoch = crypto.peek_epoch(sealed)
+        except RepositoryTooNew as error:
+            if type is ObjectType.CONFIG:
+                raise
+            why = "it is damaged, or was written by a newer dedup than the config admits"
+            raise CorruptObject(f"{name} does not open", why=why) from error
         return crypto.open_object(
             self._master(epoch), type=type, repository=self.repository, epoch=epoch, name=name, sealed=sealed
         )

@@ -6,6 +6,7 @@ What LMDB does not do for us, and what is done instead:
 * It is written without fsync: cache_folder.py knows after a power loss. One SIGKILL harms nothing.
 * One environment must not be opened twice in a process: openers of one folder share it.
 * It must not be used across fork: a child gets an error, not a corrupt file.
+* What was looked at stays mapped and counts as memory of the process: from time to time it is unmapped.
 """
 
 from __future__ import annotations
@@ -13,20 +14,22 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import lmdb
 
 from dedupstore.codec.crypto import Cipher
 from dedupstore.errors import CacheError, CorruptObject
-from dedupstore.repo import cache_folder
+from dedupstore.repo import cache_folder, mapped_pages
 from dedupstore.repo import index_values as values
 from dedupstore.repo.cache_folder import LastWrites, WritingMark
 from dedupstore.repo.index_values import CacheDamaged
 from dedupstore.types import RepositoryId
+
+Row = TypeVar("Row")
 
 
 class Schema(NamedTuple):
@@ -41,6 +44,9 @@ INDEX = Schema(
     b"dedupstore index 1 ",
     ("chunks", "copies", "packs", "pack_ids", "blocks", "segments", "directories", "verified", "meta"),
 )
+LOOKS_PER_LIMIT = 1024
+"""Look-ups until it is asked how much is mapped: 64 MB at the worst, for the kernel maps 16 pages at once."""
+
 _MAP_SIZES = (1 << 40, 1 << 36, 1 << 33, 1 << 31)
 _DAMAGE = (
     lmdb.CorruptedError,
@@ -108,6 +114,17 @@ class LmdbEnvironment:
                     yield writer
         except (lmdb.Error, CacheDamaged) as exc:
             raise self.failure(exc) from exc
+
+    def limit_mapped(self) -> None:
+        """Unmap the file when too much of it is mapped. For a user of the environment, who stays one meanwhile."""
+        if mapped_pages.mapped_bytes() > mapped_pages.MAX_BYTES:
+            mapped_pages.unmap_pages(self.folder / "data.mdb")
+
+    def in_parts(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+        """Few enough at a time that what they map can be unmapped in between: keys of chunks lie all over the file."""
+        for start in range(0, len(rows), LOOKS_PER_LIMIT):
+            yield rows[start : start + LOOKS_PER_LIMIT]
+            self.limit_mapped()
 
     def release(self) -> None:
         """One user less; the last one syncs and closes. Never raises: a cache must not fail work that is done."""

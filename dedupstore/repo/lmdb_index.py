@@ -13,12 +13,9 @@ One environment per repository id under the user's cache folder. The databases:
 | verified | pack no u32 | number (time in ns) |
 | meta | "identity" | sealed: schema and repository id |
 
-What LMDB does not do for us, and what is done instead:
+What LMDB does not do for us, and what is done instead (more of it in lmdb_environment.py):
 * It has no checksums: a flipped bit gives a wrong value. Every value carries a check or is sealed.
-* A truncated file kills the process (SIGBUS): the size is compared with the last page before anything is read.
-* It is written without fsync: cache_folder.py knows after a power loss. SIGKILL harms nothing.
 * A read transaction pins every page freed after it began: the one each index holds ends with every write.
-* One environment must not be opened twice in a process: openers of one folder share it.
 * A transaction of 8 192 sorted keys is as fast as a bigger one and needs 32 MB at most.
 """
 
@@ -99,6 +96,7 @@ class LmdbIndex:
         self._reader: lmdb.Transaction[bytes] | None = None
         self._get: Callable[[bytes], bytes | None] | None = None
         self._closed = False
+        self._looks = 0
         _indexes.add(self)
 
     def __enter__(self) -> Self:
@@ -120,6 +118,7 @@ class LmdbIndex:
         try:
             with self._lock:
                 value = (self._get or self._begin())(identifier[: values.KEY_BYTES])
+                self._count_look()
             return None if value is None else values.location(identifier, value)
         except (lmdb.Error, CacheDamaged) as exc:
             raise self._environment.failure(exc) from exc
@@ -296,7 +295,9 @@ class LmdbIndex:
         dbs = self._environment.dbs
         keys = [entry[: values.KEY_BYTES] for entry in entries]
         with self._writing() as writer, writer.cursor(dbs["chunks"]) as chunks:
-            known: dict[bytes, bytes] = dict(chunks.getmulti(keys))
+            known: dict[bytes, bytes] = {}
+            for part in self._environment.in_parts(keys):
+                known.update(chunks.getmulti(part))
             fresh = []
             copies = []
             for key, entry in zip(keys, entries, strict=True):
@@ -306,7 +307,8 @@ class LmdbIndex:
                     fresh.append((key, value))
                 elif held != value:
                     copies.append((key + entry[values.ENTRY_PLACE], value))
-            chunks.putmulti(fresh)
+            for items in self._environment.in_parts(fresh):
+                chunks.putmulti(items)
             if copies:
                 with writer.cursor(dbs["copies"]) as cursor:
                     cursor.putmulti(copies)
@@ -342,6 +344,11 @@ class LmdbIndex:
         self._get = self._reader.get
         return self._get
 
+    def _count_look(self) -> None:
+        self._looks += 1
+        if not self._looks % lmdb_environment.LOOKS_PER_LIMIT:
+            self._environment.limit_mapped()
+
     def _end(self) -> None:
         reader, self._reader, self._get = self._reader, None, None
         if reader is not None:
@@ -354,6 +361,7 @@ class LmdbIndex:
                 if self._reader is None:
                     self._begin()
                 assert self._reader is not None
+                self._count_look()
                 yield self._reader
         except (lmdb.Error, CacheDamaged) as exc:
             raise self._environment.failure(exc) from exc
@@ -366,6 +374,7 @@ class LmdbIndex:
         with self._environment.writing() as writer:
             yield writer
         self.refresh()
+        self._environment.limit_mapped()
 
     def forget_after_fork(self) -> None:
         """In a forked child: neither the lock nor the transaction is ours to touch; every call now fails."""

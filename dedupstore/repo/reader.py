@@ -13,13 +13,17 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from dedupstore.codec.block import BlockSealer, Codec, Payload, split_verified
-from dedupstore.errors import CorruptChunk, DedupError, IntegrityError, MissingChunk, ObjectNotFound
+from dedupstore.errors import CorruptChunk, IntegrityError, MissingChunk, RepositoryError, StoreError, StoreMissing
+from dedupstore.repo.badlist import BadPlaces
 from dedupstore.repo.deltas import DeltaBlocks
 from dedupstore.repo.index import BlockInfo, Index, Location
 from dedupstore.repo.keyring import KeyRing
 from dedupstore.repo.pack import PackName, read_part
 from dedupstore.storage.base import ObjectStore
 from dedupstore.types import BlockChunks, ChunkId, Kind, Span
+
+BASES_BYTES = 8 << 20
+"""Delta bases kept beside them: a directory's manifests of many snapshots are encoded against the same few chunks."""
 
 CACHE_BYTES = 32 << 20
 """Decoded blocks kept: about 30 full ones, enough for a directory walk and for delta bases in order."""
@@ -45,9 +49,12 @@ class ChunkReader:
         self._deltas = DeltaBlocks(index)
         self._usable = usable
         self._gone: Container[int] = ()
+        self._bad = BadPlaces()
         self._cache_bytes = cache_bytes
         self._cached = 0
         self._cache: OrderedDict[tuple[int, int], _Decoded] = OrderedDict()
+        self._bases: OrderedDict[tuple[Kind, ChunkId], bytes] = OrderedDict()
+        self._bases_held = 0
         self._packs: dict[int, tuple[PackName, BlockSealer]] = {}
         self._lock = threading.Lock()
 
@@ -55,15 +62,16 @@ class ChunkReader:
         """Consider only copies in these packs (None: every indexed one)."""
         self._usable = usable
 
-    def avoid(self, gone: Container[int]) -> None:
-        """Try copies in these packs last: when last looked at they were not there."""
+    def avoid(self, gone: Container[int], bad: BadPlaces) -> None:
+        """Try these copies last: in packs that were not there when last looked at, and what is known to be damaged."""
         self._gone = gone
+        self._bad = bad
 
     def locate(self, chunk: ChunkId) -> Location:
         """The preferred copy of a chunk. Raises MissingChunk when no indexed, present pack holds it."""
         location = self._index.find(chunk)
         if location is not None and (self._usable is None or location.pack_no in self._usable):
-            if location.pack_no not in self._gone:
+            if not self._is_doubtful(location):
                 return location
         for location in self._copies(chunk):
             return location
@@ -121,31 +129,56 @@ class ChunkReader:
 
     def read_bases(self, kind: Kind, bases: Sequence[ChunkId]) -> bytes:
         """The concatenated bytes of delta bases, each from a full copy."""
-        return b"".join([self._read_full(kind, base) for base in bases])
+        return b"".join([self._base(kind, base) for base in bases])
+
+    def _base(self, kind: Kind, chunk: ChunkId) -> bytes:
+        """The bytes of a base, compared with its id when they were read."""
+        key = (kind, chunk)
+        with self._lock:
+            held = self._bases.get(key)
+            if held is not None:
+                self._bases.move_to_end(key)
+                return held
+        piece = self._read_full(kind, chunk)
+        with self._lock:
+            if key not in self._bases:
+                self._bases[key] = piece
+                self._bases_held += len(piece)
+                while self._bases_held > BASES_BYTES:
+                    _, dropped = self._bases.popitem(last=False)
+                    self._bases_held -= len(dropped)
+        return piece
 
     def _read_full(self, kind: Kind, chunk: ChunkId) -> bytes:
         full = [copy for copy in self._copies(chunk) if not self._deltas.has(copy.pack_no, copy.block_no)]
         return self._first_whole(kind, chunk, full, "is a delta base without a full copy in this repository")
 
     def _first_whole(self, kind: Kind, chunk: ChunkId, copies: Sequence[Location], absent: str) -> bytes:
-        failure: DedupError | None = None
+        failure: RepositoryError | None = None
         for location in copies:
             try:
                 block = self._block(kind, location.pack_no, location.block_no)
                 return self._piece(kind, block, location.position, chunk)
-            except (IntegrityError, ObjectNotFound) as error:
+            except StoreMissing:
+                # No copy is there while the place itself is not.
+                raise
+            except (IntegrityError, StoreError) as error:
+                # A sector that cannot be read is no reason to do without the other copies.
                 self._forget(location.pack_no, location.block_no)
                 failure = failure or error
         raise failure or MissingChunk(f"chunk {chunk.hex()[:16]} {absent}")
 
     def _copies(self, chunk: ChunkId) -> list[Location]:
         found = self._index.find_all(chunk)
-        usable, gone = self._usable, self._gone
+        usable = self._usable
         if usable is not None:
             found = [location for location in found if location.pack_no in usable]
         if len(found) > 1:
-            found.sort(key=lambda location: location.pack_no in gone)
+            found.sort(key=self._is_doubtful)
         return found
+
+    def _is_doubtful(self, copy: Location) -> bool:
+        return copy.pack_no in self._gone or (copy.pack_no, copy.block_no) in self._bad
 
     def _piece(self, kind: Kind, block: _Decoded, position: int, chunk: ChunkId) -> bytes:
         if position >= len(block.ends):

@@ -67,6 +67,7 @@ class Repository:
     catalog: Catalog
     clock: Clock
     cache_path: Path | None
+    config_number: int = 1
     on_note: Callable[[Finding], None] = field(default=lambda finding: None)
     _index: LmdbIndex | None = None
     _reader: ChunkReader | None = None
@@ -126,7 +127,7 @@ class Repository:
     ) -> Repository:
         """Open by a secret. Raises RepositoryNotFound, WrongPassphrase, RepositoryTooNew, CorruptObject."""
         found = open_keys(store, secret, operation=operation, allow_weak=allow_weak)
-        return cls(store, found.keyring, found.config, found.catalog, clock, cache_path)
+        return cls(store, found.keyring, found.config, found.catalog, clock, cache_path, found.config_number)
 
     def __enter__(self) -> Self:
         return self
@@ -206,8 +207,13 @@ class Repository:
     def look(self) -> View:
         """A fresh view of what may be used (protocol steps W1 and W5)."""
         view = refresh(self.store, self.keyring, self.index)
-        self.reader.avoid(view.gone)
+        self.reader.avoid(view.gone, view.bad)
         return view
+
+    def is_ahead(self) -> bool:
+        """Whether this machine's index has learned from segments that are not there any more: merged, or never heard of."""
+        listed = layout.list_complete(self.store, layout.INDEX)
+        return not self.index.segments() <= {layout.parse_segment_key(row.key) for row in listed}
 
     def chunker(self) -> Chunker:
         table = derive_bytes(self.keyring.chunker_key(), GEAR_CONTEXT, GEAR_TABLE_BYTES)

@@ -7,10 +7,11 @@ entry counts only while its pack is listed with the right size and no plan conde
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound
+from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound, StoreError
 from dedupstore.repo import layout
+from dedupstore.repo.badlist import BadPlaces, bad_places, read_bad
 from dedupstore.repo.gcplan import read_condemned, read_pruned
 from dedupstore.repo.index import Index, PackRow
 from dedupstore.repo.keyring import KeyRing
@@ -43,10 +44,13 @@ class View:
     pruned: bool = False
     """Whether there ever was a prune: a delta block that no snapshot needed may have lost its bases then."""
 
+    bad: BadPlaces = field(default_factory=BadPlaces)
+    """Blocks of packs that are there and are known to be damaged: no copies of what they held."""
+
     @property
     def whole(self) -> bool:
-        """No pack is lost and none is condemned: what a complete snapshot uses is in usable packs."""
-        return not self.lost and not self.condemned
+        """Nothing is lost, damaged or condemned: what a complete snapshot uses is in usable packs."""
+        return not self.lost and not self.condemned and not self.bad
 
     @property
     def closed(self) -> bool:
@@ -85,14 +89,16 @@ def refresh(store: ObjectStore, keyring: KeyRing, index: Index) -> View:
     lost.update(row.id for row in unknown if row.no not in known and row.id not in condemned)
     lost.update(unexplained(store, keyring, index, gone, records))
     orphans = tuple(entry for pack, entry in listed.items() if pack not in condemned)
+    bad = bad_places(read_bad(store, keyring, records), usable, index.pack_no)
     return View(
-        usable=usable,
+        usable=usable - bad.whole,
         condemned=condemned,
         lost=frozenset(lost),
         orphans=orphans,
         gone=frozenset(row.no for row in gone),
         plans=frozenset(key for key in records if layout.parse_gc_key(key)[0] == "plan"),
         pruned=any(layout.parse_gc_key(key)[0] == "done" for key in records),
+        bad=bad,
     )
 
 
@@ -159,6 +165,20 @@ def complete(store: ObjectStore, keyring: KeyRing, fact: PackFacts) -> PackFacts
     except (ObjectNotFound, IntegrityError):
         return fact
     return whole
+
+
+def find_facts(store: ObjectStore, keyring: KeyRing, segments: Iterable[str], pack: PackId) -> PackFacts | None:
+    """What a segment says of one pack; reads these segments until it is found. For a pack that cannot say it itself."""
+    for key in segments:
+        try:
+            facts = decode_segment(keyring, key, store.get(key))
+        except (IntegrityError, StoreError):
+            continue
+        for fact in facts:
+            if fact.id == pack:
+                # The segment may leave the directory to the pack; its row is enough to read the trailer by.
+                return complete(store, keyring, fact)
+    return None
 
 
 def read_directories(store: ObjectStore, keyring: KeyRing, index: Index, rows: Sequence[PackRow]) -> set[int]:

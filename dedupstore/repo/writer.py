@@ -78,7 +78,7 @@ class ChunkWriter:
         self.view = view
         self.totals = WriterTotals()
         self._usable = view.usable
-        self._chooser = BaseChooser(index, view.usable)
+        self._chooser = BaseChooser(index, view.usable, view.bad)
         self._digests = {kind: keyring.id_key(kind).digest for kind in Kind}
         self._pending: set[bytes] = set()
         self._buffers = BufferPool(settings.full_block + settings.full_block // 4)
@@ -132,11 +132,11 @@ class ChunkWriter:
         location = self._index.find(chunk)
         if location is None:
             return False
-        if location.pack_no in self._usable and self._closed_over_bases(location.pack_no, location.block_no):
+        if location.pack_no in self._usable and self._readable(location.pack_no, location.block_no):
             return True
-        # A usable delta copy whose bases are gone says nothing about the other copies.
+        # A copy that is damaged, or a delta whose bases are gone, says nothing about the other copies.
         return any(
-            copy.pack_no in self._usable and self._closed_over_bases(copy.pack_no, copy.block_no)
+            copy.pack_no in self._usable and self._readable(copy.pack_no, copy.block_no)
             for copy in self._index.find_all(chunk)
         )
 
@@ -242,12 +242,12 @@ class ChunkWriter:
         """Judge by a newer look at the store from now on."""
         self.view = view
         self._usable = view.usable
-        self._chooser = BaseChooser(self._index, view.usable)
+        self._chooser = BaseChooser(self._index, view.usable, view.bad)
         self._reader.use_packs(None)
 
-    def _closed_over_bases(self, pack_no: int, block_no: int) -> bool:
-        # Where nothing ever went, every base is where it was when the delta was made.
-        return self.view.closed or self._chooser.has_bases(pack_no, block_no)
+    def _readable(self, pack_no: int, block_no: int) -> bool:
+        # Where nothing ever went or broke, every base is where it was when the delta was made.
+        return self.view.closed or self._chooser.is_readable(pack_no, block_no)
 
     def _group_for_delta(self, kind: Kind, bases: list[tuple[ChunkId, int]]) -> Group:
         """The open delta group, or a new one when these bases do not fit into it any more."""

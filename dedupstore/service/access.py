@@ -15,9 +15,11 @@ from dedupstore.repo.identity import identify
 from dedupstore.repo.keys import start_opening
 from dedupstore.repo.slots import Secret, weak_cost_allowed
 from dedupstore.service.dirs import cache_dir
+from dedupstore.service.seen import memory_of, require_known
 from dedupstore.storage.registry import open_store
 
 if TYPE_CHECKING:
+    from dedupstore.repo.catalog import Catalog
     from dedupstore.repo.config import Operation
     from dedupstore.repo.opening import OpenKeys
 
@@ -52,6 +54,9 @@ class Access:
     clock: Clock
     environ: Mapping[str, str]
     note: Callable[[Finding], None] = field(default=lambda finding: None)
+    trusting: bool = False
+    """Whether what is shown now is to be taken for the newest state: nothing is compared, nothing remembered."""
+
     _started: Secret | None = field(default=None, repr=False)
 
     @property
@@ -91,14 +96,33 @@ class Access:
         opening = import_module("dedupstore.repo.opening")
         more = {} if operation is None else {"operation": operation}
         opened: OpenKeys = opening.open_keys(open_store(self.url), self.secret, allow_weak=self.allow_weak, **more)
+        self.watch(opened.catalog, opened.keyring.epoch, opened.config_number)
         return opened
 
+    def watch(self, catalog: Catalog, epoch: int, config: int) -> None:
+        """Compare what is shown with what this machine has seen at this place, now and at every listing.
 
-def require_repository(url: str) -> str:
-    """The repository's id in hex, without any secret. Raises RepositoryNotFound: ask before asking for a passphrase."""
+        Raises Refused `repo.replaced`, `repo.rolled_back`.
+        """
+        if self.trusting:
+            return
+        memory = memory_of(self.environ, catalog.keyring.repository.hex(), catalog.store.url, self.note)
+        if memory is not None:
+            memory.opened(epoch, config)
+            catalog.watch = memory
+
+
+def require_repository(url: str, environ: Mapping[str, str] | None = None) -> str:
+    """The repository's id in hex, without any secret. Raises RepositoryNotFound: ask before asking for a passphrase.
+
+    With `environ` also Refused `repo.replaced`, when this machine knows another one at that place.
+    """
     store = open_store(url)
     try:
-        return identify(store).hex()
+        repository = identify(store).hex()
+        if environ is not None:
+            require_known(environ, repository, store.url)
+        return repository
     finally:
         store.close()
 

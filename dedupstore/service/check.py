@@ -58,6 +58,7 @@ class Outcome:
     damaged_total: int
     damaged_snapshots: tuple[str, ...]
     complete: bool
+    recorded: int
     seconds: float
     exit_code: int
 
@@ -159,6 +160,7 @@ def _outcome(report: CheckReport) -> Outcome:
         damaged_total=damage.files_total,
         damaged_snapshots=tuple(format_id(identifier) for identifier in damage.snapshots),
         complete=report.complete,
+        recorded=report.recorded,
         seconds=sum(report.seconds.values()),
         exit_code=report.exit_code,
     )

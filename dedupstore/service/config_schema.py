@@ -274,7 +274,7 @@ class Retention:
     keep_within_yearly: str = setting(SPAN, "", "Of that span, the newest of each year.")
     keep_tags: tuple[str, ...] = setting(TEXTS, (), "What has one of these tags.")
     min_age: Nanoseconds = setting(DURATION, Nanoseconds(0), "Nothing younger is ever removed.")
-    require_verified: int = setting(Whole(0, 1000), 1, "The newest N that passed a check are never removed.")
+    require_verified: int = setting(Whole(1, 1000), 1, "The newest N that passed a check are never removed.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

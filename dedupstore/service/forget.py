@@ -15,6 +15,7 @@ from dedupstore.engine.undo_forget import forgotten_snapshots, undo_forget
 from dedupstore.engine.unreadable import unreadable_by_id
 from dedupstore.errors import NothingMatches, Refused, StoreError, UsageError
 from dedupstore.events import Finding, Listener
+from dedupstore.policy.keeping import SourceRules
 from dedupstore.policy.retention import Policy, parse_span
 from dedupstore.policy.timespec import local_zone
 from dedupstore.repo.catalog import UNDO_WINDOW_SECONDS, Catalog, Listing
@@ -32,7 +33,10 @@ PERIODS = ("hourly", "daily", "weekly", "monthly", "quarterly", "yearly")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What to keep, or which snapshots to forget by name; exactly one of the two says something."""
+    """What to keep, or which snapshots to forget by name; exactly one of them says something."""
+
+    rules: Mapping[str, SourceRules] = field(default_factory=dict)
+    """What to keep of each source, as the configuration says: `configured_rules`."""
 
     keep: Mapping[str, int] = field(default_factory=dict)
     """Counts by rule: `last` and PERIODS; -1 keeps all."""
@@ -82,6 +86,9 @@ class Plan:
     freed: Freed | None
     """None when nobody asked for it."""
 
+    others: int
+    """With rules of sources: snapshots of other sources and hosts, which were not judged."""
+
     @property
     def removed(self) -> tuple[Row, ...]:
         return tuple(row for row in self.rows if not row.keep)
@@ -114,15 +121,21 @@ def run(
     Raises Refused when it was not agreed to, or something must not be forgotten.
     """
     policy = policy_of(request)
-    if policy.empty and not request.snapshots:
+    if policy.empty and not request.snapshots and not request.rules:
         raise UsageError(
             "nothing says what to keep",
             why="without a rule everything would go",
-            hints=["dedup forget --keep-daily 14 --keep-weekly 8 --keep-monthly 12", "dedup forget ID"],
+            hints=[
+                "dedup forget --keep-daily 14 --keep-weekly 8 --keep-monthly 12",
+                "dedup forget --policy",
+                "dedup forget ID",
+            ],
             code="usage.no_policy",
         )
-    if not policy.empty and request.snapshots:
-        raise UsageError("rules and snapshots by name exclude one another", hints=["give one of the two"])
+    if (not policy.empty) + bool(request.snapshots) + bool(request.rules) > 1:
+        raise UsageError(
+            "rules, --policy and snapshots by name exclude one another", hints=["give one of them"]
+        )  # fmt: skip
     if request.measure:
         return with_repository(
             access,
@@ -152,6 +165,7 @@ def _run(
     options = ForgetOptions(
         zone=UTC if request.utc else local_zone(access.environ),
         policy=policy,
+        rules=request.rules,
         snapshots=named,
         source=request.source,
         host=request.host,
@@ -209,6 +223,7 @@ def _plan(plan: ForgetPlan, freed: Freed | None) -> Plan:
             for identifier, why in sorted(plan.unreadable.items())
         ),
         freed=freed,
+        others=plan.others if plan.options.rules else 0,
     )
 
 

@@ -16,7 +16,10 @@ Answer = TypeVar("Answer")
 
 
 def open_repository(access: Access, operation: Operation = Operation.READ) -> Repository:
-    """The repository, its keys open. Raises RepositoryNotFound, WrongPassphrase, RepositoryTooNew ..."""
+    """The repository, its keys open. Raises RepositoryNotFound, WrongPassphrase, RepositoryTooNew ...
+
+    And Refused when it is another one, or its keys are older, than this machine has seen at this place.
+    """
     repository = Repository.open(
         open_store(access.url),
         access.secret,
@@ -26,6 +29,11 @@ def open_repository(access: Access, operation: Operation = Operation.READ) -> Re
         allow_weak=access.allow_weak,
     )
     repository.on_note = access.note
+    try:
+        access.watch(repository.catalog, repository.keyring.epoch, repository.config_number)
+    except BaseException:
+        repository.close()
+        raise
     return repository
 
 

@@ -56,6 +56,7 @@ class Outcome:
     """Forgotten snapshots that cannot be brought back any more."""
 
     dead: Share
+    damaged: Share
     sparse: Share
     small: Share
     unindexed: Share
@@ -93,6 +94,7 @@ def _outcome(plan: PrunePlan, report: PruneReport | None, now_ns: int) -> Outcom
         bytes=plan.bytes,
         roots_expired=tuple(format_id(root) for root in sorted(plan.roots.expired)),
         dead=_share(plan, Reason.DEAD),
+        damaged=_share(plan, Reason.DAMAGED),
         sparse=_share(plan, Reason.SPARSE),
         small=_share(plan, Reason.SMALL),
         unindexed=Share(packs=len(plan.orphans), bytes=unindexed, moving=0),

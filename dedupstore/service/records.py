@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 COPY_OF = "copy.snapshot"
 """What engine/origin.py writes; told here without loading the engine."""
 
+CONFIG = "config"
+SOURCES = "set.sources"
+"""What service/configured.py writes: the configuration, and the names of all its sources, one a line."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
@@ -82,6 +86,11 @@ class EntryInfo:
     target: bytes
     hash: str
     """Plain BLAKE3 in hex of files of several chunks, as `b3sum` prints it; empty for others."""
+
+
+def safety_source(source: str) -> str:
+    """The source under which is kept what a restore in place is about to replace."""
+    return f"{source} (before restore)"
 
 
 def snapshot_info(snapshot: Snapshot, marking: Marking | None = None) -> SnapshotInfo:

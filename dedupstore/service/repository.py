@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dedupstore.chunking.kernel import implementation
 from dedupstore.chunking.params import ChunkerParams
@@ -14,8 +14,9 @@ from dedupstore.repo.repository import InitOptions, Repository
 from dedupstore.repo.slots import DEFAULT_COST, STRONG_COST, KdfCost
 from dedupstore.service.access import Access
 from dedupstore.service.opened import open_repository
+from dedupstore.service.seen import Shown, memory_of, trust, trust_new
 from dedupstore.storage.registry import create_store
-from dedupstore.units import KIB
+from dedupstore.units import KIB, format_id
 
 DEFAULT_CHUNK = 64 * KIB
 _WORD_LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"
@@ -61,6 +62,7 @@ def create(request: InitRequest) -> Created:
     repository, slot = Repository.create(store, secret, options, clock=access.clock, cache_path=access.cache_path)
     with repository:
         kit = format_kit(RecoveryKit(location=store.url, repository=repository.id, slot=read_slot(store, slot.slot_id)))
+        trust_new(access.environ, repository.id.hex(), store.url, access.note)
         return Created(id=repository.id.hex(), url=store.url, slot=slot.id_text, kit=kit)
 
 
@@ -124,6 +126,45 @@ def info(access: Access) -> RepositoryInfo:
             segments=len(segments),
             stored=sum(row.size for row in store.list("")),
             chunker=implementation(),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trusted:
+    """What is believed from now on, and in what it differs from what this machine had seen."""
+
+    id: str
+    url: str
+    epoch: int
+    snapshots: int
+    missing: tuple[str, ...]
+    returned: tuple[str, ...]
+
+
+def trust_shown(access: Access) -> Trusted:
+    """Take what storage shows now for the newest state there is. Raises Refused when that cannot be kept."""
+    with open_repository(replace(access, trusting=True)) as repository:
+        identifier, url = repository.id.hex(), repository.store.url
+        commits = repository.catalog.committed()
+        memory = memory_of(access.environ, identifier, url, access.note, whatever=True)
+        seen = memory.seen if memory is not None else frozenset()
+        gone = memory.gone if memory is not None else frozenset()
+        shown = Shown(
+            epoch=repository.keyring.epoch,
+            config=repository.config_number,
+            snapshots=frozenset(commits),
+            gone=gone - commits,
+        )
+        trust(access.environ, identifier, url, shown)
+        # It may know packs and segments that are no more, which would count as lost for ever.
+        repository.drop_index()
+        return Trusted(
+            id=identifier,
+            url=url,
+            epoch=shown.epoch,
+            snapshots=len(commits),
+            missing=tuple(map(format_id, sorted(seen - commits))),
+            returned=tuple(map(format_id, sorted(gone & commits))),
         )
 
 

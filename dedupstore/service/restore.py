@@ -29,13 +29,16 @@ from dedupstore.repo.config import Operation
 from dedupstore.repo.repository import Repository
 from dedupstore.service.access import Access
 from dedupstore.service.opened import with_repository
-from dedupstore.service.records import SnapshotInfo, snapshot_info
+from dedupstore.service.records import SnapshotInfo, safety_source, snapshot_info
 from dedupstore.service.selection import SAFETY, Selection, choose
 from dedupstore.sources.exclude import Excluder, ExcludeRules
 from dedupstore.sources.roots import resolve_roots
 from dedupstore.units import format_count
 
 OVERWRITE = tuple(choice.value for choice in Overwrite)
+DATABASES = ("sqlite", "postgresql", "mysql")
+"""Kinds of snapshots that hold databases."""
+
 _MAX_NUMBER = 10_000
 
 
@@ -148,7 +151,9 @@ class _Restore:
         request, repository = self._request, self._repository
         began = repository.clock.monotonic()
         snapshot = choose(repository.catalog, request.selection)
-        target = b"" if request.in_place else request.target or _new_name(request.new_target(snapshot.time_ns))
+        if request.in_place and snapshot.kind in DATABASES:
+            raise _not_replaced(snapshot)
+        target = b"" if request.in_place else request.target or new_name(request.new_target(snapshot.time_ns))
         self._dialogue.chosen(snapshot_info(snapshot), target)
         repository.look()
         options = _options(request, target)
@@ -185,7 +190,7 @@ class _Restore:
         if not paths:
             return None
         plan = SnapshotPlan(
-            source=f"{snapshot.source} (before restore)",
+            source=safety_source(snapshot.source),
             kind="files",
             host=socket.gethostname(),
             user=str(os.geteuid()),
@@ -245,7 +250,7 @@ def _origins(snapshot: Snapshot, paths: tuple[bytes, ...]) -> list[bytes]:
     return [path for path in sorted(found) if not any(path.startswith(other + b"/") for other in found)]
 
 
-def _new_name(wanted: bytes) -> bytes:
+def new_name(wanted: bytes) -> bytes:
     """`wanted`, or with a number behind it: a new directory is one that is not there."""
     if not os.path.lexists(wanted):
         return wanted
@@ -277,6 +282,18 @@ def _plan_of(found: RestorePlan) -> Plan:
         skip=found.actions.get(Action.SKIP, 0),
         bytes_to_write=found.bytes_to_write,
         findings=found.findings,
+    )
+
+
+def _not_replaced(snapshot: Snapshot) -> Refused:
+    return Refused(
+        "a database is not replaced file by file",
+        why="what its log holds would be applied to another database",
+        hints=[
+            f"restore it beside: dedup restore --source {snapshot.source} --as NAME",
+            f"and when it is right: dedup db swap {snapshot.source} NAME",
+        ],
+        code="database.not_replaced",
     )
 
 

@@ -52,6 +52,9 @@ class SnapshotList:
     findings: tuple[Finding, ...]
     """Snapshots that exist and cannot be read."""
 
+    rolled_back: bool = False
+    """Whether storage shows an older state than this machine has seen."""
+
 
 def snapshots(access: Access, wanted: Filter, *, limit: int | None = None) -> SnapshotList:
     """Complete snapshots, oldest first; the newest `limit` of them."""
@@ -62,6 +65,7 @@ def snapshots(access: Access, wanted: Filter, *, limit: int | None = None) -> Sn
     return SnapshotList(
         snapshots=tuple(snapshot_info(snapshot, book.of(snapshot)) for snapshot in found),
         findings=unreadable(listing),
+        rolled_back=bool(listing.withheld or listing.returned),
     )
 
 

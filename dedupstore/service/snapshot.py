@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from dedupstore import __version__
 from dedupstore.cancel import CancelToken
@@ -19,22 +21,26 @@ from dedupstore.service.access import Access
 from dedupstore.service.opened import open_repository, with_repository
 from dedupstore.service.records import Counts, SnapshotInfo, counts_of, snapshot_info
 from dedupstore.service.texts import require_text
-from dedupstore.sources.base import Stream
+from dedupstore.sources.base import NamedStream, StreamSource
 from dedupstore.sources.command import CommandStream, StdinStream
 from dedupstore.sources.exclude import Excluder, ExcludeRules
 from dedupstore.sources.roots import resolve_roots
 from dedupstore.units import printable
+
+if TYPE_CHECKING:
+    from dedupstore.service.databases import Database
 
 MAX_LEVEL = 19
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What to snapshot. Exactly one of `paths`, `command` and `stdin_fd` says where the bytes come from."""
+    """What to snapshot. Exactly one of `paths`, `command`, `stdin_fd` and `database` says where the bytes come from."""
 
     paths: tuple[bytes, ...] = ()
     command: tuple[str, ...] = ()
     stdin_fd: int | None = None
+    database: Database | None = None
     name: str = ""
     """The file name under which a stream is kept."""
 
@@ -55,6 +61,14 @@ class Request:
     skip_if_unchanged: bool = False
     force: bool = False
     level: int = 3
+    timeout_seconds: float | None = None
+    """How long a command may take."""
+
+    run: bytes | None = None
+    """The 16 bytes that the snapshots of one run have in common; None for a run of its own."""
+
+    details: tuple[tuple[str, str], ...] = ()
+    """More for the record, as pairs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,23 +83,25 @@ class Outcome:
     dry_run: bool
     first: bool
     seconds: float
+    rolled_back: bool = False
+    """Whether storage shows an older state than this machine has seen. The snapshot is whole all the same."""
 
     @property
     def exit_code(self) -> int:
-        return 3 if any(finding.severity != "note" for finding in self.findings) else 0
+        return 3 if self.rolled_back or any(finding.severity != "note" for finding in self.findings) else 0
 
 
 def run(request: Request, access: Access, listener: Listener, cancel: CancelToken) -> Outcome:
     """Raises SourceFailed (no snapshot was made), RepositoryError (none either), Interrupted."""
     check(request)
     with ExitStack() as stack:
-        stream = _stream(request, access.environ, cancel, stack)
-        plan = _plan(request, stream)
+        opened = _open_streams(request, access, cancel, stack)
+        plan = _plan(request, opened)
 
         def work(repository: Repository) -> SnapshotResult:
             return take_snapshot(repository, plan, listener=listener, cancel=cancel)
 
-        if stream is None:
+        if opened is None:
             result = with_repository(access, work, Operation.WRITE)
         else:
             # A stream can be read once: no second try when the cache breaks.
@@ -101,13 +117,17 @@ def default_source(paths: Sequence[bytes]) -> str:
 
 def check(request: Request) -> None:
     """Raise UsageError for a request that makes no sense; `run` asks the same before anything else."""
-    given = [bool(request.paths), bool(request.command), request.stdin_fd is not None]
+    given = [bool(request.paths), bool(request.command), request.stdin_fd is not None, request.database is not None]
     if sum(given) != 1:
         raise UsageError(
-            "nothing to take a snapshot of" if not any(given) else "paths, --command and --stdin exclude one another",
+            "nothing to take a snapshot of"
+            if not any(given)
+            else "paths, a database, --command and --stdin exclude one another",
             hints=["dedup snapshot /srv/site", "dedup snapshot --command dump.sql -- pg_dump blog"],
         )
-    if not request.paths and (not request.name or "/" in request.name or request.name in (".", "..")):
+    if (request.command or request.stdin_fd is not None) and (
+        not request.name or "/" in request.name or request.name in (".", "..")
+    ):
         raise UsageError("a stream needs a plain file name", hints=["dedup snapshot --stdin dump.sql < dump.sql"])
     require_text(request.source, request.host, request.note, *request.tags)
     if request.time_ns is not None and request.time_ns < 0:
@@ -118,28 +138,51 @@ def check(request: Request) -> None:
         )
 
 
-def _stream(request: Request, environ: Mapping[str, str], cancel: CancelToken, stack: ExitStack) -> Stream | None:
+@dataclass(frozen=True, slots=True)
+class _Piped:
+    """One stream as a source: what a command prints, or standard input."""
+
+    kind: str
+    stream: NamedStream
+    origins: tuple[tuple[bytes, bytes], ...] = ()
+    details: tuple[tuple[str, str], ...] = ()
+
+    def streams(self) -> Iterator[NamedStream]:
+        yield self.stream
+
+
+def _open_streams(request: Request, access: Access, cancel: CancelToken, stack: ExitStack) -> StreamSource | None:
+    """What is read instead of files, open until the stack ends."""
+    name = os.fsencode(request.name)
     if request.command:
-        return stack.enter_context(CommandStream(request.command, environ, cancel))
+        command = CommandStream(request.command, access.environ, cancel, timeout_seconds=request.timeout_seconds)
+        return _Piped("command", NamedStream(name=name, stream=stack.enter_context(command)))
     if request.stdin_fd is not None:
-        return StdinStream(request.stdin_fd, cancel)
+        return _Piped("stdin", NamedStream(name=name, stream=StdinStream(request.stdin_fd, cancel)))
+    if request.database is not None:
+        # Loaded only for who has one.
+        service = import_module("dedupstore.service.databases")
+        opened: StreamSource = stack.enter_context(
+            service.opened(request.database, access.environ, access.note, cancel)
+        )
+        return opened
     return None
 
 
-def _plan(request: Request, stream: Stream | None) -> SnapshotPlan:
+def _plan(request: Request, opened: StreamSource | None) -> SnapshotPlan:
     roots = resolve_roots(request.paths, one_file_system=request.one_file_system) if request.paths else []
     source = request.source or (
         default_source([root.path for root in roots]) if roots else printable(os.fsencode(request.name))
     )
     return SnapshotPlan(
         source=source,
-        kind="files" if stream is None else "command" if request.command else "stdin",
+        kind="files" if opened is None else opened.kind,
         host=request.host or socket.gethostname(),
         user=request.user or str(os.geteuid()),
         tool=f"dedup {__version__}",
         roots=roots,
-        stream=stream,
-        stream_name=os.fsencode(request.name),
+        streams=None if opened is None else opened.streams(),
+        origins=() if opened is None else opened.origins,
         excluder=Excluder(
             ExcludeRules(
                 patterns=request.exclude,
@@ -158,6 +201,8 @@ def _plan(request: Request, stream: Stream | None) -> SnapshotPlan:
         skip_if_unchanged=request.skip_if_unchanged,
         force=request.force,
         level=request.level,
+        run=request.run,
+        details=(*request.details, *(() if opened is None else opened.details)),
     )
 
 
@@ -172,4 +217,5 @@ def _outcome(plan: SnapshotPlan, result: SnapshotResult) -> Outcome:
         dry_run=plan.dry_run,
         first=result.parent is None,
         seconds=result.seconds,
+        rolled_back=result.rolled_back,
     )

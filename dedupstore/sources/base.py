@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import pwd
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
 
@@ -23,6 +25,47 @@ class Stream(Protocol):
 
         May return fewer than fit. At the end a stream that depends on a process raises `SourceFailed` unless the
         process succeeded: whoever gets the 0 may commit.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedStream:
+    """A stream, and what the snapshot is to say of it beside its bytes."""
+
+    name: bytes
+    """The file name it is kept under."""
+
+    stream: Stream
+    page_size: int = 0
+    """It is cut on pages of that many bytes; 0 for what has none."""
+
+    stat: os.stat_result | None = None
+    """Of the file that it stands for: owner, mode and times."""
+
+
+class StreamSource(Protocol):
+    """What gives several streams, as a database server does: one for each database, and what belongs to it."""
+
+    @property
+    def kind(self) -> str:
+        """As in the snapshot's record."""
+        ...
+
+    @property
+    def origins(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Pairs of the name of a stream and the absolute path of the file it stands for, where there is one."""
+        ...
+
+    @property
+    def details(self) -> tuple[tuple[str, str], ...]:
+        """What the snapshot's record says of it: pairs of a name and a text."""
+        ...
+
+    def streams(self) -> Iterator[NamedStream]:
+        """Open one after the other; whoever asks for the next one has read this one to its end.
+
+        Raises SourceFailed.
         """
         ...
 

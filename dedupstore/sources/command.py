@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -16,7 +17,7 @@ from typing import Self
 
 from dedupstore.cancel import CancelToken
 from dedupstore.errors import SourceFailed, UsageError
-from dedupstore.units import printable
+from dedupstore.units import format_duration, printable
 
 _POLL_MS = 200
 """How long a cancelled run may go unnoticed while a stream is silent."""
@@ -33,9 +34,17 @@ class CommandStream:
 
     The command gets no standard input, no terminal, a process group of its own, and no passphrase of ours. Leaving
     the context before the end kills the whole group. One thread reads; another drains standard error meanwhile.
+    A command that is still running `timeout_seconds` after its start has failed.
     """
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str], cancel: CancelToken | None = None) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        cancel: CancelToken | None = None,
+        *,
+        timeout_seconds: float | None = None,
+    ) -> None:
         if not argv:
             raise UsageError("no command to run", hints=["dedup snapshot --command NAME -- pg_dump blog"])
         self._argv = list(argv)
@@ -43,6 +52,7 @@ class CommandStream:
         self._cancel = cancel or CancelToken()
         self._name = printable(os.fsencode(os.path.basename(self._argv[0]) or self._argv[0]))
         self._ended = False
+        self._deadline = _Deadline(self._name, timeout_seconds)
 
     def __enter__(self) -> Self:
         try:
@@ -61,6 +71,7 @@ class CommandStream:
             raise SourceFailed(
                 f"{self._name} could not be started", why=why, code="source.command_not_started"
             ) from error
+        self._deadline.start()
         assert self._process.stdout is not None and self._process.stderr is not None
         self._stdout = self._process.stdout.fileno()
         _widen(self._stdout)
@@ -82,7 +93,7 @@ class CommandStream:
         """See Stream. Raises SourceFailed at the end of a command that failed, Interrupted when cancelled."""
         if self._ended:
             return 0
-        count = _read_when_ready(self._stdout, view, self._cancel, self._name)
+        count = _read_when_ready(self._stdout, view, self._cancel, self._name, self._deadline)
         if count == 0 and len(view):
             self._settle()
             self._ended = True
@@ -96,6 +107,7 @@ class CommandStream:
                 break
             except subprocess.TimeoutExpired:
                 self._cancel.check()
+                self._deadline.check()
         if status == 0:
             return
         how = f"ended with exit status {status}" if status > 0 else f"was killed by {_signal_name(-status)}"
@@ -117,6 +129,28 @@ class CommandStream:
         finally:
             _signal_group(process.pid, signal.SIGKILL)
             process.wait()
+
+
+class _Deadline:
+    """When a command has to be done; without a limit never."""
+
+    def __init__(self, name: str, seconds: float | None) -> None:
+        self._name = name
+        self._seconds = seconds
+        self._end = float("inf")
+
+    def start(self) -> None:
+        if self._seconds is not None:
+            self._end = time.monotonic() + self._seconds
+
+    def check(self) -> None:
+        if time.monotonic() > self._end:
+            raise SourceFailed(
+                f"{self._name} was still running after {format_duration(self._seconds or 0)}",
+                why="that is the time limit it was given",
+                hints=["raise the limit, or see by hand why it takes so long"],
+                code="source.command_timeout",
+            )
 
 
 class StdinStream:
@@ -165,13 +199,19 @@ class _Tail:
         self._thread.join(timeout=1.0)
 
 
-def _read_when_ready(fd: int, view: memoryview, cancel: CancelToken, name: str) -> int:
+def _read_when_ready(
+    fd: int, view: memoryview, cancel: CancelToken, name: str, deadline: _Deadline | None = None
+) -> int:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     try:
         while not poll.poll(_POLL_MS):
             cancel.check()
+            if deadline is not None:
+                deadline.check()
         cancel.check()
+        if deadline is not None:
+            deadline.check()
         return os.readv(fd, [view])
     except OSError as error:
         raise SourceFailed(f"{name} cannot be read", why=os.strerror(error.errno or 0).lower()) from error

@@ -76,7 +76,8 @@ class S3Store:
         upload = self._options.upload
         body = data if upload is None else PacedBody(data, upload)
         arguments: dict[str, object] = {"Key": self._prefix + key, "Body": body, **self._checksum(data)}
-        if self._location.storage_class:
+        if self._location.storage_class and _is_pack(key):
+            # Small objects cost more in the cheaper classes than in the usual one.
             arguments["StorageClass"] = self._location.storage_class
         if self._location.encryption:
             arguments["ServerSideEncryption"] = self._location.encryption
@@ -229,6 +230,10 @@ class S3Store:
             why=f"bytes {span.start} to {span.end} were asked for{has}",
             code="store.short_object",
         )
+
+
+def _is_pack(key: str) -> bool:
+    return key.startswith("packs/") and not key.startswith("packs/-")
 
 
 def _is_ours(name: str) -> bool:

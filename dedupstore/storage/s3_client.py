@@ -37,7 +37,7 @@ from botocore.exceptions import (
 )
 from botocore.loaders import create_loader
 
-from dedupstore.errors import ObjectNotFound, StoreError, StoreFull, StoreMissing, UsageError
+from dedupstore.errors import DedupError, ObjectNotFound, StoreError, StoreFull, StoreMissing, UsageError
 from dedupstore.storage.s3_location import S3Location
 from dedupstore.storage.throttle import PacedBody
 
@@ -188,8 +188,8 @@ def answer_code(error: BaseException | None) -> str:
     return ""
 
 
-def translated(error: Exception, location: S3Location, *, what: str, key: str = "") -> StoreError:
-    """The store's error for one of boto3's. `what` completes "cannot …"."""
+def translated(error: Exception, location: S3Location, *, what: str, key: str = "") -> DedupError:
+    """The error for one of boto3's. `what` completes "cannot …"."""
     message = f"cannot {what}"
     if isinstance(error, ClientError):
         return _answered(error, location, message, key)
@@ -197,8 +197,8 @@ def translated(error: Exception, location: S3Location, *, what: str, key: str = 
         why = "the certificate of the server is not one this machine trusts"
         hints = ["name the file of the authority that signed it: export AWS_CA_BUNDLE=/etc/ssl/own.pem"]
         return StoreError(message, why=f"{why} ({_short(error)})", hints=hints, code="store.tls")
-    if isinstance(error, (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)):
-        return _no_credentials(location, message)
+    if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
+        return _no_credentials(location)
     if isinstance(error, (EndpointConnectionError, ProxyConnectionError)):
         why = f"there is no connection to {_host(location)}"
         return StoreError(message, why=why, hints=_reachable(location), code="store.unreachable", transient=True)
@@ -206,7 +206,7 @@ def translated(error: Exception, location: S3Location, *, what: str, key: str = 
         return StoreError(message, why=f"{_host(location)} said nothing for {READ_SECONDS} s", transient=True)
     if isinstance(error, (IncompleteReadError, ResponseStreamingError)):
         return StoreError(message, why="the answer broke off", transient=True)
-    broken = isinstance(error, (BotoConnectionError, HTTPClientError, OSError))
+    broken = isinstance(error, (CredentialRetrievalError, BotoConnectionError, HTTPClientError, OSError))
     return StoreError(message, why=_short(error), transient=broken)
 
 
@@ -228,11 +228,11 @@ def _answered(error: ClientError, location: S3Location, message: str, key: str) 
     if code in _SKEWED:
         return StoreError(
             message, why="the clocks of this machine and of the server differ too much",
-            hints=["set the clock of this machine: timedatectl set-ntp true"], code="store.clock_skew",
+            hints=["set the clock of this machine: timedatectl set-ntp true"], code="store.clock",
         )  # fmt: skip
     if code in _OTHER_REGION or status == 301:
         hints = [f"add the region to the URL: {location.scheme}://{location.bucket}?region=…"]
-        return StoreError(message, why=why, hints=hints, code="store.region")
+        return StoreError(message, why=why, hints=hints, code="store.wrong_region")
     if code in _FULL or status == 507:
         return StoreFull(message, why=why, hints=[f"free space: dedup prune -r '{location.url}'"])
     if code == "InvalidObjectState":
@@ -254,17 +254,22 @@ def missing_bucket(location: S3Location) -> StoreMissing:
 
 def _setup_error(location: S3Location, error: Exception) -> UsageError:
     if isinstance(error, ProfileNotFound):
-        return UsageError(f"no profile {location.profile!r} in the AWS configuration", hints=["see ~/.aws/config"])
+        what = f"no profile {location.profile!r} on this machine"
+        return UsageError(what, hints=["see ~/.aws/config"], code="config.no_credentials")
     if isinstance(error, NoRegionError):
-        return UsageError("no region is known for the bucket", hints=["add ?region=… to the URL"])
+        return UsageError(
+            "no region is known for the bucket", hints=["add ?region=… to the URL"], code="config.bad_url"
+        )
     return UsageError(f"cannot use {location.url}", why=_short(error))
 
 
-def _no_credentials(location: S3Location, message: str) -> StoreError:
-    return StoreError(
-        message, why="no credentials were found",
-        hints=[f"give them in one of these: {_sources(location)}"], code="store.credentials",
-    )  # fmt: skip
+def _no_credentials(location: S3Location) -> UsageError:
+    return UsageError(
+        f"no credentials for {location.url}",
+        why="neither the environment nor a profile has an access key",
+        hints=[f"give them in one of these: {_sources(location)}"],
+        code="config.no_credentials",
+    )
 
 
 def _sources(location: S3Location) -> str:

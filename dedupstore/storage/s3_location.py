@@ -26,6 +26,9 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
 _REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _CLASS = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
 _AUTHORITY = re.compile(r"(?P<host>[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:(?P<port>[0-9]{1,5}))?")
+_COLD = frozenset({"GLACIER", "DEEP_ARCHIVE", "ARCHIVE", "ColdArchive", "DeepColdArchive"})
+"""Classes from which an object cannot be read before somebody has asked for it hours ago."""
+
 _STYLES = ("path", "virtual", "auto")
 _ENCRYPTIONS = ("AES256", "aws:kms")
 _EVERYWHERE = frozenset({"region", "class", "profile", "sse", "style", "vendor", "consistency"})
@@ -101,10 +104,17 @@ def parse_location(url: str) -> S3Location:
     )
 
 
+def _check_class(url: str, name: str) -> None:
+    if name in _COLD:
+        why = f"nothing can be read back from {name} without hours of waiting, and every snapshot reads"
+        raise _wrong(url, why, "class=GLACIER_IR is read at once")
+
+
 def with_storage_class(location: S3Location, storage_class: str) -> S3Location:
     """The same place, new objects in that class."""
     if _CLASS.fullmatch(storage_class) is None:
         raise UsageError(f"not a storage class: {storage_class!r}", hints=["write it as the server does: STANDARD_IA"])
+    _check_class(location.url, storage_class)
     return replace(location, storage_class=storage_class)
 
 
@@ -128,6 +138,7 @@ def _settings(url: str, scheme: str, query: str) -> dict[str, str]:
     for name, pattern, example in (("region", _REGION, "eu-central-1"), ("class", _CLASS, "STANDARD_IA")):
         if name in found and pattern.fullmatch(found[name]) is None:
             raise _wrong(url, f"{name}={found[name]} is no {name}", f"for example {name}={example}")
+    _check_class(url, found.get("class", ""))
     return found
 
 
@@ -187,4 +198,4 @@ def _check_choice(url: str, found: Mapping[str, str], name: str, choices: tuple[
 
 
 def _wrong(url: str, why: str, hint: str) -> UsageError:
-    return UsageError(f"not a repository URL: {url}", why=why, hints=[hint])
+    return UsageError(f"not a repository URL: {url}", why=why, hints=[hint], code="config.bad_url")

@@ -18,8 +18,8 @@ from tests.support.dedup import PATIENCE_SECONDS, Dedup
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("rich", "boto3", "botocore", "cryptography", "lmdb", "zstandard", "blake3", "msgpack", "pathspec", "croniter",
          "platformdirs", "subprocess", "hashlib", "logging", "asyncio", "socket", "json", "zoneinfo")  # fmt: skip
-OPENING = {"cryptography", "blake3", "msgpack", "hashlib"}
-"""What opening a repository takes."""
+OPENING = {"cryptography", "blake3", "msgpack", "hashlib", "json"}
+"""What opening a repository takes, and comparing it with what this machine has seen of it."""
 
 
 def all_commands(command: click.Command, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], click.Command]]:

@@ -243,6 +243,7 @@ def test_a_repository_from_before_marks_takes_them(name: str, dedup: Dedup) -> N
     shutil.rmtree(dedup.repository)
     shutil.copytree(FOLDER / name / "repository", dedup.repository)
     dedup.setenv("DEDUP_PASSPHRASE", "correct horse battery staple")
+    dedup.ok("repo", "trust", "--yes")
     assert not (dedup.repository / "marks").exists()
     before = ids(dedup)
     dedup.ok("check")

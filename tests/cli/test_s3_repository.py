@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -71,12 +72,13 @@ def test_credentials_in_the_url_are_refused(remote: Dedup) -> None:
     assert "hunter2" not in run.err
 
 
-def test_a_bucket_is_not_copied_into_itself_under_another_url(remote: Dedup, moto_server: S3Server) -> None:
-    url = moto_server.url(moto_server.bucket(), "a")
+def test_a_repository_is_not_copied_into_itself_under_another_url(remote: Dedup) -> None:
+    url = os.environ["DEDUP_REPO"]
 
-    run = remote("copy", "-r", url, "--to", url.replace("/a?", "/a/b?class=STANDARD_IA&"))
+    run = remote("copy", "--to", url.replace("/backup?", "/backup/b?class=STANDARD_IA&"))
 
     assert (run.exit_code, run.code) == (8, "copy.same_place")
+    remote.ok("check")
 
 
 def test_without_keys_it_says_where_they_are_looked_for(remote: Dedup, moto_server: S3Server) -> None:
@@ -85,5 +87,5 @@ def test_without_keys_it_says_where_they_are_looked_for(remote: Dedup, moto_serv
 
     run = remote("snapshots", "-r", moto_server.url("bucket", "never-opened-before"))
 
-    assert (run.exit_code, run.code) == (7, "store.credentials")
+    assert (run.exit_code, run.code) == (2, "config.no_credentials")
     assert "AWS_ACCESS_KEY_ID" in run.err

@@ -176,27 +176,6 @@ class _Recorder:
         return getattr(self._inner, name)
 
 
-@pytest.mark.parametrize("fault", [Fault.FAIL_BEFORE, Fault.FAIL_AFTER])
-def test_a_fault_at_any_operation_on_the_target_is_an_error_and_running_again_completes_the_copy(
-    short: History, empty: dict[str, bytes], fault: Fault
-) -> None:
-    source = short.store()
-
-    def run(plan: FaultPlan) -> FaultyStore:
-        store = fresh(empty)
-        faulty = FaultyStore(store, plan)
-        try:
-            run_copy(source, faulty)
-        except RepositoryError:
-            assert faulty.fired
-        assert_copied(store, short)
-        run_copy(source, store)
-        assert_copied(store, short, list(short.states))
-        return faulty
-
-    assert every_fault(fault, run) > 40
-
-
 @pytest.mark.parametrize("fault", [Fault.FLIPPED, Fault.TRUNCATED, Fault.NOT_FOUND, Fault.FAIL_BEFORE])
 def test_a_wrong_answer_of_the_source_never_makes_a_wrong_copy(
     short: History, empty: dict[str, bytes], fault: Fault

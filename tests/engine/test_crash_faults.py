@@ -15,7 +15,6 @@ from dedupstore.engine.check_options import CheckOptions, DataShare
 from dedupstore.engine.snapshot import SnapshotResult
 from dedupstore.errors import CacheError, RepositoryError, StoreError
 from dedupstore.events import NullListener
-from dedupstore.repo import layout
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.segment import PackFacts
 from dedupstore.storage.memory import MemoryStore
@@ -79,48 +78,6 @@ def assert_sound(store: MemoryStore, expected: Iterable[dict[bytes, bytes]], cac
         options = CheckOptions(read_data=DataShare())
         report = check_repository(repository, options, listener=NullListener(), cancel=CancelToken())
         assert report.exit_code == 0, report.findings
-
-
-@pytest.mark.parametrize("fault", [Fault.FAIL_BEFORE, Fault.FAIL_AFTER])
-def test_a_fault_at_any_operation_of_a_snapshot_is_an_error_and_the_next_run_succeeds(
-    scene: Scene, fault: Fault
-) -> None:
-    def run(plan: FaultPlan) -> FaultyStore:
-        store = scene.store()
-        faulty = FaultyStore(store, plan)
-        result, error = attempt(faulty, scene.tree)
-        assert faulty.fired or error is None
-        with open_repository(store) as repository:
-            committed = {snapshot.id for snapshot in repository.catalog.snapshots().snapshots}
-            if result is not None:
-                assert result.snapshot is not None and result.snapshot.id in committed
-            again = take(repository, scene.tree).snapshot
-            assert_restores(repository, again, scene.after)
-        assert_sound(store, [scene.before, scene.after])
-        return faulty
-
-    assert every_fault(fault, run) > 30
-
-
-@pytest.mark.parametrize("fault", [Fault.FAIL_BEFORE, Fault.FAIL_AFTER])
-def test_an_init_that_failed_anywhere_can_be_run_again(scene: Scene, fault: Fault) -> None:
-    def run(plan: FaultPlan) -> FaultyStore:
-        store = MemoryStore()
-        faulty = FaultyStore(store, plan)
-        made = False
-        try:
-            new_repository(faulty).close()
-            made = True
-        except StoreError:
-            assert faulty.fired
-        if not made and layout.FORMAT_KEY not in store.objects:
-            new_repository(store).close()
-        with open_repository(store) as repository:
-            take(repository, scene.tree)
-        assert_sound(store, [scene.after])
-        return faulty
-
-    assert every_fault(fault, run) > 20
 
 
 def test_a_repository_that_fills_up_at_any_put_fails_the_snapshot_and_loses_nothing(scene: Scene) -> None:

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from dedupstore.engine.check_options import CheckOptions, Level
 from dedupstore.engine.forget import execute_forget
-from dedupstore.errors import IncompleteListing, NothingMatches, Refused, StoreError, StoreReadOnly
+from dedupstore.errors import IncompleteListing, NothingMatches, Refused, StoreReadOnly
 from dedupstore.model.mark import PROTECT, TAGS, UNPROTECT, Mark
 from dedupstore.policy.keeping import NEWEST_GOOD, NO_RULE
 from dedupstore.policy.retention import Policy
 from dedupstore.repo import layout
 from dedupstore.repo.forgetting import delete_commits, open_forgotten, put_markers, take_back_markers
-from dedupstore.storage.local import LocalStore
 from dedupstore.storage.memory import MemoryStore
-from tests.support.crash import CrashSimulator, RecordingSystem, durability_faults, read_tree
-from tests.support.faults import Fault, FaultPlan, FaultyStore, Step, every_fault
+from tests.support.faults import FaultyStore, Step
 from tests.support.forgetting import (
     DAY,
     KEEP_2,
@@ -161,89 +157,6 @@ def test_what_is_forgotten_is_a_root_still_and_a_note_to_nobody(scene: Scene) ->
             assert marker.snapshot == repository.catalog.get_uncommitted(identifier)
         assert check(repository).findings == ()
     assert_sound(scene, store)
-
-
-@pytest.mark.parametrize("fault", [Fault.FAIL_BEFORE, Fault.FAIL_AFTER])
-def test_a_fault_at_any_operation_leaves_each_snapshot_there_or_forgotten(scene: Scene, fault: Fault) -> None:
-    def run(plan: FaultPlan) -> FaultyStore:
-        store = scene.store()
-        faulty = FaultyStore(store, plan)
-        with scene.open(store) as repository:
-            shown = planned(repository)
-            repository.catalog._store = faulty
-            try:
-                execute_forget(repository.catalog, shown, repository.clock)
-            except StoreError:
-                assert faulty.fired
-        with scene.open(store) as repository:
-            assert set(existing(repository)) >= set(scene.snapshots[3:])
-            assert check(repository, CheckOptions(level=Level.QUICK)).exit_code == 0
-            forget(repository)
-            assert existing(repository) == scene.snapshots[3:]
-        assert_sound(scene, store)
-        return faulty
-
-    assert every_fault(fault, run) > 20
-
-
-class Killed(BaseException):
-    """The process ends here."""
-
-
-def test_killed_before_or_after_any_operation_each_snapshot_is_there_or_can_be_brought_back(scene: Scene) -> None:
-    for at in range(1000):
-        store = scene.store()
-        killed = False
-
-        def kill(step: Step, at: int = at) -> None:
-            nonlocal killed
-            if step.number == at and not step.done:
-                killed = True
-                raise Killed
-
-        with scene.open(store) as repository:
-            shown = planned(repository)
-            repository.catalog._store = FaultyStore(store, hook=kill)
-            try:
-                execute_forget(repository.catalog, shown, repository.clock)
-            except Killed:
-                pass
-        assert_sound(scene, store)
-        if not killed:
-            assert at > 20
-            return
-    raise AssertionError("it never ended")
-
-
-def test_a_power_cut_at_any_file_operation_leaves_each_snapshot_there_or_a_way_back(
-    scene: Scene, tmp_path: Path
-) -> None:
-    root = str(tmp_path / "store")
-    LocalStore.create(root).close()
-    fill = LocalStore(root)
-    for key, data in scene.objects.items():
-        fill.put(key, [data])
-    fill.barrier()
-    before, recorder = read_tree(root), RecordingSystem()
-    with scene.open(LocalStore(root, system=recorder)) as repository:
-        forget(repository)
-    recorder.acknowledge("forgotten")
-    assert durability_faults(recorder.operations, root) == []
-
-    seen = set()
-    for state in CrashSimulator(recorder.operations, root, before).states(every=1, random_subsets=3, seed=1):
-        store = state.store()
-        with scene.open(store) as repository:
-            there = frozenset(existing(repository))
-        assert there >= set(scene.snapshots[3:])
-        assert there == set(scene.snapshots[3:]) or not state.acknowledged
-        if there not in seen:
-            seen.add(there)
-            assert_sound(scene, store)
-        else:
-            for identifier in set(scene.snapshots) - there:
-                assert open_forgotten(store, repository.keyring, identifier).snapshot.id == identifier
-    assert len(seen) > 2
 
 
 def test_a_store_that_denies_deletes_says_so_and_every_snapshot_stays(scene: Scene) -> None:

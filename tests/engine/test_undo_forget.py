@@ -10,13 +10,11 @@ import pytest
 from dedupstore.engine.check_options import CheckOptions, DataShare, Level
 from dedupstore.engine.forget import sweep_marks
 from dedupstore.engine.undo_forget import UNDO_OF, forgotten_snapshots
-from dedupstore.errors import NothingMatches, StoreError
+from dedupstore.errors import NothingMatches
 from dedupstore.model.mark import NOTE, PROTECT, TAGS, UNPROTECT, Mark
 from dedupstore.repo import layout
 from dedupstore.repo.catalog import UNDO_WINDOW_SECONDS
-from dedupstore.storage.memory import MemoryStore
 from dedupstore.units import format_id
-from tests.support.faults import Fault, FaultPlan, FaultyStore, every_fault
 from tests.support.forgetting import (
     Scene,
     check,
@@ -120,32 +118,6 @@ def test_undo_of_a_tree_whose_data_is_gone_is_too_late_though_nothing_looks_lost
 
         assert late.value.code == "snapshot.undo_too_late"
         assert existing(repository) == scene.snapshots[3:]
-
-
-@pytest.mark.parametrize("fault", [Fault.FAIL_BEFORE, Fault.FAIL_AFTER])
-def test_a_fault_at_any_operation_of_an_undo_can_be_tried_again(scene: Scene, fault: Fault) -> None:
-    base = scene.store()
-    with scene.open(base) as repository:
-        forget(repository)
-
-    def run(plan: FaultPlan) -> FaultyStore:
-        store = MemoryStore()
-        store.objects = dict(base.objects)
-        faulty = FaultyStore(store, plan)
-        identifier = scene.snapshots[0]
-        try:
-            with scene.open(faulty) as repository:
-                undo(repository, identifier)
-        except (StoreError, NothingMatches):
-            assert faulty.fired
-        with scene.open(store) as repository:
-            brought = [snapshot for snapshot in repository.catalog.snapshots().snapshots if snapshot.details]
-            new = brought[0] if brought else undo(repository, identifier)
-            assert_restores(repository, new, scene.expected[identifier])
-            assert check(repository).exit_code == 0
-        return faulty
-
-    assert every_fault(fault, run) > 20
 
 
 # What a check says, and what is swept

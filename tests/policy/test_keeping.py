@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from dedupstore.policy.keeping import (
+    ALSO_VERIFIED,
     ASKED_FOR,
     BURST,
     BURST_COUNT,
@@ -16,8 +17,10 @@ from dedupstore.policy.keeping import (
     PIN_TAG,
     UNCLEAR,
     VERIFIED,
+    YOUNG,
     Candidate,
     Rules,
+    SourceRules,
     Verdict,
     bursts,
     decide,
@@ -209,3 +212,50 @@ def test_a_clock_a_year_behind_keeps_everything() -> None:
 
     assert all(verdict.keep for verdict in verdicts)
     assert sum(FUTURE in verdict.reasons for verdict in verdicts) == 10
+
+
+def by_source(rows: list[Candidate], **rules: SourceRules) -> dict[int, Verdict]:
+    verdicts = decide(rows, Rules(zone=UTC, sources=rules), NOW)
+    return {int.from_bytes(verdict.id[:4], "big"): verdict for verdict in verdicts}
+
+
+def test_each_source_has_rules_of_its_own() -> None:
+    rows = daily(6) + [made(number + 10, number * DAY, source="db") for number in range(6)]
+
+    found = by_source(rows, site=SourceRules(policy=Policy(last=2)), db=SourceRules(policy=Policy(last=4)))
+
+    assert {number for number, verdict in found.items() if verdict.keep} == {0, 1, 10, 11, 12, 13}
+
+
+def test_what_is_younger_than_min_age_stays() -> None:
+    found = by_source(daily(6), site=SourceRules(policy=Policy(last=1), min_age_ns=3 * DAY))
+
+    assert {number for number, verdict in found.items() if verdict.keep} == {0, 1, 2}
+    assert found[2].reasons == (YOUNG,)
+    assert found[3].reasons == (NO_RULE,)
+
+
+def test_history_that_was_imported_just_now_is_young() -> None:
+    old = [made(number, number * DAY, made_ns=NOW - MINUTE) for number in range(100, 104)]
+
+    found = by_source([*daily(2), *old], site=SourceRules(policy=Policy(last=1), min_age_ns=DAY))
+
+    assert all(found[number].keep for number in range(100, 104))
+
+
+def test_the_future_is_not_called_young() -> None:
+    found = by_source([*daily(3), made(9, -30 * DAY)], site=SourceRules(policy=Policy(last=1), min_age_ns=DAY))
+
+    assert found[9].reasons == (FUTURE,)
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, {0, 3}), (2, {0, 3, 5}), (9, {0, 2, 3, 5})])
+def test_so_many_verified_snapshots_stay_as_is_asked_for(count: int, expected: set[int]) -> None:
+    proven = {3: NOW, 5: NOW - MINUTE, 2: NOW - DAY}
+    rows = [made(number, number * DAY, verified_ns=proven.get(number)) for number in range(8)]
+
+    found = by_source(rows, site=SourceRules(policy=Policy(last=1), verified=count))
+
+    assert {number for number, verdict in found.items() if verdict.keep} == expected
+    assert found[3].guarded and VERIFIED in found[3].reasons
+    assert not found[5].guarded and (count == 1 or ALSO_VERIFIED in found[5].reasons)

@@ -13,6 +13,7 @@ import pytest
 
 from tests.protocol.processes import Forgetter, HastyWriter, Marker, Sweeper, Writer
 from tests.protocol.world import Exploration, Process, State, World, explore
+from tests.support import evidence
 
 FAST = """
 delta | | pb, pc | 2
@@ -133,7 +134,9 @@ def run(row: str) -> Exploration:
         plans=(None,) * len(condemning),
         locals=tuple(process.start for _, process in processes),  # type: ignore[attr-defined]
     )
-    return explore(world, start, processes, alike_from=alike_from)
+    found = explore(world, start, processes, alike_from=alike_from)
+    evidence.count(evidence.PROTOCOL, found.states)
+    return found
 
 
 def rows(table: str) -> list[str]:

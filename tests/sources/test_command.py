@@ -49,6 +49,21 @@ def test_the_output_of_a_command_that_succeeds_is_read_to_its_end() -> None:
         assert stream.readinto(memoryview(bytearray(1))) == 0
 
 
+@pytest.mark.parametrize("script", ["sleep 600", "exec >&-; sleep 600", "while :; do echo x; done"])
+def test_a_command_that_takes_longer_than_it_may_has_failed(script: str) -> None:
+    with CommandStream(["sh", "-c", script], ENVIRONMENT, timeout_seconds=0.3) as stream:
+        with pytest.raises(SourceFailed) as raised:
+            drain(stream)
+
+    assert raised.value.code == "source.command_timeout"
+    assert "still running after 0.3 s" in raised.value.message
+
+
+def test_a_limit_that_is_kept_changes_nothing() -> None:
+    with CommandStream(["sh", "-c", "printf abc"], ENVIRONMENT, timeout_seconds=600) as stream:
+        assert drain(stream) == b"abc"
+
+
 def test_much_output_comes_through_whole() -> None:
     with CommandStream([sys.executable, "-c", "import sys; sys.stdout.write('x' * 20_000_000)"], ENVIRONMENT) as stream:
         assert len(drain(stream)) == 20_000_000

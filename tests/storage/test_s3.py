@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from dedupstore.errors import StoreError, StoreMissing
+from dedupstore.errors import ObjectNotFound, StoreError, StoreMissing
 from dedupstore.storage.base import ObjectStore
 from dedupstore.storage.retry import Patience, RetryingStore
 from dedupstore.storage.s3 import S3Store
@@ -108,3 +110,79 @@ def test_every_upload_names_its_checksum_and_has_no_trailer(
         (headers,) = sent
         assert {name.lower() for name in headers} >= {header.decode().lower(), "content-length"}
         assert not any(name.lower() in ("x-amz-trailer", "content-encoding") for name in headers)
+
+
+class TestOnCeph(StoreContract):
+    """A real server."""
+
+    @pytest.fixture
+    def store(self, ceph: S3Server) -> ObjectStore:
+        return open_s3(ceph.url(ceph.bucket(), "backup"))
+
+
+@pytest.fixture
+def ceph(ceph_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    use(ceph_server, monkeypatch)
+    return ceph_server
+
+
+def test_a_second_object_of_the_same_name_is_refused_by_ceph(ceph: S3Server) -> None:
+    store = open_s3(ceph.url(ceph.bucket()))
+    store.put("roots/a", [b"first"])
+
+    with pytest.raises(StoreError) as caught:
+        store.put("roots/a", [b"another"])
+
+    assert caught.value.code == "store.conflict"
+    assert store.get("roots/a") == b"first"
+
+
+def test_an_object_of_a_pack_s_size_goes_there_and_back_in_one_request(ceph: S3Server) -> None:
+    store = open_s3(ceph.url(ceph.bucket()))
+    data = bytes(range(256)) * (1 << 17)
+
+    store.put("packs/00/big", [data[: 1 << 20], data[1 << 20 :]])
+
+    assert store.get("packs/00/big") == data
+    assert store.get("packs/00/big", Span(1 << 24, 1000)) == data[1 << 24 : (1 << 24) + 1000]
+    assert store.requests() == {"put": 1, "get": 2}
+
+
+def test_a_wrong_secret_is_said_to_be_one_and_not_repeated(ceph: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "an0ther")
+
+    with pytest.raises(StoreError) as caught:
+        open_s3(ceph.url(ceph.bucket())).get("FORMAT")
+
+    assert (caught.value.code, caught.value.exit_code) == ("store.credentials", 7)
+    assert "an0ther" not in f"{caught.value.message} {caught.value.why} {caught.value.hints}"
+
+
+def test_bytes_that_change_on_the_way_are_refused_and_may_be_sent_again(ceph: S3Server) -> None:
+    client = S3Client(parse_location(ceph.url(ceph.bucket())))
+    store = S3Store(client)
+
+    def flip(request: Any) -> None:
+        if request.method == "PUT":
+            request.body = b"other bytes"
+
+    client.on_sending = flip
+    with pytest.raises(StoreError) as caught:
+        store.put("roots/a", [b"right bytes"])
+
+    assert caught.value.transient
+    with pytest.raises(ObjectNotFound):
+        store.head("roots/a")
+
+
+def test_keys_that_may_not_delete_are_told_from_other_trouble(ceph: S3Server) -> None:
+    bucket = ceph.bucket()
+    store = open_s3(ceph.url(bucket))
+    store.put("packs/00/a", [b"x"])
+    ceph.deny(bucket, "s3:DeleteObject")
+
+    with pytest.raises(StoreError) as caught:
+        store.delete("packs/00/a")
+
+    assert (caught.value.code, caught.value.is_denial) == ("store.denied", True)
+    assert store.get("packs/00/a") == b"x"

@@ -56,6 +56,7 @@ def test_listings_of_a_server_that_nobody_knows_may_lag(url: str, delay: float) 
         "s3://bucket?region=eu&region=us",
         "s3://bucket?region=EU Central",
         "s3://bucket?class=cold",
+        "s3://bucket?class=DEEP_ARCHIVE",
         "s3://bucket?style=diagonal",
         "s3://bucket?sse=rot13",
         "s3://bucket?vendor=acme",

@@ -25,6 +25,7 @@ from enum import Enum
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.storage.names import TEMPORARY, check_key
 from dedupstore.storage.system import System
+from tests.support import evidence
 
 _NEVER = 1 << 60
 
@@ -243,6 +244,7 @@ class CrashSimulator:
                 mark = (frozenset(state.store().objects.items()), state.directories, state.acknowledged)
                 if mark not in seen:
                     seen.add(mark)
+                    evidence.count(evidence.CRASHES)
                     yield state
 
     def _find_syncs(self) -> list[int]:

@@ -19,6 +19,7 @@ from dedupstore.errors import ObjectNotFound, StoreError, StoreFull, StoreReadOn
 from dedupstore.storage.base import ObjectInfo, ObjectStore
 from dedupstore.storage.system import System
 from dedupstore.types import Data, Span
+from tests.support import evidence
 
 T = TypeVar("T")
 
@@ -149,6 +150,7 @@ class FaultyStore:
             if since < 0 or (plan.times is not None and since >= plan.times):
                 return number, None
             self.fired += 1
+            evidence.count(evidence.FAULTS)
             return number, plan.fault
 
     def _raise_before(self, fault: Fault, verb: str, key: str) -> None:

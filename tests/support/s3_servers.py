@@ -6,9 +6,9 @@ A test that asks for a server that is not installed is skipped and says what to 
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +26,7 @@ import pytest
 from botocore.config import Config
 
 from tests.support.dedup import PATIENCE_SECONDS
+from tests.support.ports import free_port as free_port
 
 _numbers = itertools.count(1)
 
@@ -65,6 +66,13 @@ class S3Server:
         self.client().create_bucket(Bucket=name, **more)
         return name
 
+    def deny(self, bucket: str, *actions: str) -> None:
+        """From now on nobody may do that in the bucket."""
+        everything = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+        statement = {"Effect": "Deny", "Principal": "*", "Action": list(actions), "Resource": everything}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        self.client().put_bucket_policy(Bucket=bucket, Policy=policy)
+
 
 @cache
 def _client_of(server: S3Server) -> Any:
@@ -88,12 +96,6 @@ def missing(what: str, install: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{what} is not installed: {install}")
     pytest.skip(f"needs {what}: {install}")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

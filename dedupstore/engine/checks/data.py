@@ -180,6 +180,7 @@ def _judge(session: Session, exam: PackExam, told: set[bytes]) -> Iterator[Findi
     if exam.missing:
         session.mark_unreadable(row)
         if row.id not in session.condemned and not session.pruned_since():
+            session.lost.add(row.id)
             yield Finding(
                 code="check.pack_missing", message=f"pack {row.id.hex()[:16]} disappeared while it was checked",
                 severity="error",
@@ -191,7 +192,9 @@ def _judge(session: Session, exam: PackExam, told: set[bytes]) -> Iterator[Findi
             session.mark_unreadable(row)
         if row.id not in told:
             told.add(row.id)
-            yield _pack_damaged(exam)
+            blocks = frozenset(exam.damaged_blocks) if exam.blocks else None
+            known = session.known.covers(row.id, blocks)
+            yield _pack_damaged(exam, session.known_severity if known else "error")
     for chunk in exam.unread_bases:
         yield from _find_bad_base(session, exam, chunk, told)
     said = session.described.get(row.id) if session.described is not None else None
@@ -203,7 +206,7 @@ def _judge(session: Session, exam: PackExam, told: set[bytes]) -> Iterator[Findi
         )
 
 
-def _pack_damaged(exam: PackExam) -> Finding:
+def _pack_damaged(exam: PackExam, severity: str) -> Finding:
     if not exam.blocks:
         extent = "nothing of it can be read"
     elif exam.damaged_blocks:
@@ -214,7 +217,7 @@ def _pack_damaged(exam: PackExam) -> Finding:
     return Finding(
         code="check.pack_damaged",
         message=f"pack {exam.row.id.hex()[:16]} is damaged: {why}; {extent}",
-        severity="error",
+        severity=severity,
     )
 
 

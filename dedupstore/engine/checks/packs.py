@@ -21,6 +21,7 @@ class PacksCheck:
         if _lost(session, _gone(session)):
             # Perhaps a prune finished between two of our listings: its record is there by now.
             session.look()
+        yield from _cache(session)
         yield from _sizes(session)
         orphans = session.orphans()
         yield from _segments(session, len(orphans))
@@ -45,6 +46,18 @@ def _lost(session: Session, gone: list[PackRow]) -> list[PackRow]:
     return [row for row in gone if row.id not in pruned]
 
 
+def _cache(session: Session) -> Iterator[Finding]:
+    """A repository that was put back to an earlier state has lost nothing that it knows of."""
+    if session.cache_ahead:
+        session.repository.drop_index()
+        yield Finding(
+            code="check.cache_rebuilt",
+            message=f"the local index knew {session.cache_ahead} packs that nothing in the repository names: it was put "
+            "back to an earlier state; the index is built anew",
+            severity="note",
+        )
+
+
 def _sizes(session: Session) -> Iterator[Finding]:
     gone = _gone(session)
     lost = _lost(session, gone)
@@ -56,19 +69,21 @@ def _sizes(session: Session) -> Iterator[Finding]:
             severity="note",
         )
     for row in lost:
-        yield Finding(
-            code="check.pack_missing", message=f"pack {row.id.hex()[:16]} is gone; a segment names it", severity="error"
-        )
+        yield _lacking(session, row, "check.pack_missing", f"pack {row.id.hex()[:16]} is gone; a segment names it")
     for row in session.index.packs():
         name, size = session.inventory.packs.get(row.id, (row.name, row.size))
         if size != row.size:
-            yield Finding(
-                code="check.pack_size", message=f"{name.key} has {size} bytes instead of {row.size}", severity="error"
-            )
+            yield _lacking(session, row, "check.pack_size", f"{name.key} has {size} bytes instead of {row.size}")
         elif name != row.name:
-            yield Finding(
-                code="check.pack_renamed", message=f"{name.key} was stored as {row.name.key}", severity="error"
-            )
+            yield _lacking(session, row, "check.pack_renamed", f"{name.key} was stored as {row.name.key}")
+
+
+def _lacking(session: Session, row: PackRow, code: str, message: str) -> Finding:
+    """A pack that is not there as it was stored."""
+    session.lost.add(row.id)
+    if row.id in session.known.lost:
+        return Finding(code=code, message=f"{message}; as a check has told before", severity=session.known_severity)
+    return Finding(code=code, message=message, severity="error")
 
 
 def _segments(session: Session, orphans: int) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Can every prune plan be read? An unreadable one stops all writing: it may condemn anything."""
+"""Can every prune plan be read? An unreadable one stops all writing: it may condemn anything. And every list of damage?"""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dedupstore.engine.check_session import Session
 from dedupstore.engine.inventory import twice
 from dedupstore.errors import DedupError, StoreMissing
 from dedupstore.events import Finding
+from dedupstore.repo.badlist import open_bad
 from dedupstore.repo.gcplan import read_condemned
 
 
@@ -33,3 +34,10 @@ class PlansCheck:
                     yield Finding(
                         code="check.plan_open", message=f"{key} waits to delete {len(packs)} packs", severity="note"
                     )
+        for key in session.inventory.damage:
+            try:
+                twice(partial(open_bad, store, keyring, key))
+            except StoreMissing:
+                raise
+            except DedupError as exc:
+                yield Finding(code="check.record_damaged", message=f"{key}: {exc.message}", severity="warning")

@@ -12,6 +12,7 @@ from dedupstore.errors import DedupError, ObjectNotFound, StoreMissing
 from dedupstore.events import Finding
 from dedupstore.repo import layout
 from dedupstore.repo.forgetting import RecordLost, open_forgotten
+from dedupstore.repo.watch import what_differs
 from dedupstore.types import SnapshotId
 from dedupstore.units import short_id
 
@@ -29,7 +30,11 @@ class SnapshotsCheck:
             finding = _look_at(session, identifier)
             if finding is not None:
                 yield finding
+        differs = what_differs(*session.repository.catalog.missed(inventory.commits))
+        if differs:
+            yield Finding(code="repo.rolled_back", message=f"an older state is shown: {differs}", severity="error")
         unfinished = inventory.roots - inventory.commits - inventory.forgotten
+        yield from _unreadable_runs(session, unfinished)
         if unfinished:
             yield Finding(
                 code="check.uncommitted",
@@ -37,6 +42,21 @@ class SnapshotsCheck:
                 severity="note",
             )
         yield from _forgotten(session)
+
+
+def _unreadable_runs(session: Session, unfinished: set[SnapshotId]) -> Iterator[Finding]:
+    """Of a run under way nobody else may judge; one whose record does not open would stop prune for ever."""
+    for identifier in sorted(unfinished):
+        try:
+            twice(partial(session.repository.catalog.get_uncommitted, identifier))
+        except (StoreMissing, ObjectNotFound):
+            continue
+        except DedupError as exc:
+            yield Finding(
+                code="check.run_damaged",
+                message=f"the record of run {short_id(identifier)}, which was stopped, does not open: {exc.message}; "
+                f"prune waits for: dedup forget {short_id(identifier)}",
+            )
 
 
 def _forgotten(session: Session) -> Iterator[Finding]:

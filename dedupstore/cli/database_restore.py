@@ -1,0 +1,49 @@
+"""`dedup restore --as`: a database that becomes a new one."""
+
+from __future__ import annotations
+
+import os
+
+from dedupstore.cli import progress
+from dedupstore.cli.errors import safe
+from dedupstore.cli.opening import with_access
+from dedupstore.cli.session import Session
+from dedupstore.cli.shapes import snapshot_fields
+from dedupstore.service import database_restore as service
+from dedupstore.service.access import Access
+from dedupstore.service.selection import Selection
+from dedupstore.units import format_bytes, format_duration, format_number
+
+
+def run(session: Session, wanted: Selection, name: str, *, owners: bool | None) -> int:
+    out, token = session.out, session.take_token()
+    out.begin("restore", source=safe(wanted.source) or None)
+    request = service.Request(
+        selection=wanted, name=name, owners=os.geteuid() == 0 if owners is None else owners
+    )  # fmt: skip
+
+    def work(access: Access) -> service.Outcome:
+        with progress.showing(session) as listener:
+            return service.run(request, access, listener, token)
+
+    outcome = with_access(session, work)
+    snapshot = outcome.snapshot
+    out.line(f"  source   {safe(snapshot.source)}, snapshot {snapshot.short} of {out.minute(snapshot.time_ns)}")
+    out.line(
+        f"  restored {format_bytes(outcome.bytes)} as {safe(name)}   {format_number(outcome.tables, 'table')}, "
+        f"{format_number(outcome.rows, 'row')}   {format_duration(outcome.seconds)}"
+    )
+    if outcome.findings:
+        out.note(f"  {format_number(len(outcome.findings), 'difference')} (exit code {outcome.exit_code})")
+    else:
+        out.note(f"  next: look at it, and then: dedup db swap {safe(snapshot.source)} {safe(name)}")
+    out.finish(
+        "warnings" if outcome.exit_code else "ok",
+        exit_code=outcome.exit_code,
+        snapshot=snapshot_fields(out, snapshot),
+        database=safe(name),
+        bytes={"written": outcome.bytes},
+        tables=outcome.tables,
+        rows=outcome.rows,
+    )
+    return outcome.exit_code

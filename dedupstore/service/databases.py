@@ -1,0 +1,61 @@
+"""Databases as sources: from an address, or a source of the configuration, to what a snapshot reads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import TypeAlias
+from urllib.parse import unquote, urlsplit
+
+from dedupstore.cancel import CancelToken
+from dedupstore.errors import UsageError
+from dedupstore.events import Finding
+from dedupstore.service.config_kinds import Invalid
+from dedupstore.service.config_schema import DSN, MysqlSource, PostgresqlSource, SqliteSource
+from dedupstore.sources.base import StreamSource
+from dedupstore.sources.sqlite import SqliteSource as SqliteStreams
+
+Database: TypeAlias = SqliteSource | PostgresqlSource | MysqlSource
+"""What the configuration says of one, or an address."""
+
+DATABASES = (SqliteSource, PostgresqlSource, MysqlSource)
+_PASSWORD_HINT = "write it to a file that only you can read: export DEDUP_DATABASE_PASSWORD_FILE=/etc/dedup/db.pass"
+
+
+def from_address(text: str) -> Database:
+    """Raises UsageError."""
+    try:
+        text = DSN.read(text)
+    except Invalid as error:
+        problem = error.problems[0]
+        raise UsageError(
+            problem.message, why="others could read it", hints=[_PASSWORD_HINT], code=problem.code
+        ) from None
+    scheme, _, rest = text.partition(":")
+    if scheme.lower() != "sqlite":
+        raise UsageError(f"no database of that kind: {scheme}", hints=["sqlite:PATH"])
+    path = unquote(rest.removeprefix("//")) if rest.startswith("///") else rest
+    if not path or path.startswith("//"):
+        raise UsageError(f"not the address of a database: {text}", hints=["sqlite:///var/lib/app.db", "sqlite:app.db"])
+    return SqliteSource(path=os.path.abspath(os.path.expanduser(path)))
+
+
+def name_of(database: Database) -> str:
+    """What a source is called that nobody named: its address without who reads it."""
+    if isinstance(database, SqliteSource):
+        return f"sqlite://{os.path.abspath(os.path.expanduser(database.path))}"
+    parts = urlsplit(database.dsn)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def opened(
+    database: Database, environ: Mapping[str, str], note: Callable[[Finding], None], cancel: CancelToken
+) -> AbstractContextManager[StreamSource]:
+    """What a snapshot of it reads, for as long as the context lasts. Entering it raises SourceFailed."""
+    if isinstance(database, SqliteSource):
+        path = os.fsencode(os.path.expanduser(database.path))
+        return SqliteStreams(
+            path, cancel, directory=environ.get("TMPDIR") or None, as_sql=database.format == "sql"
+        )  # fmt: skip
+    raise UsageError(f"a source of type {database.type} cannot be read yet")

@@ -1,0 +1,422 @@
+"""What a check has found damaged is no copy any more: it is stored again, relied on by nobody, and pruned first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dedupstore.codec.block import Codec
+from dedupstore.engine.check_options import CheckOptions, Level
+from dedupstore.engine.prune_plan import Reason
+from dedupstore.errors import CorruptChunk, CorruptObject, IntegrityError, RepositoryError, StoreError, StoreMissing
+from dedupstore.repo import layout
+from dedupstore.repo.badlist import BadRecord, put_bad
+from dedupstore.repo.gcplan import Plan, put_plan
+from dedupstore.repo.repository import Repository
+from dedupstore.repo.segment import PackFacts
+from dedupstore.storage.memory import MemoryStore
+from dedupstore.types import Kind, Span
+from tests.support.damaging import assert_whole, check, chunk_of, content_of, flip, flip_file, known_bad
+from tests.support.faults import Fault, FaultPlan, FaultyStore
+from tests.support.pack_layouts import LAYOUTS, Scene, build
+from tests.support.pruning import forget, plan, plans, prune, sweep
+from tests.support.repositories import assert_restores, files_below, open_repository, take
+
+QUICK = CheckOptions(level=Level.QUICK)
+STRUCTURE = CheckOptions()
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("known bad") / "tree"
+
+
+@pytest.fixture(scope="module")
+def scene(tree: Path) -> Scene:
+    return build(LAYOUTS["full"], tree)
+
+
+@pytest.fixture
+def store(scene: Scene) -> MemoryStore:
+    return scene.store()
+
+
+@pytest.fixture
+def repository(store: MemoryStore, tmp_path: Path) -> Iterator[Repository]:
+    with open_repository(store, tmp_path / "cache") as opened:
+        opened.look()
+        yield opened
+
+
+def heal(repository: Repository, tree: Path) -> None:
+    """The next snapshot, on a machine that was told by nobody but the repository."""
+    with open_repository(repository.store) as other:
+        assert not take(other, tree).findings
+    repository.look()
+
+
+def test_what_is_damaged_is_stored_again_by_the_next_snapshot_and_then_pruned(
+    repository: Repository, store: MemoryStore, scene: Scene, tree: Path
+) -> None:
+    fact = flip_file(store, repository, scene, "a")
+    before = check(repository)
+    assert (before.exit_code, before.recorded, before.damage.files_total) == (4, 1, 1)
+    assert known_bad(repository).packs == {fact.id: frozenset({0})}
+
+    with open_repository(store) as other:
+        taken = take(other, tree)
+
+    assert taken.statistics.chunks_new == 1
+    assert_whole(repository, scene)
+    planned = plan(repository)
+    assert [(choice.row.id, choice.reason) for choice in planned.choices] == [(fact.id, Reason.DAMAGED)]
+    prune(repository)
+    assert fact.name.key not in store.objects
+    assert repository.look().whole
+    assert [one for one in check(repository).findings if one.severity != "note"] == []
+    assert_whole(repository, scene)
+
+
+def test_a_second_check_tells_what_is_known_by_whom_it_hits(
+    repository: Repository, store: MemoryStore, scene: Scene
+) -> None:
+    flip_file(store, repository, scene, "a")
+    check(repository)
+    records = [key for key in store.objects if key.startswith("gc/bad-")]
+
+    for options in (CheckOptions(), CheckOptions(snapshots=(scene.snapshots[1],))):
+        report = check(repository, options)
+        assert report.exit_code == 4
+        assert [file.path for file in report.damage.files] == [b"tree/a"]
+        assert report.recorded == 0
+    again = check(repository)
+
+    assert {finding.code: finding.severity for finding in again.findings} == {
+        "check.pack_damaged": "note",
+        "check.file_damaged": "error",
+    }
+    assert [key for key in store.objects if key.startswith("gc/bad-")] == records
+
+
+def test_a_known_bad_copy_is_no_target_of_deduplication_and_no_base(
+    repository: Repository, store: MemoryStore, scene: Scene
+) -> None:
+    fact = flip_file(store, repository, scene, "b")
+    with repository.writer(repository.look()) as writer:
+        assert writer.has(chunk_of(repository, "b")) and writer.has(chunk_of(repository, "B"))
+    check(repository)
+
+    with repository.writer(repository.look()) as writer:
+        assert not writer.has(chunk_of(repository, "b"))
+        assert not writer.has(chunk_of(repository, "B")), "its base cannot be read"
+        assert writer.has(chunk_of(repository, "c")), "another block of the same pack"
+        changed = writer.save(Kind.DATA, content_of("b") + b"one more line", like=[chunk_of(repository, "b")])
+    at = repository.index.find(changed)
+
+    assert at is not None
+    assert repository.index.block(at.pack_no, at.block_no).codec != Codec.DELTA
+    assert fact.id in known_bad(repository).packs
+
+
+def lose(store: MemoryStore, fact: PackFacts) -> None:
+    del store.objects[fact.name.key]
+
+
+def cut(store: MemoryStore, fact: PackFacts) -> None:
+    store.objects[fact.name.key] = store.objects[fact.name.key][:-1]
+
+
+def break_trailer(store: MemoryStore, fact: PackFacts) -> None:
+    flip(store, fact.name.key, -9)
+
+
+def break_header(store: MemoryStore, fact: PackFacts) -> None:
+    flip(store, fact.name.key, 45)
+
+
+def break_fill(store: MemoryStore, fact: PackFacts) -> None:
+    flip(store, fact.name.key, fact.blocks()[-1].end)
+
+
+@pytest.mark.parametrize("knows", [True, False], ids=["a machine that knows it", "another machine"])
+@pytest.mark.parametrize("damage", [lose, cut, break_trailer, break_header, break_fill])
+@pytest.mark.parametrize("pack", ["a b c", "d", "B C e", "manifests 0", "manifests 1"])
+def test_whatever_happens_to_a_pack_a_snapshot_and_a_prune_leave_nothing_of_it(
+    repository: Repository, store: MemoryStore, scene: Scene, tree: Path, tmp_path: Path, pack: str,
+    damage: Callable[[MemoryStore, PackFacts], None], knows: bool,
+) -> None:  # fmt: skip
+    """What only the first snapshot needed may be lost with it: then that snapshot is forgotten first."""
+    fact = scene.packs[pack]
+    damage(store, fact)
+    if not knows:
+        repository.drop_index()
+    first = check(repository)
+    assert first.exit_code == 4 and first.recorded == 1
+
+    heal(repository, tree)
+    report = check(repository)
+    assert set(report.damage.snapshots) <= set(scene.snapshots)
+    for identifier in report.damage.snapshots:
+        forget(repository, repository.catalog.get(identifier))
+    assert check(repository).exit_code == 0
+    assert check(repository, QUICK).exit_code in (0, 3)
+    prune(repository)
+    prune(repository)
+
+    assert fact.name.key not in store.objects
+    assert repository.look().whole
+    assert plans(store) == []
+    final = check(repository)
+    assert [one for one in final.findings if one.severity != "note"] == []
+    assert not {"check.pack_missing", "check.pack_size", "check.pack_damaged"} & {one.code for one in final.findings}
+    with open_repository(store) as other:
+        assert other.look().whole
+        assert_restores(other, other.catalog.snapshots().snapshots[-1], files_below(tree))
+
+
+def test_a_prune_does_not_take_the_good_copy_because_of_a_bad_one(
+    repository: Repository, store: MemoryStore, scene: Scene, tree: Path
+) -> None:
+    """Two packs hold the chunk; the one whose copy is good is condemned."""
+    flip_file(store, repository, scene, "a")
+    check(repository)
+    heal(repository, tree)
+    (good,) = [
+        repository.index.pack(copy.pack_no)
+        for copy in repository.index.find_all(chunk_of(repository, "a"))
+        if repository.index.pack(copy.pack_no).id not in known_bad(repository).packs
+    ]
+    put_plan(store, repository.keyring, Plan(packs=(good.id,), roots=(), creator="test", time_ns=0))
+
+    report = sweep(repository)
+
+    assert (report.packs_deleted, report.bytes_moved) == (1, len(content_of("a")))
+    assert_whole(repository, scene)
+
+
+def test_a_prune_does_not_take_the_good_copy_of_a_base_because_of_a_bad_one(
+    repository: Repository, store: MemoryStore, scene: Scene
+) -> None:
+    """B is a delta to b. The good copy of b is condemned, and nothing but B needs it any more."""
+    forget(repository, repository.catalog.get(scene.snapshots[0]))
+    with repository.writer(repository.look()) as writer:
+        writer.store_again(Kind.DATA, chunk_of(repository, "b"), content_of("b"))
+    flip_file(store, repository, scene, "b")
+    check(repository)
+    (good,) = [
+        repository.index.pack(copy.pack_no)
+        for copy in repository.index.find_all(chunk_of(repository, "b"))
+        if repository.index.pack(copy.pack_no).id not in known_bad(repository).packs
+    ]
+    put_plan(store, repository.keyring, Plan(packs=(good.id,), roots=(), creator="test", time_ns=0))
+
+    assert sweep(repository).packs_deleted == 1
+
+    repository.look()
+    assert repository.reader.read(Kind.DATA, chunk_of(repository, "B")) == content_of("B")
+    assert check(repository).exit_code == 0
+    prune(repository)
+    assert repository.look().whole and check(repository).exit_code == 0
+
+
+def test_a_pack_with_the_last_copy_is_not_chosen_however_bad_it_is(
+    repository: Repository, store: MemoryStore, scene: Scene
+) -> None:
+    fact = flip_file(store, repository, scene, "a")
+    check(repository)
+
+    prune(repository)
+
+    assert fact.name.key in store.objects and plans(store) == []
+    assert check(repository).damage.files_total == 1
+    for identifier in scene.snapshots:
+        forget(repository, repository.catalog.get(identifier))
+    prune(repository)
+    assert fact.name.key not in store.objects and check(repository).exit_code == 0
+
+
+def test_a_lost_pack_that_is_needed_is_not_told_as_pruned(
+    repository: Repository, store: MemoryStore, scene: Scene
+) -> None:
+    fact = scene.packs["d"]
+    del store.objects[fact.name.key]
+    assert check(repository).recorded == 1
+
+    prune(repository)
+
+    assert repository.look().lost == {fact.id}
+    assert check(repository).damage.files_total == 1
+    store.objects[fact.name.key] = scene.objects[fact.name.key]
+    assert_whole(repository, scene)
+
+
+def test_a_pack_that_was_put_back_by_hand_counts_for_a_check(
+    repository: Repository, store: MemoryStore, scene: Scene
+) -> None:
+    fact = flip_file(store, repository, scene, "a")
+    assert check(repository).exit_code == 4
+    store.objects[fact.name.key] = scene.objects[fact.name.key]
+
+    for options in (STRUCTURE, CheckOptions(restore=True)):
+        assert check(repository, options).findings == ()
+    assert_whole(repository, scene)
+
+
+def test_what_a_check_of_the_structure_meets_is_recorded_by_block(
+    repository: Repository, store: MemoryStore, scene: Scene, tree: Path
+) -> None:
+    """A directory of the second snapshot is a delta to that of the first: only the block at fault is recorded."""
+    fact = scene.packs["manifests 0"]
+    numbers = range(len(fact.blocks()))
+    for number in numbers:
+        flip(store, fact.name.key, fact.blocks()[number].offset + 20)
+
+    report = check(repository, STRUCTURE)
+
+    assert report.exit_code == 4 and report.recorded == 1
+    assert known_bad(repository).packs == {fact.id: frozenset(numbers)}
+    heal(repository, tree)
+    for identifier in check(repository, STRUCTURE).damage.snapshots:
+        forget(repository, repository.catalog.get(identifier))
+    assert check(repository).exit_code == 0
+
+
+@pytest.mark.parametrize("fault", [Fault.READ_ONLY, Fault.FULL, Fault.FAIL_BEFORE])
+def test_a_store_that_takes_nothing_does_not_make_a_check_fail(
+    store: MemoryStore, scene: Scene, tmp_path: Path, fault: Fault
+) -> None:
+    faulty = FaultyStore(store, FaultPlan(fault=fault, at=0, verb="put", times=None))
+    with open_repository(faulty) as repository:
+        flip_file(store, repository, scene, "a")
+
+        report = check(repository)
+
+        assert faulty.fired == 1
+        assert (report.exit_code, report.recorded) == (4, 0)
+        assert "check.not_recorded" in {finding.code for finding in report.findings}
+        faulty.plan = None
+        assert check(repository).recorded == 1
+
+
+def test_a_damaged_record_is_a_warning_and_its_damage_is_found_again(
+    repository: Repository, store: MemoryStore, scene: Scene
+) -> None:
+    flip_file(store, repository, scene, "a")
+    check(repository)
+    (key,) = [key for key in store.objects if key.startswith("gc/bad-")]
+    flip(store, key, -3)
+
+    assert ("check.record_damaged", "warning") in {
+        (finding.code, finding.severity) for finding in check(repository, QUICK).findings
+    }
+    assert check(repository).recorded == 1
+
+
+class Watched(MemoryStore):
+    """Tells which packs were read, and fails for some as told."""
+
+    def __init__(self, inner: MemoryStore) -> None:
+        super().__init__("memory:watched")
+        self.objects = inner.objects
+        self.read: list[str] = []
+        self.failing: dict[str, Exception] = {}
+
+    def get(self, key: str, span: Span | None = None) -> bytes:
+        self.read.append(key)
+        if key in self.failing:
+            raise self.failing[key]
+        return super().get(key, span)
+
+
+@dataclass
+class TwoCopies:
+    """A chunk in two packs; the first is the one the index prefers."""
+
+    repository: Repository
+    store: Watched
+    first: str
+    second: str
+
+    def read(self) -> bytes:
+        self.store.read.clear()
+        return self.repository.reader.read(Kind.DATA, chunk_of(self.repository, "a"))
+
+
+@pytest.fixture
+def copies(store: MemoryStore) -> Iterator[TwoCopies]:
+    watched = Watched(store)
+    with open_repository(watched) as repository:
+        with repository.writer(repository.look()) as writer:
+            writer.store_again(Kind.DATA, chunk_of(repository, "a"), content_of("a"))
+        repository.look()
+        places = repository.index.find_all(chunk_of(repository, "a"))
+        first, second = (repository.index.pack(place.pack_no).name.key for place in places)
+        yield TwoCopies(repository, watched, first, second)
+        watched.failing.clear()
+        assert check(repository).exit_code == 0
+
+
+def test_a_good_copy_is_read_before_one_that_is_known_to_be_bad(copies: TwoCopies) -> None:
+    assert copies.read() == content_of("a") and copies.store.read == [copies.first]
+    repository = copies.repository
+    first = repository.index.pack(repository.index.find_all(chunk_of(repository, "a"))[0].pack_no)
+    put_bad(copies.store, repository.keyring, BadRecord(packs={first.id: frozenset({0})}))
+    repository.drop_index()
+    repository.look()
+
+    assert copies.read() == content_of("a")
+    assert copies.store.read == [copies.second]
+    assert repository.index.pack(repository.reader.locate(chunk_of(repository, "a")).pack_no).id != first.id
+
+
+@pytest.mark.parametrize("error", [StoreError("a sector that cannot be read"), CorruptObject("damaged")])
+def test_where_one_copy_cannot_be_read_the_next_is_tried(copies: TwoCopies, error: RepositoryError) -> None:
+    copies.store.failing[copies.first] = error
+
+    assert copies.read() == content_of("a")
+    assert copies.store.read == [copies.first, copies.second]
+
+
+def test_where_no_copy_can_be_read_the_first_failure_is_told(copies: TwoCopies) -> None:
+    copies.store.failing[copies.first] = CorruptChunk("damaged")
+    copies.store.failing[copies.second] = StoreError("gone for now")
+
+    with pytest.raises(IntegrityError, match="damaged"):
+        copies.read()
+
+
+def test_a_store_that_is_gone_is_not_asked_for_another_copy(copies: TwoCopies) -> None:
+    copies.store.failing[copies.first] = StoreMissing("no disk")
+
+    with pytest.raises(StoreMissing):
+        copies.read()
+    assert copies.store.read == [copies.first]
+
+
+def test_damage_recorded_while_a_snapshot_runs_is_noticed_before_it_commits(
+    store: MemoryStore, scene: Scene, tree: Path
+) -> None:
+    """It was looked at before; now its root is published, and what it relies on is known to be bad."""
+
+    class Meanwhile(MemoryStore):
+        def put(self, key: str, parts: object) -> None:
+            super().put(key, parts)  # type: ignore[arg-type]
+            if key.startswith(layout.ROOTS):
+                with open_repository(store) as other:
+                    flip_file(store, other, scene, "a")
+                    check(other)
+
+    meanwhile = Meanwhile("memory:meanwhile")
+    meanwhile.objects = store.objects
+    with open_repository(meanwhile) as repository:
+        with pytest.raises(RepositoryError) as raised:
+            take(repository, tree)
+        assert raised.value.code == "snapshot.chunks_lost"
+    again = open_repository(store)
+    with again as repository:
+        taken = take(repository, tree).snapshot
+        assert_restores(repository, taken, files_below(tree))
+        assert_whole(repository, scene)
