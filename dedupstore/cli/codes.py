@@ -52,6 +52,9 @@ PAGES: dict[str, str] = {
     "check.pack_unindexed": "Packs are not in the index yet, because a run was stopped. The next snapshot takes "
     "them up; nothing needs to be done.",
     "check.packs_removed": "The index still names packs that were pruned. That is ordinary after a prune.",
+    "check.parity_damaged": "A parity object is not what was written. No file is hit; the pack it belongs to has no parity "
+    "until prune writes it anew.",
+    "check.parity_missing": "Packs have no parity, though the repository keeps it. `dedup repair parity` makes it.",
     "check.plan_damaged": "The record of a prune is damaged. Nothing it condemned is deleted by it; run the "
     "prune again.",
     "check.plan_open": "A prune waits to delete what it condemned. It goes on once its waiting time is over.",
@@ -93,6 +96,7 @@ PAGES: dict[str, str] = {
     "logs and shell history; use the environment, a profile or a secret file.",
     "config.secret_reference": "A secret must be given as a reference. Write file:PATH, env:NAME, "
     "command:COMMAND, systemd:NAME or keyring:NAME; a secret itself never stands in the configuration.",
+    "config.unsupported_source": "This version cannot take a source of that type yet. A newer one may.",
     "config.syntax": "A file of the configuration is not TOML. The message names the line; text stands in quotes, tables "
     "in brackets.",
     "config.unknown_channel": "The configuration names a channel for messages that it does not have. Add [notify.NAME], "
@@ -220,6 +224,14 @@ PAGES: dict[str, str] = {
     "refused.not_confirmed": "The plan was not agreed to, so nothing was changed. Add --yes where nobody can be asked.",
     "refused.test_only_cost": "The key slot was made at a cost meant for tests. Such a passphrase is guessed "
     "quickly; make the slot anew.",
+    "repair.incomplete": "Not everything could be mended, because what is damaged is nowhere to be had. Name another "
+    "replica, take a new snapshot of what still exists, or go on without it: `dedup repair snapshots`.",
+    "repair.lost": "A file or directory is lost from a snapshot, and the new snapshot is without it. The damaged one stays; "
+    "a replica that is found later can still mend it.",
+    "repair.still_lost": "A file or directory cannot be mended, for what is damaged is neither here nor in the replica. "
+    "Another replica may have it.",
+    "repair.parity_refused": "A damaged pack gets no parity, for that would keep the damage. Mend it first: `dedup repair "
+    "packs`, then `dedup prune`.",
     "repair.pack_unreadable": "A pack cannot be described, because its end cannot be read. `dedup check` names "
     "the files that are hit.",
     "repair.segment_contradicts": "An index segment describes a pack differently than the pack itself. The pack "
@@ -236,6 +248,8 @@ PAGES: dict[str, str] = {
     "to from here.",
     "repo.config_conflict": "The repository has two configurations with one number. Two clients changed it at "
     "the same moment, or storage added one; nothing is done until someone has looked.",
+    "priority.not_lowered": "The priority at the disk could not be lowered, so the snapshot is taken at full speed. Is "
+    "`ionice` installed?",
     "prune.denied": "The storage does not let us delete. It is append-only, or its objects are locked: nothing is "
     "lost, what was condemned stays condemned, and a prune with the right to delete goes on from there.",
     "prune.index_damaged": "Index segments cannot be read and packs are described by no other. Prune deletes nothing "
@@ -266,6 +280,8 @@ PAGES: dict[str, str] = {
     "repo.not_found": "There is no repository at that place. If it is a disk, is it mounted? To make one: "
     "`dedup init -r URL`.",
     "repo.old_key": "The key is of an earlier epoch. It was made before the keys were rotated; use one made after it.",
+    "repo.first_seen": "This machine has not seen that repository at that place before. What it shows is believed; an older "
+    "state is noticed from now on.",
     "repo.replaced": "Another repository is at that place than this machine knows. Is the right disk mounted? If it was "
     "replaced on purpose, `dedup repo trust` says so.",
     "repo.rolled_back": "Storage shows an older state than this machine has seen. Snapshots are missing that nobody has "
