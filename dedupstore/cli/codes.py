@@ -52,6 +52,9 @@ PAGES: dict[str, str] = {
     "check.pack_unindexed": "Packs are not in the index yet, because a run was stopped. The next snapshot takes "
     "them up; nothing needs to be done.",
     "check.packs_removed": "The index still names packs that were pruned. That is ordinary after a prune.",
+    "check.parity_damaged": "A parity object is not what was written. No file is hit; the pack it belongs to has no parity "
+    "until prune writes it anew.",
+    "check.parity_missing": "Packs have no parity, though the repository keeps it. `dedup repair parity` makes it.",
     "check.plan_damaged": "The record of a prune is damaged. Nothing it condemned is deleted by it; run the "
     "prune again.",
     "check.plan_open": "A prune waits to delete what it condemned. It goes on once its waiting time is over.",
@@ -76,6 +79,8 @@ PAGES: dict[str, str] = {
     "check.uncommitted": "A run was stopped before its snapshot was complete. What it stored is used by the next run.",
     "check.unstable_read": "Storage gave different bytes for one object, and the right ones at the second try. "
     "Look at the memory, the cable and the disk.",
+    "config.bad_url": "The repository URL is not one that can be used. The message says what is wrong with it and how it "
+    "should look; `docs/storage.md` lists all that may stand in it.",
     "config.exists": "There is a configuration at that place already. Nothing is overwritten.",
     "config.invalid_value": "A value of the configuration is not what it has to be. The message names the file and the "
     "line; `dedup config check` lists every mistake.",
@@ -83,12 +88,15 @@ PAGES: dict[str, str] = {
     "config schema` lists what each must have.",
     "config.not_private": "Others can change the configuration, and it names commands that are run. The message names "
     "the command that puts it right.",
+    "config.no_credentials": "Storage wants an access key, and there is none. Set the variables that the message names, "
+    "or name a profile of ~/.aws/config by ?profile=NAME in the URL.",
     "config.passphrase_conflict": "The environment gives another passphrase than the configuration. A variable meant for "
     "one repository must not open, or create, another one; unset it, or take it out of the configuration.",
     "config.secret_in_url": "Credentials do not belong in a repository URL. A URL shows up in process lists, "
     "logs and shell history; use the environment, a profile or a secret file.",
     "config.secret_reference": "A secret must be given as a reference. Write file:PATH, env:NAME, "
     "command:COMMAND, systemd:NAME or keyring:NAME; a secret itself never stands in the configuration.",
+    "config.unsupported_source": "This version cannot take a source of that type yet. A newer one may.",
     "config.syntax": "A file of the configuration is not TOML. The message names the line; text stands in quotes, tables "
     "in brackets.",
     "config.unknown_channel": "The configuration names a channel for messages that it does not have. Add [notify.NAME], "
@@ -101,7 +109,6 @@ PAGES: dict[str, str] = {
     "config.unreadable": "The configuration cannot be read, or not be written. Is the path right?",
     "config.unknown_scheme": "The repository URL begins with an unknown scheme. A directory whose name looks "
     "like a URL is written ./NAME.",
-    "config.unsupported_scheme": "This version cannot use that kind of storage yet. A newer one may.",
     "database.copy_failed": "The copy of a SQLite database could not be made. The message says why; the copy lies in "
     "TMPDIR while it is stored. There is no snapshot.",
     "database.damaged": "A database does not pass SQLite's own check. Damaged ones are not stored, and not put in "
@@ -217,6 +224,14 @@ PAGES: dict[str, str] = {
     "refused.not_confirmed": "The plan was not agreed to, so nothing was changed. Add --yes where nobody can be asked.",
     "refused.test_only_cost": "The key slot was made at a cost meant for tests. Such a passphrase is guessed "
     "quickly; make the slot anew.",
+    "repair.incomplete": "Not everything could be mended, because what is damaged is nowhere to be had. Name another "
+    "replica, take a new snapshot of what still exists, or go on without it: `dedup repair snapshots`.",
+    "repair.lost": "A file or directory is lost from a snapshot, and the new snapshot is without it. The damaged one stays; "
+    "a replica that is found later can still mend it.",
+    "repair.still_lost": "A file or directory cannot be mended, for what is damaged is neither here nor in the replica. "
+    "Another replica may have it.",
+    "repair.parity_refused": "A damaged pack gets no parity, for that would keep the damage. Mend it first: `dedup repair "
+    "packs`, then `dedup prune`.",
     "repair.pack_unreadable": "A pack cannot be described, because its end cannot be read. `dedup check` names "
     "the files that are hit.",
     "repair.segment_contradicts": "An index segment describes a pack differently than the pack itself. The pack "
@@ -233,6 +248,8 @@ PAGES: dict[str, str] = {
     "to from here.",
     "repo.config_conflict": "The repository has two configurations with one number. Two clients changed it at "
     "the same moment, or storage added one; nothing is done until someone has looked.",
+    "priority.not_lowered": "The priority at the disk could not be lowered, so the snapshot is taken at full speed. Is "
+    "`ionice` installed?",
     "prune.denied": "The storage does not let us delete. It is append-only, or its objects are locked: nothing is "
     "lost, what was condemned stays condemned, and a prune with the right to delete goes on from there.",
     "prune.index_damaged": "Index segments cannot be read and packs are described by no other. Prune deletes nothing "
@@ -263,6 +280,8 @@ PAGES: dict[str, str] = {
     "repo.not_found": "There is no repository at that place. If it is a disk, is it mounted? To make one: "
     "`dedup init -r URL`.",
     "repo.old_key": "The key is of an earlier epoch. It was made before the keys were rotated; use one made after it.",
+    "repo.first_seen": "This machine has not seen that repository at that place before. What it shows is believed; an older "
+    "state is noticed from now on.",
     "repo.replaced": "Another repository is at that place than this machine knows. Is the right disk mounted? If it was "
     "replaced on purpose, `dedup repo trust` says so.",
     "repo.rolled_back": "Storage shows an older state than this machine has seen. Snapshots are missing that nobody has "
@@ -288,6 +307,8 @@ PAGES: dict[str, str] = {
     "restored; the message says why.",
     "restore.path_not_found": "The path is not in that snapshot. Paths are those that `dedup ls` shows, "
     "beginning with the last name of what was stored.",
+    "restore.set_apart": "The sources as of that time do not belong together: one of them is much older than the others, or "
+    "has no snapshot at all. Take what there is with --tolerance, or one of them with --source.",
     "secret.command_failed": "The command that gives a secret failed, could not be started, or did not finish. "
     "It is run without a shell and reads nothing from standard input; try it by hand.",
     "secret.empty": "A secret is empty. An empty passphrase protects nothing.",
@@ -330,8 +351,13 @@ PAGES: dict[str, str] = {
     "source.failed": "The source as a whole could not be read. No snapshot was made.",
     "source.no_root": "A path to store does not exist or cannot be read. Is the disk mounted? No snapshot was made.",
     "store.bad_key": "Something in the repository has a name that no object may have. It is not used.",
+    "store.clock": "Storage refuses requests of another time than its own. Set this machine's clock.",
     "store.conflict": "Another object has the name of one to be written. That is damage, or something else "
     "writes into the repository; see `dedup check`.",
+    "store.credentials": "Storage does not know the access key, or its secret is another one. Check which profile and "
+    "which variables are set.",
+    "store.denied": "Storage does not allow it: the access key lacks the right, or the objects are locked. For "
+    "append-only keys that is as it should be: prune with others.",
     "store.failed": "Storage failed or refused, after retries. What was stored before stays and is used by the "
     "next run.",
     "store.full": "Storage is full. `dedup prune` frees what no snapshot needs; what was stored before stays.",
@@ -343,6 +369,7 @@ PAGES: dict[str, str] = {
     "store.read_only": "Storage can be read but not written. Is it mounted read-only?",
     "store.short_object": "An object is shorter than it must be. It was damaged or cut; `dedup check` shows "
     "what is affected.",
+    "store.wrong_region": "The bucket lies in another region than the request went to. Add ?region=NAME to the URL.",
     "target.busy": "Another restore writes into the same directory. Wait for it, or choose another directory.",
     "target.failed": "A restore could not write its target: a full disk, missing rights. What was restored "
     "before stays.",

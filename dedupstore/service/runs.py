@@ -163,11 +163,12 @@ class _Source:
         if not command or request.dry_run:
             return
         common = {"SOURCE": self._name, "RUN": format_id(request.run) if request.run is not None else ""}
+        environ = {name: value for name, value in self._environ.items() if name not in request.withheld}
         run_hook(
             which,
             command,
             {**common, **facts},
-            self._environ,
+            environ,
             timeout_seconds=source.hook_timeout / 1e9,
             cancel=cancel,
         )

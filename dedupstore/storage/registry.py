@@ -13,9 +13,13 @@ from dedupstore.storage.base import ObjectStore
 
 # Named as text and imported on first use: a backend's library may be slow to load or absent.
 _BACKENDS = {
+    "cos": "dedupstore.storage.s3:S3Store",
     "file": "dedupstore.storage.local:LocalStore",
+    "minio": "dedupstore.storage.s3:S3Store",
+    "minio+http": "dedupstore.storage.s3:S3Store",
+    "oss": "dedupstore.storage.s3:S3Store",
+    "s3": "dedupstore.storage.s3:S3Store",
 }
-_PLANNED = frozenset({"s3", "oss", "cos", "minio", "minio+http"})
 
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)", re.DOTALL)
 _SHORT = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):")
@@ -76,12 +80,6 @@ def _resolve(url: str) -> tuple[Backend, str]:
 def _backend(scheme: str) -> Backend:
     name = _BACKENDS.get(scheme)
     if name is None:
-        if scheme in _PLANNED:
-            raise UsageError(
-                f"{scheme}:// repositories are not supported yet by this version",
-                hints=["use a directory: /srv/backup or file:///srv/backup"],
-                code="config.unsupported_scheme",
-            )
         known = ", ".join(f"{name}://" for name in known_schemes())
         raise UsageError(
             f"unknown repository scheme {scheme}://",
@@ -99,7 +97,7 @@ def _path(text: str) -> str:
         if _COLON_BEFORE_AT.match(text):
             raise _secret_in_url("")
         short = _SHORT.match(text)
-        if short and short["scheme"].lower() in {*_BACKENDS, *_PLANNED}:
+        if short and short["scheme"].lower() in _BACKENDS:
             raise UsageError(
                 f"not a repository URL: {short['scheme']}: needs two slashes",
                 hints=[f"write {short['scheme']}://…, or ./NAME for a directory"],

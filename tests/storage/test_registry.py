@@ -28,14 +28,6 @@ def test_opening_creates_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("scheme", ["s3", "oss", "cos", "minio", "minio+http"])
-def test_a_scheme_of_a_later_version_says_so(scheme: str) -> None:
-    with pytest.raises(UsageError, match="not supported yet by this version") as caught:
-        open_store(f"{scheme}://bucket/prefix?endpoint=https://s3.example.org:9000")
-
-    assert caught.value.exit_code == 2
-
-
 def test_an_unknown_scheme_lists_the_known_ones() -> None:
     with pytest.raises(UsageError, match="gopher://") as caught:
         open_store("gopher://host/path")
