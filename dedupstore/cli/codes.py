@@ -351,13 +351,16 @@ PAGES: dict[str, str] = {
     "source.failed": "The source as a whole could not be read. No snapshot was made.",
     "source.no_root": "A path to store does not exist or cannot be read. Is the disk mounted? No snapshot was made.",
     "store.bad_key": "Something in the repository has a name that no object may have. It is not used.",
-    "store.clock": "Storage refuses requests of another time than its own. Set this machine's clock.",
+    "store.clock": "The clocks of this machine and of the storage server differ by more than the server accepts. Set "
+    "the clock of this machine: a signature is good for some minutes only.",
+    "store.cold": "The object lies in an archive and cannot be read at once. Have the server bring it back first; choose a "
+    "storage class that is read directly for what you may need in a hurry.",
     "store.conflict": "Another object has the name of one to be written. That is damage, or something else "
     "writes into the repository; see `dedup check`.",
-    "store.credentials": "Storage does not know the access key, or its secret is another one. Check which profile and "
-    "which variables are set.",
-    "store.denied": "Storage does not allow it: the access key lacks the right, or the objects are locked. For "
-    "append-only keys that is as it should be: prune with others.",
+    "store.credentials": "The storage server does not know the access key, or its secret is another one. Keys are looked for in "
+    "the environment, in ~/.aws and in the role of the machine; the message names the variables.",
+    "store.denied": "The storage server does not let us do that. Put, get and list are needed everywhere, delete only to "
+    "prune; see the policy of the bucket.",
     "store.failed": "Storage failed or refused, after retries. What was stored before stays and is used by the "
     "next run.",
     "store.full": "Storage is full. `dedup prune` frees what no snapshot needs; what was stored before stays.",
@@ -369,6 +372,10 @@ PAGES: dict[str, str] = {
     "store.read_only": "Storage can be read but not written. Is it mounted read-only?",
     "store.short_object": "An object is shorter than it must be. It was damaged or cut; `dedup check` shows "
     "what is affected.",
+    "store.tls": "The certificate of the storage server is not trusted. It is verified always; name the authority that signed "
+    "it in AWS_CA_BUNDLE.",
+    "store.unreachable": "There is no connection to the storage server. Is it up, is the name right, does it take a proxy "
+    "(HTTPS_PROXY)? What was stored before stays and is used by the next run.",
     "store.wrong_region": "The bucket lies in another region than the request went to. Add ?region=NAME to the URL.",
     "target.busy": "Another restore writes into the same directory. Wait for it, or choose another directory.",
     "target.failed": "A restore could not write its target: a full disk, missing rights. What was restored "

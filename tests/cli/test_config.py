@@ -133,3 +133,16 @@ def test_init_prints_and_takes_another_place(machine: Dedup, tmp_path: Path) -> 
     assert (tmp_path / "own" / "dedup.toml").read_text() == printed
     assert not (tmp_path / "etc").exists()
     assert machine("config", "init", "--print", "--passphrase", "hunter2").code == "config.secret_reference"
+
+
+def test_edit_opens_the_editor_and_checks_what_comes_out(machine: Dedup, tmp_path: Path) -> None:
+    path = write(tmp_path / "own" / "config.toml", '[repos.a]\nurl = "/a"\n')
+    for editor, code in (("sed -i s/a]/b]/", 0), ("sed -i s/url/ulr/", 2)):
+        machine.setenv("EDITOR", editor)
+        assert machine("config", "edit", "-c", tmp_path / "own").exit_code == code
+
+    assert path.read_text() == '[repos.b]\nulr = "/a"\n'
+    for editor in ("false", "/no/such/editor"):
+        machine.setenv("EDITOR", editor)
+        assert machine("config", "edit", "-c", path).exit_code == 2
+    assert machine("config", "edit").code == "config.unreadable"
