@@ -194,3 +194,12 @@ def test_the_limits_of_a_repository_hold_for_what_is_sent(machine: Dedup, tmp_pa
         machine.setenv("DEDUP_PASSPHRASE", PASSPHRASE)
         machine.snapshot(source, "-r", tmp_path / "repository")
     assert sent == []
+
+
+def test_a_lock_that_is_not_carried_out_is_told(machine: Dedup, tmp_path: Path) -> None:
+    write(
+        tmp_path / "etc" / "config.toml",
+        f'[repos.main]\nurl = "{tmp_path}/repository"\npassphrase = "file:{tmp_path}/main.pass"\nobject_lock = "14d"\n',
+    )
+
+    assert "object_lock is not carried out by this version" in machine.ok("snapshots").err
