@@ -184,6 +184,7 @@ def _damage(session: Session, outcome: service.Outcome) -> IntegrityError:
         f"cannot be restored from there; of {format_count(whole)} of them the newest copy is intact",
         hints=[
             "all other files restore: do not delete anything",
-            f"a new snapshot stores what still exists: dedup snapshot{where} --force PATH",
+            f"see what can be mended: dedup check{where} --repair-plan, with --from URL if there is a replica",
+            f"a new snapshot stores what still exists: dedup snapshot{where} PATH",
         ],
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dedupstore.cli import progress
 from dedupstore.cli.creating import create_if_missing, tell
@@ -87,6 +87,13 @@ def run(session: Session, wanted: Wanted, *, init: bool) -> int:
 
     with contextlib.ExitStack() as stack:
         shared = Several(stack.enter_context(progress.showing(session))) if concurrent > 1 else None
+
+        if shared is not None:
+            # Also what the repositories have to tell comes from several threads.
+            accesses = {
+                repo: access if isinstance(access, DedupError) else replace(access, note=shared.finding)
+                for repo, access in accesses.items()
+            }
 
         @contextlib.contextmanager
         def watch(source: str, repo: str) -> Iterator[Listener]:

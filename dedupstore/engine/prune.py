@@ -169,6 +169,7 @@ class _Prune:
     def _sweep(self, choose: Callable[[], set[str]], *, writing: bool = True) -> None:
         """E1 to E7, from the beginning whenever another sweeper was in between."""
         failure: Exception | None = None
+        seen: frozenset[str] = frozenset()
         for _ in range(MAX_ROUNDS):
             taken = choose()
             if not taken:
@@ -179,10 +180,11 @@ class _Prune:
             except (Restart, ObjectNotFound) as error:
                 failure = error
             except IntegrityError as error:
-                # What cannot be read may have been moved a moment ago; twice in a row it is damaged.
-                if isinstance(failure, IntegrityError):
+                # What cannot be read may have been moved a moment ago; twice, with no prune in between, it is damaged.
+                records = frozenset(row.key for row in layout.list_complete(self._repository.store, layout.GC))
+                if isinstance(failure, IntegrityError) and records == seen:
                     raise
-                failure = error
+                failure, seen = error, records
         raise RepositoryError(
             "the plans of a prune could not be carried out",
             why=f"the repository changed in each of {MAX_ROUNDS} rounds" + (f" ({failure})" if failure else ""),

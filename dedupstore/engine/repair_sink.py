@@ -9,6 +9,9 @@ from dedupstore.repo.view import View
 from dedupstore.repo.writer import ChunkWriter
 from dedupstore.types import ChunkId, Data, Kind
 
+HELD_BYTES = 32 << 20
+"""So much of manifests is kept until their packs are closed."""
+
 
 class RepairSink:
     """A `ChunkSink` that has what `health` calls readable and what was stored through it, and nothing else.
@@ -22,7 +25,9 @@ class RepairSink:
         """Bytes of the chunks stored, or that would be."""
 
         self.manifests: dict[ChunkId, bytes] = {}
-        """Those stored here: none of them can be read from the repository before its pack is closed."""
+        """Those stored here and not to be read from the repository yet, because their packs are open."""
+
+        self._held = 0
 
         self._writer = writer
         self._health = health
@@ -58,9 +63,19 @@ class RepairSink:
         self.raw += len(data)
         if kind is Kind.MANIFEST:
             self.manifests[chunk] = bytes(data)
+            self._held += len(data)
         if not self._dry_run:
             self._writer.store_again(kind, chunk, data)
         return True
 
     def checkpoint(self) -> bool:
-        return False if self._dry_run else self._writer.checkpoint()
+        """Call between files. Now and then closes all packs, so that manifests need not be held in memory.
+
+        A dry run holds them all: there is no pack to read them from.
+        """
+        if self._dry_run or self._held <= HELD_BYTES:
+            return not self._dry_run and self._writer.checkpoint()
+        self._writer.finish()
+        self.manifests.clear()
+        self._held = 0
+        return True

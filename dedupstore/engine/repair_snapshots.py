@@ -146,6 +146,10 @@ class _Rewriting:
             root = self._tree(snapshot.root, writer)
             writer.finish()
             made = _record(snapshot, root, writer.totals.raw, writer.totals.stored)
+            # The last moment to avoid a second one: another repair may have been faster.
+            for other in repository.catalog.snapshots().snapshots:
+                if (REPAIR_OF, format_id(snapshot.id)) in other.details:
+                    return other
             # Nothing vouches for the tree as a whole: every chunk is looked for.
             repository.committer().commit(writer, made, walk=True)
         return made

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from dedupstore.codec.block import Codec, Payload, encode
-from dedupstore.errors import Interrupted, RepositoryError
+from dedupstore.errors import IntegrityError, Interrupted, ObjectNotFound, RepositoryError
 from dedupstore.repo.bases import BaseChooser
 from dedupstore.repo.directory import BlockRecord
 from dedupstore.repo.group import BufferPool, Group
@@ -280,7 +280,7 @@ class ChunkWriter:
 
     def _seal(self, kind: Kind, group: Group) -> None:
         bases = tuple(group.bases)
-        base_bytes = self._reader.read_bases(kind, bases) if bases else None
+        base_bytes = self._base_bytes(kind, bases) if bases else None
         raw = group.raw()
         payload = encode(raw, bases=base_bytes, level=self._settings.level)
         buffers = self._small_buffers if bases else self._buffers
@@ -288,6 +288,13 @@ class ChunkWriter:
             bases, base_bytes = (), None
         self._packers[kind].add(payload, len(raw), group.ids, group.lengths, bases, base_bytes)
         buffers.give_back(group)
+
+    def _base_bytes(self, kind: Kind, bases: tuple[ChunkId, ...]) -> bytes | None:
+        """None when one of them cannot be read any more, pruned since the look or damaged: then the block is a full one."""
+        try:
+            return self._reader.read_bases(kind, bases)
+        except (IntegrityError, ObjectNotFound):
+            return None
 
     def _sealed(self, future: Future[None]) -> None:
         self._room.release()

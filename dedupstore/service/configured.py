@@ -7,7 +7,7 @@ configuration has (`set.sources`, one a line): so a restore as of a time finds w
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,6 +72,7 @@ def request_of(loaded: Loaded, name: str, options: Options) -> Request:
         level=options.level if options.level is not None else source.compression,
         details=details_of(loaded),
         pace=options.pace,
+        withheld=frozenset(_secret_variables(loaded.found.document)),
     )
     if type(source) not in _BUILDERS:
         raise UsageError(
@@ -89,6 +90,18 @@ def details_of(loaded: Loaded) -> tuple[tuple[str, str], ...]:
     text = to_toml(document)
     kept = ((CONFIG, text),) if len(text.encode()) <= MAX_CONFIG_BYTES else ()
     return (*kept, (SOURCES, names))
+
+
+def _secret_variables(value: object) -> Iterator[str]:
+    """The variables that references to secrets name: no command of a source, and no hook, has a use for them."""
+    if isinstance(value, str) and value.startswith("env:"):
+        yield value.removeprefix("env:")
+    elif isinstance(value, Mapping):
+        for member in value.values():
+            yield from _secret_variables(member)
+    elif isinstance(value, list):
+        for member in value:
+            yield from _secret_variables(member)
 
 
 def _files(name: str, source: Source, options: Options) -> dict[str, Any]:

@@ -65,6 +65,9 @@ class Request:
     timeout_seconds: float | None = None
     """How long a command may take."""
 
+    withheld: frozenset[str] = frozenset()
+    """Variables that a command is not to see: they hold secrets."""
+
     run: bytes | None = None
     """The 16 bytes that the snapshots of one run have in common; None for a run of its own."""
 
@@ -159,7 +162,8 @@ def _open_streams(request: Request, access: Access, cancel: CancelToken, stack: 
     """What is read instead of files, open until the stack ends."""
     name = os.fsencode(request.name)
     if request.command:
-        command = CommandStream(request.command, access.environ, cancel, timeout_seconds=request.timeout_seconds)
+        environ = {name: value for name, value in access.environ.items() if name not in request.withheld}
+        command = CommandStream(request.command, environ, cancel, timeout_seconds=request.timeout_seconds)
         return _Piped("command", NamedStream(name=name, stream=stack.enter_context(command)))
     if request.stdin_fd is not None:
         return _Piped("stdin", NamedStream(name=name, stream=StdinStream(request.stdin_fd, cancel)))

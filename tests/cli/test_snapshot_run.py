@@ -365,3 +365,33 @@ def test_a_snapshot_lets_others_go_first(dedup: Dedup, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert (tmp_path / "nice").read_text().split() == [nice]
         assert (tmp_path / "ionice").read_text().startswith(ionice)
+
+
+def test_neither_commands_nor_hooks_see_a_secret_variable(dedup: Dedup, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    configure(
+        tmp_path,
+        command("seen", "env", f'before = ["sh", "-c", "env > {log}"]')
+        + '[repos.other]\nurl = "/other"\npassphrase = "env:OTHER_SECRET"\n',
+    )
+    for name in ("OTHER_SECRET", "DEDUP_NEW_PASSPHRASE", "DEDUP_TO_PASSPHRASE"):
+        dedup.setenv(name, "hunter2hunter2")
+    dedup.setenv("ORDINARY", "is there")
+
+    snapshot = dedup.snapshot()
+
+    for text in (log.read_text(), dedup.ok("cat", f"{snapshot}:seen.out").out):
+        assert "ORDINARY=is there" in text
+        assert "hunter2" not in text and "PASSPHRASE" not in text
+
+
+def test_the_hook_after_runs_even_when_dedup_itself_breaks(dedup: Dedup, trees: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    configure(tmp_path, files("site", trees / "site", hooks(log)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dedupstore.service.snapshot._plan", lambda request, opened: 1 // 0)
+        assert dedup("snapshot").code == "internal"
+
+    assert [facts["DEDUP_HOOK"] for facts in told(log)] == ["before", "after"]
+    assert told(log)[1]["DEDUP_HOOK_STATUS"] == "failed" and told(log)[1]["DEDUP_HOOK_EXIT_CODE"] == "1"

@@ -10,6 +10,7 @@ import pytest
 
 from dedupstore.cancel import CancelToken
 from dedupstore.chunking.params import ChunkerParams
+from dedupstore.engine import repair_sink
 from dedupstore.engine.donors import CopyDonor, MirrorDonor
 from dedupstore.engine.repair_packs import PacksReport, repair_packs
 from dedupstore.errors import StoreError, StoreFull
@@ -180,6 +181,38 @@ def test_everything_at_once_is_mended_by_a_copy_of_a_copy(store: MemoryStore, co
     assert repair(store, copy=second).exit_code == 0
 
     whole_and_pruned(store, scene)
+
+
+@pytest.mark.parametrize("replica", ["mirror", "copy"])
+def test_whatever_is_mended_is_not_held_in_memory(
+    store: MemoryStore, mirror: MemoryStore, copy: MemoryStore, scene: Scene, replica: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Every manifest is read again from the pack it was put into."""
+    monkeypatch.setattr(repair_sink, "HELD_BYTES", 0)
+    for pack in PACKS:
+        break_blocks(store, scene.packs[pack])
+    found_damaged(store)
+    donor = {"mirror": mirror, "copy": copy}[replica]
+
+    planned = repair(store, dry_run=True, **{replica: donor})  # type: ignore[arg-type]
+    done = repair(store, **{replica: donor})  # type: ignore[arg-type]
+
+    assert (done.lost, done.chunks) == (0, planned.chunks)
+    whole_and_pruned(store, scene)
+
+
+def test_a_copy_is_mended_by_what_it_is_a_copy_of(copy: MemoryStore, scene: Scene) -> None:
+    for key in [key for key in copy.objects if key.startswith("packs/") and key[-3:-1] in (".d", ".m")]:
+        flip(copy, key, 100)
+    found_damaged(copy)
+
+    assert repair(copy, copy=scene.store()).exit_code == 0
+
+    with open_repository(copy) as repository:
+        assert check(repository).exit_code == 0
+        prune(repository)
+        assert [one for one in check(repository).findings if one.severity != "note"] == []
 
 
 def test_what_is_whole_elsewhere_in_the_repository_needs_no_replica(store: MemoryStore, scene: Scene) -> None:

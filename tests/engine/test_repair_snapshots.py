@@ -177,6 +177,32 @@ def test_what_is_below_a_directory_that_is_lost_is_named_by_it(scene: Scene, tmp
         assert check(repository).exit_code == 0
 
 
+def test_two_repairs_at_once_make_one_new_snapshot(store: MemoryStore, scene: Scene) -> None:
+    """The second begins and ends when the first is about to store its first manifest."""
+    damage(store, scene, "a")
+    met: list[str] = []
+
+    class Meanwhile(MemoryStore):
+        def put(self, key: str, parts: object) -> None:
+            if key.startswith("packs/") and not met:
+                met.append(key)
+                assert repair(store).exit_code == 0
+            super().put(key, parts)  # type: ignore[arg-type]
+
+    meanwhile = Meanwhile("memory:meanwhile")
+    meanwhile.objects = store.objects
+
+    report = repair(meanwhile)
+
+    assert met and report.exit_code == 0
+    with open_repository(store) as repository:
+        repaired = [one for one in repository.catalog.snapshots().snapshots if REPAIR_OF in dict(one.details)]
+        assert sorted(dict(one.details)[REPAIR_OF] for one in repaired) == sorted(map(format_id, scene.snapshots))
+        for identifier in scene.snapshots:
+            forget(repository, repository.catalog.get(identifier))
+        assert check(repository).exit_code == 0
+
+
 def test_a_record_that_cannot_be_read_is_named(store: MemoryStore, scene: Scene) -> None:
     flip(store, layout.root_key(scene.snapshots[0]), -3)
 

@@ -1,221 +1,188 @@
-"""The S3 store against moto, which is quick, and against Ceph's gateway, which is what servers are like."""
+"""The store of S3 URLs against servers of two kinds: one that knows conditions, one that takes no notice of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from dedupstore.errors import ObjectNotFound, StoreError, StoreMissing, UsageError
-from dedupstore.storage.base import ObjectInfo
-from dedupstore.storage.registry import create_store, open_store
+from dedupstore.errors import ObjectNotFound, StoreError, StoreMissing
+from dedupstore.storage.base import ObjectStore
+from dedupstore.storage.retry import Patience, RetryingStore
 from dedupstore.storage.s3 import S3Store
-from dedupstore.storage.s3_place import parse_place
+from dedupstore.storage.s3_client import S3Client
+from dedupstore.storage.s3_location import parse_location
 from dedupstore.types import Span
 from tests.storage.contract import StoreContract
-from tests.support.ports import free_port
-from tests.support.s3_servers import Server
+from tests.support.s3_servers import S3Server, use
+
+BRIEF = Patience(first_wait_seconds=0.01, longest_wait_seconds=0.1)
 
 
-@pytest.fixture(params=["moto_server", "ceph_server"])
-def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Server:
-    found: Server = request.getfixturevalue(request.param)
-    for name, value in found.environ.items():
-        monkeypatch.setenv(name, value)
-    return found
+def open_s3(url: str) -> S3Store:
+    """A store with a client of its own: tests count what it sends."""
+    return S3Store(S3Client(parse_location(url)))
+
+
+class TestOnMoto(StoreContract):
+    """Below a prefix, beside other things: nothing of them may be seen."""
+
+    @pytest.fixture
+    def store(self, moto_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+        use(moto_server, monkeypatch)
+        bucket = moto_server.bucket()
+        for key in ("backup", "backup/", "backup/prod-2/roots/a", "backup/prod/", "FORMAT"):
+            moto_server.client().put_object(Bucket=bucket, Key=key, Body=b"of somebody else")
+        return open_s3(moto_server.url(bucket, "backup/prod"))
+
+
+class TestOnRclone(StoreContract):
+    @pytest.fixture
+    def store(self, rclone_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+        use(rclone_server, monkeypatch)
+        # It answers 500 to two puts of one name at once.
+        return RetryingStore(open_s3(rclone_server.url(rclone_server.bucket())), patience=BRIEF)
 
 
 @pytest.fixture
-def store(server: Server) -> Iterator[S3Store]:
-    store = S3Store.open(server.url(server.bucket()))
-    yield store
-    store.close()
+def bucket(moto_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    use(moto_server, monkeypatch)
+    return moto_server.bucket()
 
 
-class TestS3Store(StoreContract):
-    """The contract, on both servers."""
+def test_a_listing_goes_on_over_all_pages(moto_server: S3Server, bucket: str) -> None:
+    store = S3Store(S3Client(parse_location(moto_server.url(bucket))), rows_per_page=3)
+    for number in range(8):
+        store.put(f"index/{number:04x}", [b""])
+
+    rows = list(store.list("index/"))
+
+    assert [row.key for row in rows] == [f"index/{number:04x}" for number in range(8)]
+    assert store.requests() == {"put": 8, "list": 3}
 
 
-def test_an_object_lies_under_the_prefix_and_nothing_else_is_listed(server: Server, store: S3Store) -> None:
-    client, bucket = server.client(), store.place.bucket
-    client.put_object(Bucket=bucket, Key="repository-of-another/x", Body=b"1")
-    client.put_object(Bucket=bucket, Key="repo/.hidden", Body=b"1")
-
-    store.put("roots/a", [b"mine"])
-
-    assert client.get_object(Bucket=bucket, Key="repo/roots/a")["Body"].read() == b"mine"
-    assert list(store.list("")) == [ObjectInfo("roots/a", 4)]
-
-
-def test_a_listing_of_more_than_a_page_is_complete(store: S3Store) -> None:
-    store.client.meta.events.register(
-        "provide-client-params.s3.ListObjectsV2", lambda params, **_: {**params, "MaxKeys": 7}
-    )
-    keys = [f"packs/{number:03d}" for number in range(30)]
-    for key in keys:
-        store.put(key, [key.encode()])
-    before = store.requests["ListObjectsV2"]
-
-    assert [row.key for row in store.list("packs/")] == keys
-    assert store.requests["ListObjectsV2"] - before == 5
-
-
-def test_a_listing_says_when_an_object_was_written(store: S3Store) -> None:
-    store.put("roots/a", [b"x"])
-
-    (row,) = store.list("")
-
-    assert row.modified_ns > 1_700_000_000_000_000_000
-
-
-def test_another_object_under_the_same_name_is_never_replaced_silently(store: S3Store) -> None:
+def test_a_second_object_of_the_same_name_is_refused_where_the_server_can(moto_server: S3Server, bucket: str) -> None:
+    store = open_s3(moto_server.url(bucket))
     store.put("roots/a", [b"first"])
 
-    with pytest.raises(StoreError, match="roots/a") as caught:
+    with pytest.raises(StoreError) as caught:
         store.put("roots/a", [b"another"])
 
     assert caught.value.code == "store.conflict"
     assert store.get("roots/a") == b"first"
 
 
-def test_a_bucket_that_is_not_there_is_no_proof_that_an_object_is_not(server: Server) -> None:
-    for ask in (
-        lambda store: store.get("FORMAT"),
-        lambda store: store.head("FORMAT"),
-        lambda store: list(store.list("")),
-        lambda store: store.put("FORMAT", [b"x"]),
-        lambda store: store.get("FORMAT", Span(0, 1)),
+def test_a_missing_bucket_is_no_missing_object(moto_server: S3Server, bucket: str) -> None:
+    store = open_s3(moto_server.url("nobody-made-this"))
+
+    for work in (
+        lambda: store.put("FORMAT", [b"x"]),
+        lambda: store.get("FORMAT"),
+        lambda: store.get("FORMAT", Span(0, 0)),
+        lambda: store.head("FORMAT"),
+        lambda: list(store.list("")),
     ):
-        store = S3Store.open(server.url("no-such-bucket-here"))
         with pytest.raises(StoreMissing) as caught:
-            ask(store)
+            work()
         assert caught.value.exit_code == 10
-        assert "no-such-bucket-here" in caught.value.why
-        store.close()
 
 
-def test_creating_makes_the_bucket_and_creating_again_does_no_harm(server: Server) -> None:
-    url = server.url(f"made-{free_port()}")
-    first = create_store(url)
-    first.put("FORMAT", [b"1"])
-    first.close()
+def test_class_and_encryption_reach_the_server(moto_server: S3Server, bucket: str) -> None:
+    open_s3(moto_server.url(bucket, **{"class": "STANDARD_IA"}, sse="AES256")).put("packs/a", [b"x"])
 
-    second = create_store(url)
+    found = moto_server.client().head_object(Bucket=bucket, Key="packs/a")
 
-    assert second.get("FORMAT") == b"1"
-    second.close()
+    assert (found["StorageClass"], found["ServerSideEncryption"]) == ("STANDARD_IA", "AES256")
 
 
-def test_a_whole_object_of_a_pack_s_size_goes_there_and_back(store: S3Store) -> None:
+def test_every_upload_names_its_checksum_and_has_no_trailer(
+    moto_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for vendor, header in (("aws", b"x-amz-checksum-crc32"), ("oss", b"Content-MD5"), ("ceph", b"Content-MD5")):
+        sent: list[dict[str, object]] = []
+        client = S3Client(
+            parse_location(moto_server.url(bucket, style="path").replace("vendor=aws", f"vendor={vendor}"))
+        )
+        client.on_sending = lambda request, sent=sent: sent.append(dict(request.headers))  # type: ignore[misc]
+
+        S3Store(client).put(f"packs/{vendor}", [b"some", b"bytes"])
+
+        (headers,) = sent
+        assert {name.lower() for name in headers} >= {header.decode().lower(), "content-length"}
+        assert not any(name.lower() in ("x-amz-trailer", "content-encoding") for name in headers)
+
+
+class TestOnCeph(StoreContract):
+    """A real server."""
+
+    @pytest.fixture
+    def store(self, ceph: S3Server) -> ObjectStore:
+        return open_s3(ceph.url(ceph.bucket(), "backup"))
+
+
+@pytest.fixture
+def ceph(ceph_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    use(ceph_server, monkeypatch)
+    return ceph_server
+
+
+def test_a_second_object_of_the_same_name_is_refused_by_ceph(ceph: S3Server) -> None:
+    store = open_s3(ceph.url(ceph.bucket()))
+    store.put("roots/a", [b"first"])
+
+    with pytest.raises(StoreError) as caught:
+        store.put("roots/a", [b"another"])
+
+    assert caught.value.code == "store.conflict"
+    assert store.get("roots/a") == b"first"
+
+
+def test_an_object_of_a_pack_s_size_goes_there_and_back_in_one_request(ceph: S3Server) -> None:
+    store = open_s3(ceph.url(ceph.bucket()))
     data = bytes(range(256)) * (1 << 17)
 
     store.put("packs/00/big", [data[: 1 << 20], data[1 << 20 :]])
 
     assert store.get("packs/00/big") == data
     assert store.get("packs/00/big", Span(1 << 24, 1000)) == data[1 << 24 : (1 << 24) + 1000]
-    assert store.requests["PutObject"] == 1
+    assert store.requests() == {"put": 1, "get": 2}
 
 
-def test_a_server_that_does_not_know_the_condition_is_asked_without_it(server: Server, store: S3Store) -> None:
-    seen: list[bool] = []
-
-    def refuse(params: dict[str, object], **_: object) -> None:
-        seen.append("IfNoneMatch" in params)
-
-    store.client.meta.events.register("provide-client-params.s3.PutObject", refuse)
-    store.put("roots/a", [b"x"])
-    assert seen == [True]
-
-    other = S3Store.open(server.url(store.place.bucket, query="create-only=0"))
-    other.client.meta.events.register("provide-client-params.s3.PutObject", refuse)
-    other.put("roots/b", [b"x"])
-    assert seen == [True, False]
-    other.close()
-
-
-class TestCeph:
-    """What moto lets pass."""
-
-    @pytest.fixture
-    def server(self, ceph_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
-        for name, value in ceph_server.environ.items():
-            monkeypatch.setenv(name, value)
-        return ceph_server
-
-    def test_a_wrong_secret_is_said_to_be_one(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
-        store = S3Store.open(server.url(server.bucket()))
-
-        with pytest.raises(StoreError) as caught:
-            store.get("FORMAT")
-
-        assert (caught.value.code, caught.value.exit_code) == ("store.credentials", 7)
-        assert "another" not in f"{caught.value.message} {caught.value.why} {caught.value.hints}"
-
-    def test_bytes_that_change_on_the_way_are_refused_and_nothing_is_stored(self, server: Server) -> None:
-        store = S3Store.open(
-            server.url(server.bucket()),
-        )
-
-        def flip(request: object, **_: object) -> None:
-            request.data = b"other bytes"  # type: ignore[attr-defined]
-
-        store.client.meta.events.register("before-sign.s3.PutObject", flip)
-
-        with pytest.raises(StoreError, match="roots/a"):
-            store.put("roots/a", [b"right bytes"])
-
-        with pytest.raises(ObjectNotFound):
-            store.head("roots/a")
-
-    def test_keys_that_may_not_delete_are_told_from_other_trouble(self, server: Server) -> None:
-        bucket = server.bucket()
-        store = S3Store.open(server.url(bucket))
-        store.put("packs/00/a", [b"x"])
-        server.client().put_bucket_policy(Bucket=bucket, Policy=_no_deletes(bucket))
-
-        with pytest.raises(StoreError) as caught:
-            store.delete("packs/00/a")
-
-        assert caught.value.code == "store.denied"
-        assert caught.value.is_denial
-        assert store.get("packs/00/a") == b"x"
-
-
-def _no_deletes(bucket: str) -> str:
-    return (
-        '{"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Principal": "*", "Action": ["s3:DeleteObject"],'
-        f' "Resource": ["arn:aws:s3:::{bucket}/*"]}}]}}'
-    )
-
-
-def test_a_server_that_is_not_there_is_named_and_may_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
-    port = free_port()
-    store = S3Store(parse_place(f"minio+http://127.0.0.1:{port}/bucket"), attempts=1)
+def test_a_wrong_secret_is_said_to_be_one_and_not_repeated(ceph: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "an0ther")
 
     with pytest.raises(StoreError) as caught:
-        store.get("FORMAT")
+        open_s3(ceph.url(ceph.bucket())).get("FORMAT")
+
+    assert (caught.value.code, caught.value.exit_code) == ("store.credentials", 7)
+    assert "an0ther" not in f"{caught.value.message} {caught.value.why} {caught.value.hints}"
+
+
+def test_bytes_that_change_on_the_way_are_refused_and_may_be_sent_again(ceph: S3Server) -> None:
+    client = S3Client(parse_location(ceph.url(ceph.bucket())))
+    store = S3Store(client)
+
+    def flip(request: Any) -> None:
+        if request.method == "PUT":
+            request.body = b"other bytes"
+
+    client.on_sending = flip
+    with pytest.raises(StoreError) as caught:
+        store.put("roots/a", [b"right bytes"])
 
     assert caught.value.transient
-    assert caught.value.exit_code == 7
-    assert f"127.0.0.1:{port}" in caught.value.why
+    with pytest.raises(ObjectNotFound):
+        store.head("roots/a")
 
 
-def test_no_credentials_anywhere_is_told_with_what_to_set(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    store = open_store("oss://bucket/x?region=cn-hangzhou")
+def test_keys_that_may_not_delete_are_told_from_other_trouble(ceph: S3Server) -> None:
+    bucket = ceph.bucket()
+    store = open_s3(ceph.url(bucket))
+    store.put("packs/00/a", [b"x"])
+    ceph.deny(bucket, "s3:DeleteObject")
 
-    with pytest.raises(UsageError, match="no credentials") as caught:
-        store.get("FORMAT")
+    with pytest.raises(StoreError) as caught:
+        store.delete("packs/00/a")
 
-    assert "OSS_ACCESS_KEY_ID" in caught.value.hints[0]
-
-
-def test_a_profile_that_is_not_there_is_named() -> None:
-    with pytest.raises(UsageError, match="no-such-profile"):
-        open_store("s3://bucket/x?profile=no-such-profile").get("FORMAT")
+    assert (caught.value.code, caught.value.is_denial) == ("store.denied", True)
+    assert store.get("packs/00/a") == b"x"

