@@ -5,7 +5,10 @@ A test reads the codes from the source and asks for a page for each.
 
 from __future__ import annotations
 
+from dedupstore.cli.codes_configuration import PAGES as CONFIGURATION_PAGES
+
 PAGES: dict[str, str] = {
+    **CONFIGURATION_PAGES,
     "cache.damaged": "The local index contradicts itself. It is only a copy of what the repository says: it is "
     "dropped and built again, and no data is lost.",
     "cache.dropped": "The local cache broke while it was used and was set aside. It is only a copy of what the "
@@ -79,36 +82,6 @@ PAGES: dict[str, str] = {
     "check.uncommitted": "A run was stopped before its snapshot was complete. What it stored is used by the next run.",
     "check.unstable_read": "Storage gave different bytes for one object, and the right ones at the second try. "
     "Look at the memory, the cable and the disk.",
-    "config.bad_url": "The repository URL is not one that can be used. The message says what is wrong with it and how it "
-    "should look; `docs/storage.md` lists all that may stand in it.",
-    "config.exists": "There is a configuration at that place already. Nothing is overwritten.",
-    "config.invalid_value": "A value of the configuration is not what it has to be. The message names the file and the "
-    "line; `dedup config check` lists every mistake.",
-    "config.missing": "Something that is needed is missing in the configuration. The message names the table; `dedup "
-    "config schema` lists what each must have.",
-    "config.not_private": "Others can change the configuration, and it names commands that are run. The message names "
-    "the command that puts it right.",
-    "config.no_credentials": "Storage wants an access key, and there is none. Set the variables that the message names, "
-    "or name a profile of ~/.aws/config by ?profile=NAME in the URL.",
-    "config.passphrase_conflict": "The environment gives another passphrase than the configuration. A variable meant for "
-    "one repository must not open, or create, another one; unset it, or take it out of the configuration.",
-    "config.secret_in_url": "Credentials do not belong in a repository URL. A URL shows up in process lists, "
-    "logs and shell history; use the environment, a profile or a secret file.",
-    "config.secret_reference": "A secret must be given as a reference. Write file:PATH, env:NAME, "
-    "command:COMMAND, systemd:NAME or keyring:NAME; a secret itself never stands in the configuration.",
-    "config.unsupported_source": "This version cannot take a source of that type yet. A newer one may.",
-    "config.syntax": "A file of the configuration is not TOML. The message names the line; text stands in quotes, tables "
-    "in brackets.",
-    "config.unknown_channel": "The configuration names a channel for messages that it does not have. Add [notify.NAME], "
-    "or correct the name.",
-    "config.unknown_key": "The configuration has a key that means nothing. It is refused so that a slip of the pen does "
-    "not silently change what is backed up; `dedup config schema` lists the keys.",
-    "config.unknown_repo": "The configuration has no repository of that name. Add [repos.NAME], or correct the name.",
-    "config.unknown_retention": "The configuration has no rules of that name. Add [retention.NAME], or correct the name.",
-    "config.unknown_source": "The configuration has no source of that name. Add [sources.NAME], or correct the name.",
-    "config.unreadable": "The configuration cannot be read, or not be written. Is the path right?",
-    "config.unknown_scheme": "The repository URL begins with an unknown scheme. A directory whose name looks "
-    "like a URL is written ./NAME.",
     "database.copy_failed": "The copy of a SQLite database could not be made. The message says why; the copy lies in "
     "TMPDIR while it is stored. There is no snapshot.",
     "database.damaged": "A database does not pass SQLite's own check. Damaged ones are not stored, and not put in "
@@ -168,8 +141,6 @@ PAGES: dict[str, str] = {
     "help.no_such_code": "There is no such code. `dedup help code` lists all.",
     "internal": "Something happened that nobody expected: a bug in dedup. A report was written to a file that "
     "holds no secrets; please send it.",
-    "hook.after_failed": "The command after a snapshot failed or took too long. The snapshot itself is there.",
-    "hook.before_failed": "The command before a snapshot failed or took too long. No snapshot was taken of that source.",
     "interrupted": "The run was stopped by a signal. What was stored stays, and the next run uses it.",
     "key.kit_not_saved": "The recovery kit could not be saved to the current directory. The repository was "
     "created; print the kit with `dedup key kit`.",

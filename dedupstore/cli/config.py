@@ -20,6 +20,8 @@ from dedupstore.service import config_files, config_show, config_text
 from dedupstore.units import format_number
 
 _WRONG = 2
+_LATER = ("replicas", "schedules", "verify", "alerts", "notify", "server")
+"""Tables that are checked, for a daemon that is to come."""
 
 
 @group("config", examples=["dedup config check", "dedup config show --origin", "dedup config init"])
@@ -72,6 +74,9 @@ def _check(session: Session) -> int:
     if not files:
         out.line("  read     nothing: there is no configuration")
         out.note("  to begin one: dedup config init")
+    waiting = [name for name in _LATER if name in loaded.found.document]
+    if waiting:
+        out.line(f"  later    {', '.join(waiting)}: read, and not carried out by this version")
     counts = ((len(made.repos), "repository", "repositories"), (len(made.sources), "source", "sources"))
     out.line(f"  ok       {', '.join(f'{count} {one if count == 1 else many}' for count, one, many in counts)}")
     return 0

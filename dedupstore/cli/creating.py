@@ -23,7 +23,7 @@ def create(session: Session, place: Place, request: InitRequest | None = None) -
     `request` says how; its access is filled in here.
     """
     credential, generated = _first_credential(session, place)
-    access = access_to(session, place.url, credential)
+    access = access_to(session, place, credential)
     made = service.create(InitRequest(access=access) if request is None else replace(request, access=access))
     if generated:
         # The one moment it is shown: whoever asked for it sits at this terminal.

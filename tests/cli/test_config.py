@@ -26,6 +26,7 @@ def test_check_says_what_was_read(machine: Dedup, tmp_path: Path) -> None:
 
     assert f"  read     {tmp_path}/etc/config.toml\n" in run.out
     assert "  ok       2 repositories, 6 sources\n" in run.out
+    assert "  later    replicas, schedules, verify, alerts, notify, server: read, and not carried out" in run.out
     assert machine.ok("config", "check", "--json").document == {
         "v": 1, "ok": True, "files": [f"{tmp_path}/etc/config.toml"], "closed": [], "faults": [],
     }  # fmt: skip
