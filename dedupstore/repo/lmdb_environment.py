@@ -44,8 +44,8 @@ INDEX = Schema(
     b"dedupstore index 1 ",
     ("chunks", "copies", "packs", "pack_ids", "blocks", "segments", "directories", "verified", "meta"),
 )
-LOOKS_PER_LIMIT = 1024
-"""Look-ups until it is asked how much is mapped: 64 MB at the worst, for the kernel maps 16 pages at once."""
+LOOKS_PER_LIMIT = 256
+"""Look-ups until it is asked how much is mapped: 16 MB at the worst, for the kernel maps 16 pages at once."""
 
 _MAP_SIZES = (1 << 40, 1 << 36, 1 << 33, 1 << 31)
 _DAMAGE = (

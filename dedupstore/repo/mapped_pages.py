@@ -14,7 +14,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-MAX_BYTES = 128 << 20
+MAX_BYTES = 96 << 20
 """So much may be mapped of files by the whole process, its libraries (some 30 MB) among them."""
 
 
