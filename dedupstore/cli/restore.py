@@ -30,7 +30,7 @@ _SIGNS = {"create": "+", "replace": "M", "metadata": "m", "delete": "-"}
         "dedup restore --to ./restored",
         'dedup restore --at "yesterday 18:00" site/uploads --to ./restored',
         "dedup restore --source blog --in-place --dry-run",
-        "dedup restore --source sessions --as /var/lib/blog/app.db.restored",
+        "dedup restore --source blogdb --at '03:00' --as blog_restored",
     ],
 )
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.UNPROCESSED)
@@ -38,6 +38,8 @@ _SIGNS = {"create": "+", "replace": "M", "metadata": "m", "delete": "-"}
 @click.option("--to", "target", metavar="DIR", default="", help="Into this directory; a new ./restored-TIME otherwise.")
 @click.option("--in-place", is_flag=True, help="To where it came from; shows the plan and asks first.")
 @click.option("--as", "database_name", metavar="NAME", default="", help="A database, as a new one of that name.")
+@click.option("--target", "server", metavar="DATABASE", default="", help="With --as: to this server, or source.")
+@click.option("--table", "tables", metavar="NAME", multiple=True, help="With --as: only this table; repeatable.")
 @click.option(
     "--overwrite", type=click.Choice(service.OVERWRITE), default="if-changed", help="What may replace a file."
 )
@@ -62,6 +64,8 @@ def restore(
     target: str,
     in_place: bool,
     database_name: str,
+    server: str,
+    tables: tuple[str, ...],
     overwrite: str,
     delete: bool,
     sparse: bool,
