@@ -85,13 +85,14 @@ def restore(
     """
     wanted = selection(session, snapshot=snapshot, at=at, source=source, host=host, tags=tags)
     if database_name:
-        if paths or target or in_place or include or exclude or dry_run:
-            raise UsageError(
-                "--as restores a whole database", hints=["leave out paths, --to, --in-place and --dry-run"]
-            )
+        if len(paths) > 1 or target or in_place or include or exclude or dry_run:
+            raise UsageError("--as restores one database", hints=["leave out --to, --in-place, --dry-run and patterns"])
         # Loaded only for who has one.
         databases = import_module("dedupstore.cli.database_restore")
-        return int(databases.run(session, wanted, database_name, owners=owners))
+        which = paths[0] if paths else ""
+        return int(databases.run(session, wanted, which, database_name, server, tables=tables, owners=owners))
+    if server or tables:
+        raise UsageError("--target and --table are for databases", hints=["dedup restore --as NAME --target ADDRESS"])
     request = service.Request(
         selection=wanted,
         paths=tuple(path_argument(path) for path in paths),

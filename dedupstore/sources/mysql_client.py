@@ -125,7 +125,7 @@ class MysqlClient:
         name = f"'{self.user}'@'%'"
         known = (
             (
-                "Access denied for user .*(using password|to database)",
+                "Access denied for user .*using password",
                 f"{where} does not let {user} in",
                 "database.login_failed",
                 ['password = "file:/etc/dedup/db.pass" in the configuration'],

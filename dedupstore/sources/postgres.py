@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 from dedupstore.cancel import CancelToken
+from dedupstore.errors import SourceFailed
 from dedupstore.sources.base import NamedStream
 from dedupstore.sources.database_files import TABLES, Texts, file_name, schema_hash
 from dedupstore.sources.postgres_client import PostgresClient
@@ -118,7 +120,7 @@ class PostgresSource:
                 # Counted while the dump is read.
                 talk.send(f"{_DATABASE}\n{_DEFINITIONS}\n{_COUNTS}")
                 with program.stream(cancel) as dump:
-                    yield NamedStream(name=file, stream=Translated(dump, client.explained))
+                    yield NamedStream(name=file, stream=Translated(dump, partial(_explained, client, talk)))
                 document = _document(name, self._server, talk.lines())
             yield NamedStream(name=file + TABLES.encode(), stream=Texts.of(document))
         if self._with_globals:
@@ -138,6 +140,19 @@ def session(client: PostgresClient, cancel: CancelToken, name: str) -> Iterator[
     """psql, connected to a database."""
     with client.program(("psql", "-XAtqw", "-v", "ON_ERROR_STOP=1"), name).stream(cancel, talk=True) as stream:
         yield Talk(stream, "\\echo {}")
+
+
+@contextmanager
+def _explained(client: PostgresClient, talk: Talk) -> Iterator[None]:
+    """When the session has ended, whose transaction the dump reads, it knows why."""
+    try:
+        with client.explained():
+            yield
+    except SourceFailed as error:
+        if "invalid snapshot identifier" in error.why:
+            with client.explained():
+                talk.lines()
+        raise
 
 
 def _document(name: str, server: str, lines: Sequence[str]) -> dict[str, Any]:

@@ -209,7 +209,7 @@ def test_a_session_that_is_ended_during_the_dump_makes_no_snapshot(dedup: Dedup,
 
 
 def test_an_older_pg_dump_is_refused_before_it_is_run(dedup: Dedup, server: Server, blog: str) -> None:
-    dedup.setenv("PATH", f"{_fake(dedup, 'pg_dump', 'echo pg_dump (PostgreSQL) 9.6.24')}:{os.environ['PATH']}")
+    dedup.setenv("PATH", f"{_fake(dedup, 'pg_dump', OLD)}:{os.environ['PATH']}")
 
     run = dedup("snapshot", address(server, blog))
 
@@ -312,6 +312,8 @@ def test_the_list_of_tables_is_a_file_of_the_snapshot(dedup: Dedup, server: Serv
     }
     assert about["encoding"] == "UTF8"
 
+
+OLD = 'echo "pg_dump (PostgreSQL) 9.6.24"'
 
 KILLED = """
 if [ "$1" = --version ]; then exec /usr/bin/pg_dump --version; fi
