@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.tools import PROJECT, Tool
@@ -19,6 +20,11 @@ def describe_machine() -> dict[str, str]:
         "python": platform.python_version(),
         "load before": f"{os.getloadavg()[0]:.2f}",
     }
+
+
+def about_this_run() -> dict[str, str]:
+    """Date, commit and machine: what a row of results needs to stand alone."""
+    return {"date": datetime.now(UTC).date().isoformat(), "commit": commit(), **describe_machine()}
 
 
 def _processor() -> str:

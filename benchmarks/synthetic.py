@@ -29,6 +29,10 @@ BLOCKS_PER_PACK = 16
 PACKS_PER_SEGMENT = 64
 CHUNKS_PER_FILE = 50
 FILES_PER_DIRECTORY = 100
+BLOCK_BYTES = CHUNK_BYTES * CHUNKS_PER_BLOCK
+PACK_BYTES = 36 << 10
+"""The sizes to make the repository with: else what it writes has other counts, and prune merges its packs as small ones."""
+
 TIME_NS = 1_700_000_000_000_000_000
 
 THINNED = 5

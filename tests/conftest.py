@@ -12,6 +12,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import evidence
+from tests.support.ceph import ceph_server as ceph_server
+from tests.support.s3_servers import moto_server as moto_server
+from tests.support.s3_servers import rclone_server as rclone_server
 
 # No deadline and no complaint about slow examples: how fast a machine is says nothing about the code.
 settings.register_profile(

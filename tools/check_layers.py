@@ -35,8 +35,8 @@ DOORS = {"cli", "api", "daemon"}
 DOORS_MAY_USE = {"app", "service"}
 
 ROOMS: dict[str, str] = {
-    "boto3": "storage/s3.py",
-    "botocore": "storage/s3.py",
+    "boto3": "storage/s3_client.py",
+    "botocore": "storage/s3_client.py",
     "lmdb": "repo/lmdb_",
     "cryptography": "codec/crypto.py",
     "zstandard": "codec/compression.py",

@@ -11,12 +11,14 @@ from dedupstore.cli.command import command
 from dedupstore.cli.errors import safe
 from dedupstore.cli.opening import repeated, with_access
 from dedupstore.cli.output import path_fields
+from dedupstore.cli.replica import repair_fields, replica_options, with_replica
 from dedupstore.cli.selecting import selection
 from dedupstore.cli.session import Session
 from dedupstore.errors import IntegrityError, UsageError
 from dedupstore.service import check as service
 from dedupstore.service import times
 from dedupstore.service.access import Access
+from dedupstore.service.repair import PacksOutcome, Replica
 from dedupstore.units import format_bytes, format_count, format_duration, format_number, printable
 
 _ALL = "all"
@@ -26,7 +28,12 @@ _SHOWN = 20
 
 @command(
     "check",
-    examples=["dedup check", "dedup check --read-data=5% --max-time 1h", "dedup check --restore=blog"],
+    examples=[
+        "dedup check",
+        "dedup check --read-data=5% --max-time 1h",
+        "dedup check --restore=blog",
+        "dedup check --read-data --repair --from /mnt/usb/mirror",
+    ],
 )
 @click.option("--quick", is_flag=True, help="Only listings, sizes and small objects: seconds.")
 @click.option(
@@ -38,16 +45,24 @@ _SHOWN = 20
     "--restore", metavar="[=SOURCE]", is_flag=False, flag_value=_EVERY_SOURCE, default=None,
     help="Restore the newest snapshots to nowhere and compare every file.",
 )  # fmt: skip
+@click.option("--repair", is_flag=True, help="Mend what is damaged, by parity, then from the replica, and look again.")
+@click.option("--repair-plan", is_flag=True, help="Say what --repair would mend.")
+@replica_options
 @options.snapshot_option
 @click.pass_obj
 def check(
-    session: Session, quick: bool, read_data: str | None, max_time: str, restore: str | None, snapshot: str | None
-) -> int:
+    session: Session, quick: bool, read_data: str | None, max_time: str, restore: str | None, repair: bool,
+    repair_plan: bool, replica: str, from_passphrase_file: str, from_passphrase_command: str, from_key_file: str,
+    snapshot: str | None,
+) -> int:  # fmt: skip
     """Prove that what is stored can be restored.
 
     Always the structure: that every file of every snapshot has all its chunks. With --read-data the chunks
-    themselves; what was read is remembered, so that 5 % a day covers everything in 20 days.
+    themselves; what was read is remembered, so that 5 % a day covers everything in 20 days. What is found damaged is
+    written down, so that nothing new relies on it; otherwise nothing is changed without --repair.
     """
+    if replica and not (repair or repair_plan):
+        raise UsageError("--from is for a repair", hints=["add --repair or --repair-plan"])
     if quick and (read_data is not None or restore is not None):
         raise UsageError("--quick reads no data", hints=["leave it out, or --read-data and --restore"])
     request = service.Request(
@@ -62,19 +77,30 @@ def check(
     session.out.begin("check")
     token = session.take_token()
 
-    def work(access: Access) -> service.Outcome:
+    def work(there: Replica | None, access: Access) -> tuple[service.Outcome, PacksOutcome | None]:
         with progress.showing(session) as listener:
-            return service.run(request, access, listener, token)
+            if repair or repair_plan:
+                return service.run_and_mend(request, access, there, listener, token, dry_run=not repair)
+            return service.run(request, access, listener, token), None
 
-    outcome = with_access(session, work)
-    _tell(session, request, outcome)
+    outcome, mended = with_replica(
+        session, replica, from_passphrase_file, from_passphrase_command, from_key_file,
+        lambda there: with_access(session, lambda access: work(there, access)),
+    )  # fmt: skip
+    _tell(session, request, outcome, mended)
     return outcome.exit_code
 
 
-def _tell(session: Session, request: service.Request, outcome: service.Outcome) -> None:
+def _tell(session: Session, request: service.Request, outcome: service.Outcome, mended: PacksOutcome | None) -> None:
     out, counts = session.out, outcome.counts
     for name, text in _lines(request, outcome):
         out.line(f"  {name:<8} {text}")
+    if mended is not None:
+        what = (
+            f"{format_number(mended.packs, 'lost pack')} put back, {format_number(mended.chunks, 'chunk')} stored again"
+        )
+        left = f"; {format_number(mended.lost, 'path')} cannot be mended" if mended.lost else ""
+        out.line(f"  {'would be' if mended.dry_run else 'mended':<8} {what}{left}")
     if outcome.exit_code == 0:
         out.line(f"  ok       everything that was looked at is intact   {format_duration(outcome.seconds)}")
     elif outcome.exit_code == 4:
@@ -91,6 +117,7 @@ def _tell(session: Session, request: service.Request, outcome: service.Outcome) 
         errors=outcome.errors,
         warnings=outcome.warnings,
         recorded=outcome.recorded,
+        repair=None if mended is None else repair_fields(mended),
         damage={
             "chunks": outcome.damaged_chunks,
             "files": outcome.damaged_total,
@@ -157,6 +184,7 @@ def _damage(session: Session, outcome: service.Outcome) -> IntegrityError:
         f"cannot be restored from there; of {format_count(whole)} of them the newest copy is intact",
         hints=[
             "all other files restore: do not delete anything",
-            f"a new snapshot stores what still exists: dedup snapshot{where} --force PATH",
+            f"see what can be mended: dedup check{where} --repair-plan, with --from URL if there is a replica",
+            f"a new snapshot stores what still exists: dedup snapshot{where} PATH",
         ],
     )

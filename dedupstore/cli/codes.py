@@ -5,7 +5,12 @@ A test reads the codes from the source and asks for a page for each.
 
 from __future__ import annotations
 
+from dedupstore.cli.codes_configuration import PAGES as CONFIGURATION_PAGES
+from dedupstore.cli.codes_databases import PAGES as DATABASE_PAGES
+
 PAGES: dict[str, str] = {
+    **CONFIGURATION_PAGES,
+    **DATABASE_PAGES,
     "cache.damaged": "The local index contradicts itself. It is only a copy of what the repository says: it is "
     "dropped and built again, and no data is lost.",
     "cache.dropped": "The local cache broke while it was used and was set aside. It is only a copy of what the "
@@ -52,6 +57,9 @@ PAGES: dict[str, str] = {
     "check.pack_unindexed": "Packs are not in the index yet, because a run was stopped. The next snapshot takes "
     "them up; nothing needs to be done.",
     "check.packs_removed": "The index still names packs that were pruned. That is ordinary after a prune.",
+    "check.parity_damaged": "A parity object is not what was written. No file is hit; the pack it belongs to has no parity "
+    "until prune writes it anew.",
+    "check.parity_missing": "Packs have no parity, though the repository keeps it. `dedup repair parity` makes it.",
     "check.plan_damaged": "The record of a prune is damaged. Nothing it condemned is deleted by it; run the "
     "prune again.",
     "check.plan_open": "A prune waits to delete what it condemned. It goes on once its waiting time is over.",
@@ -76,70 +84,6 @@ PAGES: dict[str, str] = {
     "check.uncommitted": "A run was stopped before its snapshot was complete. What it stored is used by the next run.",
     "check.unstable_read": "Storage gave different bytes for one object, and the right ones at the second try. "
     "Look at the memory, the cable and the disk.",
-    "config.exists": "There is a configuration at that place already. Nothing is overwritten.",
-    "config.invalid_value": "A value of the configuration is not what it has to be. The message names the file and the "
-    "line; `dedup config check` lists every mistake.",
-    "config.missing": "Something that is needed is missing in the configuration. The message names the table; `dedup "
-    "config schema` lists what each must have.",
-    "config.not_private": "Others can change the configuration, and it names commands that are run. The message names "
-    "the command that puts it right.",
-    "config.passphrase_conflict": "The environment gives another passphrase than the configuration. A variable meant for "
-    "one repository must not open, or create, another one; unset it, or take it out of the configuration.",
-    "config.secret_in_url": "Credentials do not belong in a repository URL. A URL shows up in process lists, "
-    "logs and shell history; use the environment, a profile or a secret file.",
-    "config.secret_reference": "A secret must be given as a reference. Write file:PATH, env:NAME, "
-    "command:COMMAND, systemd:NAME or keyring:NAME; a secret itself never stands in the configuration.",
-    "config.syntax": "A file of the configuration is not TOML. The message names the line; text stands in quotes, tables "
-    "in brackets.",
-    "config.unknown_channel": "The configuration names a channel for messages that it does not have. Add [notify.NAME], "
-    "or correct the name.",
-    "config.unknown_key": "The configuration has a key that means nothing. It is refused so that a slip of the pen does "
-    "not silently change what is backed up; `dedup config schema` lists the keys.",
-    "config.unknown_repo": "The configuration has no repository of that name. Add [repos.NAME], or correct the name.",
-    "config.unknown_retention": "The configuration has no rules of that name. Add [retention.NAME], or correct the name.",
-    "config.unknown_source": "The configuration has no source of that name. Add [sources.NAME], or correct the name.",
-    "config.unreadable": "The configuration cannot be read, or not be written. Is the path right?",
-    "config.unknown_scheme": "The repository URL begins with an unknown scheme. A directory whose name looks "
-    "like a URL is written ./NAME.",
-    "config.unsupported_scheme": "This version cannot use that kind of storage yet. A newer one may.",
-    "database.altered": "Somebody altered a table while it was dumped. There is no snapshot; take it again.",
-    "database.client_too_old": "The program that dumps is older than the server. Run it where the server is (`exec` in "
-    "the configuration), or install the client programs of the server's version.",
-    "database.copy_failed": "The copy of a SQLite database could not be made. The message says why; the copy lies in "
-    "TMPDIR while it is stored. There is no snapshot.",
-    "database.damaged": "A database does not pass SQLite's own check. Damaged ones are not stored, and not put in "
-    "place: bring back an earlier state with `dedup restore --at TIME --as NAME`.",
-    "database.differs": "The restored database does not hold what the snapshot says it held. Look at it before it "
-    "is used, and try an earlier snapshot.",
-    "database.dump_incomplete": "The dump has no end although the program said that it succeeded. There is no snapshot.",
-    "database.exists": "A database of that name is there already, or a log that one left. A restore never "
-    "replaces a database: give another name, look at what was restored, then `dedup db swap`.",
-    "database.in_use": "Somebody has the database open. Whoever writes to it would go on writing to the old one: "
-    "stop that program, then swap again.",
-    "database.locked": "Another program keeps the database locked for longer than we wait. There is no snapshot.",
-    "database.login_failed": "The server does not let us in. Name the password in the configuration (`password = "
-    '"file:PATH"`), in DEDUP_DATABASE_PASSWORD_FILE for an address, or in ~/.pgpass.',
-    "database.missing_rights": "Whoever dumps may not read everything, so there is no snapshot. The message names the "
-    "GRANT that helps.",
-    "database.no_client": "The programs that dump databases of this kind are not there. Install them, or run those "
-    "that are where the server is (`exec`).",
-    "database.no_role": "Roles that own something in the dump do not exist on the server it was restored on. "
-    "Everything belongs to who restored it, and nothing is granted; create the roles first "
-    "(`globals.sql` of the snapshot has them) to get the owners back.",
-    "database.no_room": "A consistent copy of the database needs as much room as the database has. Name another "
-    "directory for it: TMPDIR.",
-    "database.not_movable": "MySQL and MariaDB move tables between databases, and nothing else. A database with "
-    "views, triggers, routines or events is not swapped: tell the program that uses it the "
-    "new name.",
-    "database.not_replaced": "A database is not replaced file by file: its log would be applied to the wrong one. "
-    "Restore it beside with `dedup restore --as NAME`, look at it, then `dedup db swap`.",
-    "database.restore_failed": "The database could not be made from its SQL. Nothing that was there was touched.",
-    "database.session_ended": "The connection to the server ended while it was asked. There is no snapshot.",
-    "database.unknown": "The server has no database of that name.",
-    "database.unreachable": "The server does not answer. See whether it runs, and host, port and socket of its "
-    "address.",
-    "database.unreadable": "The database is not there, cannot be read, or is none. A path that does not exist is an "
-    "error and never an empty database.",
     "dump.damaged": "Stored data of a file is damaged, so the archive ends before it. What was written is no whole "
     "archive; dump the other directories, or restore, which goes on after damage.",
     "dump.exists": "The file to write exists. Nothing is overwritten; give another name.",
@@ -181,8 +125,6 @@ PAGES: dict[str, str] = {
     "help.no_such_code": "There is no such code. `dedup help code` lists all.",
     "internal": "Something happened that nobody expected: a bug in dedup. A report was written to a file that "
     "holds no secrets; please send it.",
-    "hook.after_failed": "The command after a snapshot failed or took too long. The snapshot itself is there.",
-    "hook.before_failed": "The command before a snapshot failed or took too long. No snapshot was taken of that source.",
     "interrupted": "The run was stopped by a signal. What was stored stays, and the next run uses it.",
     "key.kit_not_saved": "The recovery kit could not be saved to the current directory. The repository was "
     "created; print the kit with `dedup key kit`.",
@@ -237,6 +179,14 @@ PAGES: dict[str, str] = {
     "refused.not_confirmed": "The plan was not agreed to, so nothing was changed. Add --yes where nobody can be asked.",
     "refused.test_only_cost": "The key slot was made at a cost meant for tests. Such a passphrase is guessed "
     "quickly; make the slot anew.",
+    "repair.incomplete": "Not everything could be mended, because what is damaged is nowhere to be had. Name another "
+    "replica, take a new snapshot of what still exists, or go on without it: `dedup repair snapshots`.",
+    "repair.lost": "A file or directory is lost from a snapshot, and the new snapshot is without it. The damaged one stays; "
+    "a replica that is found later can still mend it.",
+    "repair.still_lost": "A file or directory cannot be mended, for what is damaged is neither here nor in the replica. "
+    "Another replica may have it.",
+    "repair.parity_refused": "A damaged pack gets no parity, for that would keep the damage. Mend it first: `dedup repair "
+    "packs`, then `dedup prune`.",
     "repair.pack_unreadable": "A pack cannot be described, because its end cannot be read. `dedup check` names "
     "the files that are hit.",
     "repair.segment_contradicts": "An index segment describes a pack differently than the pack itself. The pack "
@@ -253,6 +203,8 @@ PAGES: dict[str, str] = {
     "to from here.",
     "repo.config_conflict": "The repository has two configurations with one number. Two clients changed it at "
     "the same moment, or storage added one; nothing is done until someone has looked.",
+    "priority.not_lowered": "The priority at the disk could not be lowered, so the snapshot is taken at full speed. Is "
+    "`ionice` installed?",
     "prune.denied": "The storage does not let us delete. It is append-only, or its objects are locked: nothing is "
     "lost, what was condemned stays condemned, and a prune with the right to delete goes on from there.",
     "prune.index_damaged": "Index segments cannot be read and packs are described by no other. Prune deletes nothing "
@@ -283,6 +235,8 @@ PAGES: dict[str, str] = {
     "repo.not_found": "There is no repository at that place. If it is a disk, is it mounted? To make one: "
     "`dedup init -r URL`.",
     "repo.old_key": "The key is of an earlier epoch. It was made before the keys were rotated; use one made after it.",
+    "repo.first_seen": "This machine has not seen that repository at that place before. What it shows is believed; an older "
+    "state is noticed from now on.",
     "repo.replaced": "Another repository is at that place than this machine knows. Is the right disk mounted? If it was "
     "replaced on purpose, `dedup repo trust` says so.",
     "repo.rolled_back": "Storage shows an older state than this machine has seen. Snapshots are missing that nobody has "
@@ -308,6 +262,8 @@ PAGES: dict[str, str] = {
     "restored; the message says why.",
     "restore.path_not_found": "The path is not in that snapshot. Paths are those that `dedup ls` shows, "
     "beginning with the last name of what was stored.",
+    "restore.set_apart": "The sources as of that time do not belong together: one of them is much older than the others, or "
+    "has no snapshot at all. Take what there is with --tolerance, or one of them with --source.",
     "secret.command_failed": "The command that gives a secret failed, could not be started, or did not finish. "
     "It is run without a shell and reads nothing from standard input; try it by hand.",
     "secret.empty": "A secret is empty. An empty passphrase protects nothing.",
@@ -350,8 +306,16 @@ PAGES: dict[str, str] = {
     "source.failed": "The source as a whole could not be read. No snapshot was made.",
     "source.no_root": "A path to store does not exist or cannot be read. Is the disk mounted? No snapshot was made.",
     "store.bad_key": "Something in the repository has a name that no object may have. It is not used.",
+    "store.clock": "The clocks of this machine and of the storage server differ by more than the server accepts. Set "
+    "the clock of this machine: a signature is good for some minutes only.",
+    "store.cold": "The object lies in an archive and cannot be read at once. Have the server bring it back first; choose a "
+    "storage class that is read directly for what you may need in a hurry.",
     "store.conflict": "Another object has the name of one to be written. That is damage, or something else "
     "writes into the repository; see `dedup check`.",
+    "store.credentials": "The storage server does not know the access key, or its secret is another one. Keys are looked for in "
+    "the environment, in ~/.aws and in the role of the machine; the message names the variables.",
+    "store.denied": "The storage server does not let us do that. Put, get and list are needed everywhere, delete only to "
+    "prune; see the policy of the bucket.",
     "store.failed": "Storage failed or refused, after retries. What was stored before stays and is used by the "
     "next run.",
     "store.full": "Storage is full. `dedup prune` frees what no snapshot needs; what was stored before stays.",
@@ -363,6 +327,11 @@ PAGES: dict[str, str] = {
     "store.read_only": "Storage can be read but not written. Is it mounted read-only?",
     "store.short_object": "An object is shorter than it must be. It was damaged or cut; `dedup check` shows "
     "what is affected.",
+    "store.tls": "The certificate of the storage server is not trusted. It is verified always; name the authority that signed "
+    "it in AWS_CA_BUNDLE.",
+    "store.unreachable": "There is no connection to the storage server. Is it up, is the name right, does it take a proxy "
+    "(HTTPS_PROXY)? What was stored before stays and is used by the next run.",
+    "store.wrong_region": "The bucket lies in another region than the request went to. Add ?region=NAME to the URL.",
     "target.busy": "Another restore writes into the same directory. Wait for it, or choose another directory.",
     "target.failed": "A restore could not write its target: a full disk, missing rights. What was restored "
     "before stays.",

@@ -20,6 +20,8 @@ from dedupstore.service import config_files, config_show, config_text
 from dedupstore.units import format_number
 
 _WRONG = 2
+_LATER = ("replicas", "schedules", "verify", "alerts", "notify", "server")
+"""Tables that are checked, for a daemon that is to come."""
 
 
 @group("config", examples=["dedup config check", "dedup config show --origin", "dedup config init"])
@@ -35,6 +37,10 @@ def config() -> None:
 @click.pass_obj
 def check(session: Session) -> int:
     """Read the configuration and tell everything that is wrong with it."""
+    return _check(session)
+
+
+def _check(session: Session) -> int:
     loaded, faults = service.examine(session.settings.config, session.environ)
     out = session.out
     files = [] if loaded is None else [str(path) for path in loaded.found.files]
@@ -68,6 +74,9 @@ def check(session: Session) -> int:
     if not files:
         out.line("  read     nothing: there is no configuration")
         out.note("  to begin one: dedup config init")
+    waiting = [name for name in _LATER if name in loaded.found.document]
+    if waiting:
+        out.line(f"  later    {', '.join(waiting)}: read, and not carried out by this version")
     counts = ((len(made.repos), "repository", "repositories"), (len(made.sources), "source", "sources"))
     out.line(f"  ok       {', '.join(f'{count} {one if count == 1 else many}' for count, one, many in counts)}")
     return 0
@@ -133,7 +142,7 @@ def init(session: Session, only_print: bool, passphrase: str) -> None:
         session.out.document({"path": None, "text": text})
         session.out.line(text.rstrip("\n"))
         return
-    path = Path(session.settings.config or f"{_folder(session)}/{config_files.FILE}").expanduser()
+    path = _own_file(session)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         write_private(str(path), text)
@@ -149,6 +158,35 @@ def init(session: Session, only_print: bool, passphrase: str) -> None:
     session.out.document({"path": safe(str(path)), "text": text})
     session.out.line(f"  written  {safe(str(path))}")
     session.out.note("  next: put your sources into it, then: dedup config check")
+
+
+@config.command("edit", examples=["dedup config edit", "EDITOR=nano dedup config edit -c ./config.toml"])
+@click.pass_obj
+def edit(session: Session) -> int:
+    """Open the configuration in $VISUAL or $EDITOR, then check it."""
+    path = _own_file(session)
+    if not path.exists():
+        raise UsageError(f"there is no configuration at {path}", hints=["dedup config init"], code="config.unreadable")
+    environ = session.environ
+    editor = environ.get("VISUAL") or environ.get("EDITOR") or "vi"
+    # A person's editor may be a command with arguments of its own.
+    command = [*import_module("shlex").split(editor), str(path)]
+    try:
+        code = import_module("subprocess").run(command, check=False).returncode
+    except OSError as error:
+        raise UsageError(
+            f"cannot start the editor {safe(editor)}", why=error.strerror or "", hints=["export EDITOR=nano"]
+        ) from error
+    if code:
+        raise UsageError(f"the editor ended with exit code {code}", hints=["look: dedup config check"])
+    return _check(session)
+
+
+def _own_file(session: Session) -> Path:
+    """The file that `init` writes: the one named by -c, or in the folder of whoever runs this."""
+    named = session.settings.config
+    path = Path(named).expanduser() if named else _folder(session)
+    return path if named and not path.is_dir() else path / config_files.FILE
 
 
 def _folder(session: Session) -> Path:

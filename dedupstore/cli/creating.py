@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from importlib import import_module
 
 import click
 
@@ -22,7 +23,7 @@ def create(session: Session, place: Place, request: InitRequest | None = None) -
     `request` says how; its access is filled in here.
     """
     credential, generated = _first_credential(session, place)
-    access = access_to(session, place.url, credential)
+    access = access_to(session, place, credential)
     made = service.create(InitRequest(access=access) if request is None else replace(request, access=access))
     if generated:
         # The one moment it is shown: whoever asked for it sits at this terminal.
@@ -58,8 +59,27 @@ def create_if_missing(session: Session, place: Place, *, init: bool) -> tuple[Ac
             session.out.note(f"No repository at {place.url} yet.")
             if not prompts.confirm(session, "Create an encrypted one here?", default=True):
                 raise
+            access, made, kit_path = create(session, place)
+            _write_default(session, place)
+            return access, made, kit_path
         return create(session, place)
     return None
+
+
+def _write_default(session: Session, place: Place) -> None:
+    """Write the first repository down as the default, where a person has made it and there is no configuration yet."""
+    found = session.configuration().found
+    if place.name or session.settings.config or found.files or found.closed:
+        return
+    service_config = import_module("dedupstore.service.config")
+    path, text = service_config.first_configuration(place.url, session.environ)
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        write_private(path, text)
+    except OSError as error:
+        session.out.note(f"  the repository could not be written to {path}: {error.strerror}")
+        return
+    session.out.note(f"  default  repository written to {path}")
 
 
 def tell(session: Session, made: Created, kit_path: str) -> None:

@@ -13,6 +13,7 @@ from dedupstore.cli.command import group
 from dedupstore.cli.creating import read_kit, write_private
 from dedupstore.cli.errors import safe
 from dedupstore.cli.opening import repeated, with_access, with_credential
+from dedupstore.cli.rekey import rekey
 from dedupstore.cli.session import Session
 from dedupstore.errors import Refused, UsageError
 from dedupstore.service import access as opening
@@ -41,6 +42,9 @@ def key() -> None:
 
     Instead of a passphrase, DEDUP_KEY_FILE or DEDUP_RECOVERY_KEY_FILE may name a file that opens the repository.
     """
+
+
+key.add_command(rekey)
 
 
 @key.command("list", examples=["dedup key list"])
@@ -162,8 +166,8 @@ def rotate(session: Session, ask: bool, key_file: str, take_over: bool, kdf: str
 
     The new keys are opened by the passphrase or key file in use, by a new passphrase (--new-passphrase, or
     DEDUP_NEW_PASSPHRASE and its kin), or by --key-file; every other key is removed and has to be added again. What is
-    stored already stays readable, also for somebody who has copied an old key and gets at the storage. Runs under way go
-    on; they end under the old keys.
+    stored already stays readable, also for somebody who has copied an old key and gets at the storage: dedup key rekey
+    writes it again. Runs under way go on; they end under the old keys.
     """
     _refuse_weak(session, insecure_test_kdf)
     if not prompts.confirm(session, "Begin with new keys, and remove every key but the one in use?"):

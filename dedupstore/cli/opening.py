@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from importlib import import_module
 from typing import TypeVar
 
 from dedupstore.cli import prompts
@@ -28,7 +29,7 @@ def with_access(session: Session, work: Callable[[Access], Answer], *, trusting:
     service.require_repository(place.url, None if trusting else session.environ)
 
     def opened(credential: Credential) -> Answer:
-        return work(replace(access_to(session, place.url, credential), trusting=trusting).started())
+        return work(replace(access_to(session, place, credential), trusting=trusting).started())
 
     return with_credential(session, opened, place)
 
@@ -70,10 +71,10 @@ def opened(session: Session, place: Place) -> Access:
     service.require_repository(place.url)
     given = credential_of(session, place)
     if given is not None:
-        return proven(session, place.url, given)
+        return proven(session, place, given)
     for left in range(prompts.MAX_TRIES - 1, -1, -1):
         try:
-            return proven(session, place.url, Credential(passphrase=prompts.passphrase(session, of=place.url)))
+            return proven(session, place, Credential(passphrase=prompts.passphrase(session, of=place.url)))
         except WrongPassphrase as error:
             if not left:
                 raise
@@ -81,13 +82,13 @@ def opened(session: Session, place: Place) -> Access:
     raise AssertionError("unreachable")
 
 
-def proven(session: Session, url: str, credential: Credential) -> Access:
+def proven(session: Session, place: Place, credential: Credential) -> Access:
     """An access that is known to open its repository. Raises WrongPassphrase, which names the place."""
-    access = access_to(session, url, credential).started()
+    access = access_to(session, place, credential).started()
     try:
         access.open_keys().store.close()
     except WrongPassphrase as error:
-        error.message = f"{error.message} ({url})"
+        error.message = f"{error.message} ({place.url})"
         raise
     return access
 
@@ -142,14 +143,27 @@ def from_environment(session: Session, environ: Mapping[str, str] | None = None)
     return None
 
 
-def access_to(session: Session, url: str, credential: Credential) -> Access:
-    return Access(
-        url=url,
+def access_to(session: Session, place: Place, credential: Credential) -> Access:
+    repo = session.repo_at(place)
+    access = Access(
+        url=place.url,
         credential=credential,
         clock=session.clock,
         environ=session.environ,
         note=lambda finding: session.out.findings([finding]),
     )
+    if repo is None or not (repo.limits or repo.object_lock):
+        return access
+    if repo.object_lock:
+        # Nobody may believe that a copy is immutable when it is not.
+        session.out.warning(
+            "object_lock is not carried out by this version: what is written can be deleted as before; lock it by a rule "
+            "of the bucket",
+            code="config.not_carried_out",
+        )
+    # Loaded only for who has limits.
+    asked = import_module("dedupstore.service.store_options").options_of(repo, session.clock, session.environ)
+    return replace(access, options=asked)
 
 
 def repeated(session: Session) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 
 import click
 
-from dedupstore.cli import options, progress, prompts
+from dedupstore.cancel import CancelToken
+from dedupstore.cli import options, progress, prompts, restore_set
 from dedupstore.cli.command import command
 from dedupstore.cli.errors import safe
 from dedupstore.cli.opening import path_argument, with_access
 from dedupstore.cli.output import path_fields
+from dedupstore.cli.restore_set import tolerance_of
 from dedupstore.cli.selecting import selection
 from dedupstore.cli.session import Session
 from dedupstore.cli.shapes import distance, snapshot_fields
@@ -18,6 +21,7 @@ from dedupstore.errors import Interrupted, UsageError
 from dedupstore.service import restore as service
 from dedupstore.service.access import Access
 from dedupstore.service.records import SnapshotInfo
+from dedupstore.service.restore_set import SourceSet, find_set
 from dedupstore.units import format_bytes, format_count, format_duration, format_number, printable
 
 _SHOWN_STEPS = 20
@@ -51,6 +55,9 @@ _SIGNS = {"create": "+", "replace": "M", "metadata": "m", "delete": "-"}
 @click.option("--verify/--no-verify", default=True, help="Compare whole files with their hash, too; on by default.")
 @click.option("--owners/--no-owners", default=None, help="Set owners; the default when run as root.")
 @click.option("--special", is_flag=True, help="Also setuid bits, devices and file capabilities.")
+@click.option(
+    "--tolerance", metavar="SPAN", default="", help="How far apart sources may be with --at; 24h by default, or: any."
+)
 @click.option("--no-safety-snapshot", is_flag=True, help="With --in-place: do not keep what is there now.")
 @click.pass_obj
 def restore(
@@ -75,6 +82,7 @@ def restore(
     verify: bool,
     owners: bool | None,
     special: bool,
+    tolerance: str,
     no_safety_snapshot: bool,
 ) -> int:
     """Bring files back as they were at a time.
@@ -82,6 +90,9 @@ def restore(
     Takes the newest snapshot at or before TIME (now, if not given); PATHs are those that `dedup ls` shows. What is
     there already is replaced only when it differs, and only after you have agreed. With --as a database becomes a new one
     beside that which is used; `dedup db swap` then puts it in its place.
+
+    With --at and without --source, all sources of the configuration are brought back as of that time, each into a
+    directory of its name; it is refused when one of them is much older than the others (--tolerance).
     """
     wanted = selection(session, snapshot=snapshot, at=at, source=source, host=host, tags=tags)
     if database_name:
@@ -112,28 +123,38 @@ def restore(
     )
     if target and in_place:
         raise UsageError("--to and --in-place exclude one another", hints=["choose one of the two"])
-    return _run(session, request)
+    all_sources = at is not None and not (source or snapshot or tags)
+    return _run(session, request, tolerance_of(tolerance) if all_sources else None, all_sources=all_sources)
 
 
-def _run(session: Session, request: service.Request) -> int:
+def _run(session: Session, request: service.Request, tolerance_ns: int | None, *, all_sources: bool) -> int:
     out = session.out
     out.begin("restore", source=safe(request.selection.source) or None)
     token = session.take_token()
-    dialogue = _Dialogue(session, request)
 
-    def work(access: Access) -> service.Outcome:
-        with progress.showing(session) as listener:
-            dialogue.listener = listener
-            return service.run(request, access, dialogue, listener, token)
+    def work(access: Access) -> int:
+        # Opened before anything is told: with_access may start this anew.
+        found = _find_set(access, request) if all_sources else None
+        if found is not None and (len(found.members) > 1 or found.lacking):
+            return restore_set.run(
+                session, request, found, tolerance_ns, lambda one: _one(session, one, access, token)
+            )  # fmt: skip
+        wanted = request.selection
+        if found is not None:
+            wanted = replace(wanted, source=found.members[0].snapshot.source, host=found.host)
+        return _alone(session, replace(request, selection=wanted), access, token)
 
-    try:
-        outcome = with_access(session, work)
-    except Interrupted as error:
-        # The files that were finished are there, and the next run keeps them, when it goes to the same place.
-        if dialogue.target and not request.target:
-            error.hints = (f"go on with: dedup restore --to {printable(dialogue.target)}",)
-        raise
-    _tell(session, outcome)
+    return with_access(session, work)
+
+
+def _find_set(access: Access, request: service.Request) -> SourceSet | None:
+    wanted = request.selection
+    assert wanted.at_ns is not None
+    return find_set(access, wanted.at_ns, host=wanted.host, paths=request.paths)
+
+
+def _alone(session: Session, request: service.Request, access: Access, token: CancelToken) -> int:
+    out, outcome = session.out, _one(session, request, access, token)
     status = "ok" if outcome.exit_code == 0 else "warnings" if outcome.exit_code == 3 else "failed"
     out.finish(
         status,
@@ -152,6 +173,23 @@ def _run(session: Session, request: service.Request) -> int:
         verified=outcome.verified,
     )
     return outcome.exit_code
+
+
+def _one(session: Session, request: service.Request, access: Access, token: CancelToken) -> service.Outcome:
+    """One snapshot, told in lines; the summary is the caller's."""
+    dialogue = _Dialogue(session, request)
+
+    try:
+        with progress.showing(session) as listener:
+            dialogue.listener = listener
+            outcome = service.run(request, access, dialogue, listener, token)
+    except Interrupted as error:
+        # The files that were finished are there, and the next run keeps them, when it goes to the same place.
+        if dialogue.target and not request.target:
+            error.hints = (f"go on with: dedup restore --to {printable(dialogue.target)}",)
+        raise
+    _tell(session, outcome)
+    return outcome
 
 
 class _Dialogue:

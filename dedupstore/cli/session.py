@@ -16,6 +16,7 @@ from dedupstore.errors import UsageError
 
 if TYPE_CHECKING:
     from dedupstore.service.config import Loaded
+    from dedupstore.service.config_schema import Repo
 
 
 REPO = "repo:"
@@ -91,6 +92,12 @@ class Session:
             return Place(text)
         name = text.removeprefix(REPO)
         return Place(os.path.expanduser(self.configuration().repo(name).url), name)
+
+    def repo_at(self, place: Place) -> Repo | None:
+        """What the configuration says of that place; one named by its URL only if the configuration was read at all."""
+        loaded = self._configuration
+        name = place.name or ("" if loaded is None else loaded.repo_at(place.url))
+        return self.configuration().repo(name) if name else None
 
     def repository_url(self) -> str | None:
         place = self.place()

@@ -12,6 +12,7 @@ from dedupstore.cli.command import command
 from dedupstore.cli.creating import create_if_missing, tell
 from dedupstore.cli.database_argument import database_argument
 from dedupstore.cli.errors import safe
+from dedupstore.cli.gentle import Gentle, gentle_options
 from dedupstore.cli.instants import instant
 from dedupstore.cli.opening import path_argument, with_access
 from dedupstore.cli.session import Session
@@ -54,6 +55,7 @@ from dedupstore.units import parse_size
 @click.option("--compression", metavar="LEVEL", type=int, default=3, help="1 (fast) to 19 (small); 3 by default.")
 @click.option("--host", metavar="NAME", default="", help="Instead of the name of this machine.")
 @click.option("--time", "time_text", metavar="TIME", default="", help="Instead of now; for importing old copies.")
+@gentle_options
 @click.pass_obj
 def snapshot(
     session: Session,
@@ -77,15 +79,19 @@ def snapshot(
     compression: int,
     host: str,
     time_text: str,
+    limit_rate: str,
+    nice: int | None,
+    ionice: str | None,
 ) -> int:
     """Store files as they are now.
 
     Each PATH appears in the snapshot under its last name. Without any, all sources of the configuration are taken as one
-    run; a word without a slash that names a SOURCE is that source (write ./NAME for a path). The next snapshot of the same source reads only what
-    changed. With --command NAME -- CMD..., the output of a command is stored; if it fails there is no snapshot.
+    run; a word without a slash that names a SOURCE is that source (write ./NAME for a path). The next snapshot of the
+    same source reads only what changed. With --command NAME -- CMD..., the output of a command is stored; if it fails there is no snapshot.
     A DATABASE is an address: sqlite:PATH, postgresql://USER@HOST/NAME or mysql://USER@HOST/NAME.
     """
     time_ns = instant(session, time_text or None)
+    gentle = Gentle(limit_rate=limit_rate, nice=nice, ionice=ionice)
     given = click.get_current_context().get_parameter_source("compression") is not ParameterSource.DEFAULT
     if not (command_name or stdin_name) and not (paths and all("/" in path for path in paths)):
         # Loaded only where a source can be meant.
@@ -94,7 +100,7 @@ def snapshot(
             _refuse_options_of_paths(source, exclude, exclude_file, exclude_if_present, exclude_larger_than)
             wanted = configured.Wanted(
                 sources=sources, tags=tags, note=note, host=host, time_ns=time_ns, dry_run=dry_run, force=force,
-                skip_if_unchanged=skip_if_unchanged, level=compression if given else None,
+                skip_if_unchanged=skip_if_unchanged, level=compression if given else None, gentle=gentle,
             )  # fmt: skip
             return int(configured.run(session, wanted, init=init))
     database = None if command_name else database_argument(paths)
@@ -122,6 +128,7 @@ def snapshot(
         skip_if_unchanged=skip_if_unchanged,
         force=force,
         level=compression,
+        pace=gentle.begin(session),
     )
     service.check(request)
     return _run(session, request, init=init)

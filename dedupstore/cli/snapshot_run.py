@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dedupstore.cli import progress
 from dedupstore.cli.creating import create_if_missing, tell
 from dedupstore.cli.errors import document as error_document
 from dedupstore.cli.errors import safe
+from dedupstore.cli.gentle import Gentle
 from dedupstore.cli.opening import opened, repeated
 from dedupstore.cli.session import REPO, Place, Session
 from dedupstore.cli.several import Several
@@ -20,6 +21,7 @@ from dedupstore.events import Listener
 from dedupstore.service import configured, runs
 from dedupstore.service.access import Access
 from dedupstore.service.config_schema import StdinSource
+from dedupstore.service.pace import Pace
 from dedupstore.units import format_number
 
 DEFAULT = ""
@@ -39,6 +41,7 @@ class Wanted:
     force: bool
     skip_if_unchanged: bool
     level: int | None
+    gentle: Gentle
 
 
 def sources_named(session: Session, words: Sequence[str]) -> tuple[str, ...] | None:
@@ -68,7 +71,7 @@ def sources_named(session: Session, words: Sequence[str]) -> tuple[str, ...] | N
 def run(session: Session, wanted: Wanted, *, init: bool) -> int:
     out, loaded = session.out, session.configuration()
     out.begin("snapshot", source=safe(wanted.sources[0]) if len(wanted.sources) == 1 else None)
-    tasks = _tasks(session, wanted)
+    tasks = _tasks(session, wanted, wanted.gentle.begin(session, loaded.config))
     repos = tuple(dict.fromkeys(repo for task in tasks for repo in task.repos))
     # Before anything is taken: nobody wants to be asked for a passphrase after an hour.
     accesses = {repo: _open(session, _place(session, repo), wanted, init=init) for repo in repos}
@@ -84,6 +87,13 @@ def run(session: Session, wanted: Wanted, *, init: bool) -> int:
 
     with contextlib.ExitStack() as stack:
         shared = Several(stack.enter_context(progress.showing(session))) if concurrent > 1 else None
+
+        if shared is not None:
+            # Also what the repositories have to tell comes from several threads.
+            accesses = {
+                repo: access if isinstance(access, DedupError) else replace(access, note=shared.finding)
+                for repo, access in accesses.items()
+            }
 
         @contextlib.contextmanager
         def watch(source: str, repo: str) -> Iterator[Listener]:
@@ -101,7 +111,7 @@ def run(session: Session, wanted: Wanted, *, init: bool) -> int:
     return _end(session, results, alone=alone)
 
 
-def _tasks(session: Session, wanted: Wanted) -> list[runs.Task]:
+def _tasks(session: Session, wanted: Wanted, pace: Pace | None) -> list[runs.Task]:
     loaded = session.configuration()
     options = configured.Options(
         tags=wanted.tags,
@@ -113,6 +123,7 @@ def _tasks(session: Session, wanted: Wanted) -> list[runs.Task]:
         skip_if_unchanged=wanted.skip_if_unchanged,
         force=wanted.force,
         level=wanted.level,
+        pace=pace,
         stdin_fd=None if session.stdin.isatty() else _descriptor(session),
     )
     # A flag says where this call goes; the variable only which repository is the default.

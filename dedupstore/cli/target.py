@@ -48,10 +48,10 @@ def with_target(session: Session, url: str, environ: Mapping[str, str], work: Ca
         raise
     given = credential_of(session, place, environ)
     if given is not None:
-        return work(proven(session, url, given))
+        return work(proven(session, place, given))
     for left in range(prompts.MAX_TRIES - 1, -1, -1):
         try:
-            access = proven(session, url, Credential(passphrase=prompts.target_passphrase(session, url)))
+            access = proven(session, place, Credential(passphrase=prompts.target_passphrase(session, url)))
         except WrongPassphrase as error:
             if not left:
                 raise

@@ -31,10 +31,7 @@ AT_ONCE = 512
 def compact_segments(repository: Repository) -> int:
     """Take away what is said elsewhere, then merge what is small. How many segments went."""
     store = repository.store
-    # Records before packs before segments: a pack that a record names and no listing shows never comes back.
-    records = [row.key for row in layout.list_complete(store, layout.GC)]
-    pruned = read_pruned(store, repository.keyring, records)
-    pruned -= {PackName.parse(row.key).id for row in layout.list_complete(store, layout.PACKS)}
+    pruned = pruned_packs(repository)
     small = [row for row in layout.list_complete(store, layout.INDEX) if row.size <= SMALL_BYTES][:AT_ONCE]
     segments = {row: facts for row in small if (facts := _read(repository, row)) is not None}
     redundant = _redundant(segments, pruned)
@@ -44,6 +41,15 @@ def compact_segments(repository: Repository) -> int:
         store.barrier()
     _merge(repository, {row: facts for row, facts in segments.items() if row not in redundant}, pruned)
     return len(redundant)
+
+
+def pruned_packs(repository: Repository) -> frozenset[PackId]:
+    """Those of which no segment needs to say anything any more. To be asked for before segments are listed."""
+    store = repository.store
+    # Records before packs before segments: a pack that a record names and no listing shows never comes back.
+    records = [row.key for row in layout.list_complete(store, layout.GC)]
+    pruned = read_pruned(store, repository.keyring, records)
+    return pruned - {PackName.parse(row.key).id for row in layout.list_complete(store, layout.PACKS)}
 
 
 def _read(repository: Repository, row: ObjectInfo) -> list[PackFacts] | None:

@@ -13,12 +13,12 @@ from typing import TypeVar
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.copy_memory import CopyMemory
 from dedupstore.engine.foreign_chunks import Block, ForeignChunks
+from dedupstore.engine.sink import ChunkSink
 from dedupstore.errors import CorruptChunk, CorruptObject, IntegrityError, ObjectNotFound, RepositoryError
 from dedupstore.events import Finding, Listener, Progress
 from dedupstore.model.entry import DIRECTORY, FILE, Entry
 from dedupstore.model.tree import read_content, read_tree
 from dedupstore.repo.repository import Repository
-from dedupstore.repo.writer import ChunkWriter
 from dedupstore.types import ChunkId, Kind, SnapshotId
 
 Row = TypeVar("Row")
@@ -41,7 +41,7 @@ class DataCopy:
     """Stores the data of one snapshot. `trusted` says what a directory is called in a committed copy, or None."""
 
     def __init__(
-        self, source: Repository, writer: ChunkWriter, memory: CopyMemory, snapshot: SnapshotId,
+        self, source: Repository, writer: ChunkSink, memory: CopyMemory, snapshot: SnapshotId,
         trusted: Callable[[ChunkId], ChunkId | None], foreign: ForeignChunks, listener: Listener, cancel: CancelToken,
         progress: Progress,
     ) -> None:  # fmt: skip

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.copy_memory import CopyMemory
 from dedupstore.engine.parent import PageHints
+from dedupstore.engine.sink import ChunkSink
 from dedupstore.errors import IntegrityError, MissingChunk, ObjectNotFound
 from dedupstore.model.entry import DIRECTORY, FILE, Entry
 from dedupstore.model.tree import ContentWriter, Load, TreeWriter, read_content, read_tree
-from dedupstore.repo.writer import ChunkWriter
 from dedupstore.types import ChunkId, Kind, SnapshotId
 
 
@@ -40,7 +40,7 @@ class TreeCopy:
     """Writes the manifests of one snapshot whose data are stored. `load` reads the source, `load_own` the target."""
 
     def __init__(
-        self, load: Load, load_own: Load, writer: ChunkWriter, memory: CopyMemory, snapshot: SnapshotId,
+        self, load: Load, load_own: Load, writer: ChunkSink, memory: CopyMemory, snapshot: SnapshotId,
         trusted: Callable[[ChunkId], ChunkId | None], cancel: CancelToken,
     ) -> None:  # fmt: skip
         self._load = load

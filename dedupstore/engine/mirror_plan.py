@@ -103,6 +103,8 @@ def plan_mirror(source: ObjectStore, target: ObjectStore, options: MirrorOptions
         )
     )
     slots, configs = _heads(source)
+    # What was forgotten while the rest was listed may be pruned already: the packs it needs are not those listed.
+    commits = {key: size for key, size in listed(source, layout.COMMITS).items() if key in commits}
     if not fresh:
         require_unpruned(source, target)
     marks = layout.list_if_there(source, layout.MARKS)

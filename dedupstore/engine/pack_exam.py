@@ -124,10 +124,24 @@ class Examiner:
             try:
                 bases = self.bases(exam.row.kind, block.bases)
             except (IntegrityError, ObjectNotFound, StoreError):
+                self._authenticate(exam, sealer, number, block, sealed)
                 with exam.lock:
                     exam.unread_bases.extend(block.bases)
                 return
         self._open(exam, sealer, number, block, sealed, bases)
+
+    def _authenticate(self, exam: PackExam, sealer: BlockSealer, number: int, block: BlockRecord, sealed: Data) -> None:
+        """Without its bases a delta cannot be read, but whether its stored bytes are those that were written shows."""
+        try:
+            sealer.payload(sealed, ordinal=number, codec=block.codec, raw_length=block.raw, chunks=len(block.ids))
+        except CorruptObject as exc:
+            self._damaged(exam, number, exc)
+
+    def _damaged(self, exam: PackExam, number: int, error: DedupError) -> None:
+        with exam.lock:
+            exam.damaged_blocks.append(number)
+            if len(exam.damaged_blocks) == 1:
+                exam.problems.append(_text(error))
 
     def _open(
         self, exam: PackExam, sealer: BlockSealer, number: int, block: BlockRecord, sealed: Data, bases: bytes | None
@@ -136,10 +150,7 @@ class Examiner:
         try:
             chunks = self._verify(sealer, number, block, sealed, bases, id_key)
         except (CorruptObject, CorruptChunk) as exc:
-            with exam.lock:
-                exam.damaged_blocks.append(number)
-                if len(exam.damaged_blocks) == 1:
-                    exam.problems.append(_text(exc))
+            self._damaged(exam, number, exc)
             return
         with exam.lock:
             exam.chunks += len(block.ids)

@@ -16,7 +16,8 @@ from dedupstore.cancel import CancelToken
 from dedupstore.engine.compact import compact_segments
 from dedupstore.engine.evacuate import Evacuation
 from dedupstore.engine.liveness import Marker
-from dedupstore.engine.prune_plan import PruneOptions, PrunePlan, Reason, due_ns
+from dedupstore.engine.parity import drop_parity
+from dedupstore.engine.prune_plan import REKEY_CREATOR, PruneOptions, PrunePlan, Reason, due_ns
 from dedupstore.engine.prune_roots import CREATOR, expire_roots, list_roots
 from dedupstore.engine.prune_survey import Survey, index_packs, survey
 from dedupstore.errors import (
@@ -55,6 +56,9 @@ class PruneReport:
     """Condemned packs that went before prune deleted them, and with them what snapshots need."""
 
     segments_merged: int = 0
+    parity_dropped: int = 0
+    """Parity of packs that are gone; its bytes are among those deleted."""
+
     next_due_ns: int | None = None
     """When the first of the plans that wait may be carried out; None: none waits."""
 
@@ -90,6 +94,10 @@ def execute_prune(
     work.sweep_due()
     with suppress(StoreFull), _denials():
         work.report.segments_merged = compact_segments(repository)
+    with _denials():
+        dropped, freed = drop_parity(repository.store, cancel)
+        work.report.parity_dropped = dropped
+        work.report.bytes_deleted += freed
     work.report.next_due_ns = work.next_due_ns()
     return work.report
 
@@ -116,7 +124,8 @@ class _Prune:
             for start in range(0, len(packs), PACKS_PER_PLAN):
                 part = tuple(packs[start : start + PACKS_PER_PLAN])
                 now_ns = self._repository.clock.now_ns()
-                condemned = Plan(packs=part, roots=marked, creator=CREATOR, time_ns=now_ns)
+                creator = REKEY_CREATOR if self._options.rekey else CREATOR
+                condemned = Plan(packs=part, roots=marked, creator=creator, time_ns=now_ns)
                 put_plan(self._repository.store, self._repository.keyring, condemned)
                 self.report.packs_condemned += len(part)
                 self.report.bytes_condemned += sum(sizes[pack] for pack in part)
@@ -160,6 +169,7 @@ class _Prune:
     def _sweep(self, choose: Callable[[], set[str]], *, writing: bool = True) -> None:
         """E1 to E7, from the beginning whenever another sweeper was in between."""
         failure: Exception | None = None
+        seen: frozenset[str] = frozenset()
         for _ in range(MAX_ROUNDS):
             taken = choose()
             if not taken:
@@ -170,10 +180,11 @@ class _Prune:
             except (Restart, ObjectNotFound) as error:
                 failure = error
             except IntegrityError as error:
-                # What cannot be read may have been moved a moment ago; twice in a row it is damaged.
-                if isinstance(failure, IntegrityError):
+                # What cannot be read may have been moved a moment ago; twice, with no prune in between, it is damaged.
+                records = frozenset(row.key for row in layout.list_complete(self._repository.store, layout.GC))
+                if isinstance(failure, IntegrityError) and records == seen:
                     raise
-                failure = error
+                failure, seen = error, records
         raise RepositoryError(
             "the plans of a prune could not be carried out",
             why=f"the repository changed in each of {MAX_ROUNDS} rounds" + (f" ({failure})" if failure else ""),

@@ -36,6 +36,9 @@ MAX_WASTE = 0.05
 SMALL_SHARE = 4
 """A pack is small below a quarter of the size of a full one."""
 
+REKEY_CREATOR = "dedup key rekey"
+"""Who says so in the plans of a rekey."""
+
 MANY_SMALL = 16
 """So many small packs of one kind are merged. Fewer stay: each prune would write them again."""
 
@@ -51,11 +54,15 @@ class PruneOptions:
     max_repack: int | None = None
     """How much may be written again; packs that nobody needs go in any case."""
 
+    rekey: bool = False
+    """Not to free space: packs under earlier keys are chosen, and no others, and such plans are carried out at once."""
+
 
 class Reason(Enum):
     """Why a pack is chosen."""
 
     DEAD = "nothing in it is needed"
+    OLD_KEY = "written under earlier keys"
     DAMAGED = "damaged, and nothing is lost with it"
     SPARSE = "much of it is not needed"
     SMALL = "small, merged with others"
@@ -118,6 +125,14 @@ class PrunePlan:
 
 def plan_prune(repository: Repository, options: PruneOptions, *, listener: Listener, cancel: CancelToken) -> PrunePlan:
     """Raises IntegrityError, with nothing written, when a root, a manifest or a listing cannot be trusted."""
+    try:
+        return _plan(repository, options, listener, cancel)
+    except IntegrityError:
+        # Another sweeper may have moved what was about to be read; twice in a row it is damaged.
+        return _plan(repository, options, listener, cancel)
+
+
+def _plan(repository: Repository, options: PruneOptions, listener: Listener, cancel: CancelToken) -> PrunePlan:
     roots = survey_roots(repository, options.undo_window_ns)
     # After the roots: what they refer to was indexed before they were published.
     seen = survey(repository)
@@ -130,17 +145,22 @@ def plan_prune(repository: Repository, options: PruneOptions, *, listener: Liste
     now_ns = repository.clock.now_ns()
     usage = [_use(repository.index, row, needed.copies) for row in rows]
     young = {no for no, when in seen.modified_ns.items() if now_ns - options.grace_ns < when}
-    return PrunePlan(
-        roots=roots,
-        choices=(
+    epoch = repository.keyring.epoch
+    if options.rekey:
+        choices = _choose_old(usage, young, epoch, options.max_repack, needed)
+    else:
+        choices = (
             *_lost(repository.index, seen, needed),
             *_choose([use for use in usage if use.row.no not in young], repository, options, seen, needed),
-        ),
+        )
+    return PrunePlan(
+        roots=roots,
+        choices=choices,
         waiting=_waiting(seen, repository, options),
-        orphans=_orphans(seen, now_ns - options.grace_ns),
+        orphans=() if options.rekey else _orphans(seen, now_ns - options.grace_ns),
         packs=len(rows),
         bytes=sum(row.size for row in rows),
-        young=sum(use.needed == 0 for use in usage if use.row.no in young),
+        young=sum(use.needed == 0 for use in usage if use.row.no in young and _is_asked_for(use.row, options, epoch)),
     )
 
 
@@ -221,7 +241,8 @@ def _use(index: Index, row: PackRow, copies: ChunkBits) -> _Use:
             # It moves as it is.
             needed += block.stored
         elif kept:
-            needed += block.stored * sum(block.lengths[position] for position in kept) // block.raw
+            # Not rounded down to nothing: what nobody needs is deleted by plans that need no room.
+            needed += max(1, block.stored * sum(block.lengths[position] for position in kept) // block.raw)
     return _Use(row, used, needed)
 
 
@@ -267,6 +288,31 @@ def _choose(
     return tuple(chosen)
 
 
+def _is_asked_for(row: PackRow, options: PruneOptions, epoch: int) -> bool:
+    return row.epoch < epoch or not options.rekey
+
+
+def _choose_old(
+    usage: Sequence[_Use], young: set[int], epoch: int, max_repack: int | None, needed: _Needed
+) -> tuple[Choice, ...]:
+    """Packs of earlier epochs, the oldest first; one at least of those that move, however little may be written.
+
+    Left are those with a damaged copy of what is nowhere else, and those that nobody needs yet.
+    """
+    chosen: list[Choice] = []
+    moved = 0
+    for use in usage:
+        if use.row.epoch >= epoch or use.row.no in needed.irreplaceable:
+            continue
+        if not use.needed:
+            if use.row.no not in young:
+                chosen.append(Choice(row=use.row, needed=0, reason=Reason.DEAD))
+        elif max_repack is None or not moved or moved + use.needed <= max_repack:
+            moved += use.needed
+            chosen.append(Choice(row=use.row, needed=use.needed, reason=Reason.OLD_KEY))
+    return tuple(chosen)
+
+
 def _is_described(repository: Repository, row: PackRow) -> bool:
     """Whether it can still be said which chunks a damaged pack holds: those that move are found by that."""
     try:
@@ -300,7 +346,8 @@ def _orphans(seen: Survey, until_ns: int) -> tuple[tuple[PackName, int], ...]:
 
 def due_ns(condemned: Plan, options: PruneOptions, now_ns: int) -> int:
     """When a plan may be carried out. One that says it is of the day after tomorrow was made by a wrong clock: now."""
-    if options.grace_ns == 0 or condemned.time_ns > now_ns + 2 * DAY_NS:
+    ours = options.rekey and condemned.creator == REKEY_CREATOR
+    if ours or options.grace_ns == 0 or condemned.time_ns > now_ns + 2 * DAY_NS:
         return now_ns
     return condemned.time_ns + options.grace_ns
 

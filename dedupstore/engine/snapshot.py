@@ -14,7 +14,7 @@ from dedupstore.engine.directory_cache import DirectoryCache
 from dedupstore.engine.roots import archive_roots
 from dedupstore.engine.sink import ChunkSink, DrySink
 from dedupstore.engine.streams import StreamArchive
-from dedupstore.engine.tally import Tally
+from dedupstore.engine.tally import Pace, Tally
 from dedupstore.errors import CacheError
 from dedupstore.events import Finding, Listener
 from dedupstore.model.snapshot import Snapshot, Statistics
@@ -48,6 +48,7 @@ class SnapshotPlan:
     """The logical time; None: when the run begins."""
     run: bytes | None = None
     details: tuple[tuple[str, str], ...] = ()
+    pace: Pace | None = None
     dry_run: bool = False
     skip_if_unchanged: bool = False
     force: bool = False
@@ -80,7 +81,7 @@ class _Run:
     tally: Tally = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tally = Tally(self.listener)
+        self.tally = Tally(self.listener, pace=self.plan.pace)
 
 
 def take_snapshot(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat as modes
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from dedupstore.events import Finding, Listener, Progress
@@ -14,6 +14,9 @@ from dedupstore.units import printable
 
 SMALL_STEPS = 64
 """Progress is told after this many small files, not after each."""
+
+Pace = Callable[[int], None]
+"""Is told how many bytes of the source were read, and returns when more may be."""
 
 
 @dataclass(slots=True)
@@ -32,6 +35,7 @@ class Tally:
     bytes_total: int = 0
     bytes_read: int = 0
     bytes_new: int = 0
+    pace: Pace | None = None
     _steps: int = 0
 
     @property
@@ -54,6 +58,8 @@ class Tally:
     def read(self, count: int) -> None:
         self.bytes_read += count
         self.progress.bytes_done += count
+        if self.pace is not None:
+            self.pace(count)
         if count > 1 << 20:
             self.listener.progress(self.progress)
 

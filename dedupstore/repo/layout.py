@@ -9,6 +9,7 @@ index/<hash>               sealed index segments
 roots/<snapshot id text>   commits/<…>   forgotten/<…>
 gc/plan-<id text>          gc/done-…  gc/bad-…  gc/checked-…
 marks/<snapshot id text>-<number>-<id text>     number: 8 decimal digits
+parity/<hh>/<pack id>      see parity.py; parity/-begin: new packs get one
 <prefix>-begin  <prefix>zz-end          the two sentinels of every listed prefix
 ```
 `-` sorts before every digit and letter that starts a name, `zz` after it (ids and hex never contain z).
@@ -35,6 +36,12 @@ COMMITS = "commits/"
 FORGOTTEN = "forgotten/"
 GC = "gc/"
 MARKS = "marks/"
+PARITY = "parity/"
+"""Optional, and without sentinels: nothing depends on what is listed there."""
+
+PARITY_SWITCH = "parity/-begin"
+"""Where it is, every new pack gets parity."""
+
 PREFIXES = (CONFIG, KEYS, PACKS, INDEX, ROOTS, COMMITS, FORGOTTEN, GC, MARKS)
 
 _BEGIN = "-begin"

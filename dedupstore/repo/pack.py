@@ -64,6 +64,9 @@ WRAP_DERIVED = 0
 SALT_BYTES = 24
 UNIT_BYTES = 4096
 MAX_PACK_BYTES = (1 << 32) - 1
+MAX_PACK_CHUNKS = 1 << 16
+"""A writer starts a new pack then, however little they are: while a pack is open it takes some 120 bytes a chunk."""
+
 MAX_UNITS = 1 << 14
 """A trailer of 64 MiB: what a reader is ready to hold for one pack's directory."""
 
@@ -184,6 +187,7 @@ class PackBuilder:
         self._sealer = BlockSealer(key, keyring.repository, self.header.salt, kind)
         self._chunks = 0
         self._bases = 0
+        self._crowded = False
         head = self.header.encode()
         self._parts = [head]
         self._hash = StreamHash()
@@ -197,6 +201,9 @@ class PackBuilder:
         """
         if not self.blocks:
             return True
+        if self._chunks + chunks > MAX_PACK_CHUNKS:
+            self._crowded = True
+            return False
         units = _trailer_units(self._directory_bytes(1, chunks, bases))
         total = self.size + stored_length + units * UNIT_BYTES
         return len(self.blocks) < MAX_BLOCKS and units <= MAX_UNITS and total <= self._target_size
@@ -242,7 +249,8 @@ class PackBuilder:
         trailer_bytes = units * UNIT_BYTES
         least = self.size + trailer_bytes
         size = padme(least) if least > self._target_size else self._target_size
-        if not full:
+        # Ended by the number of its chunks it may be far from full, and filling it would multiply them.
+        if not full or self._crowded:
             size = min(size, padme(least))
         if size > MAX_PACK_BYTES:
             raise ValueError("a pack must be smaller than 4 GiB")

@@ -18,6 +18,7 @@ from dedupstore.errors import CorruptObject
 from dedupstore.repo.directory import BLOCK_OVERHEAD, parse_directory
 from dedupstore.repo.keyring import KeyRing
 from dedupstore.repo.pack import FinishedPack, PackBuilder
+from dedupstore.repo.parity import make_parity, parity_key
 from dedupstore.repo.segment import PackFacts
 from dedupstore.storage.base import ObjectStore
 from dedupstore.types import ChunkId, Kind
@@ -50,8 +51,11 @@ class Packer:
         puts: Executor,
         on_stored: Callable[[PackFacts, Sequence[ChunkId]], None],
         on_failure: Callable[[BaseException], None],
+        *,
+        parity: bool = False,
     ) -> None:
         self._store = store
+        self._parity = parity
         self._keyring = keyring
         self._kind = kind
         self._pack_size = pack_size
@@ -150,6 +154,9 @@ class Packer:
         finished = pack.builder.finish(pack.full)
         self._check(finished)
         self._store.put(finished.name.key, finished.parts)
+        if self._parity:
+            # After its pack: parity without one is what prune takes away.
+            self._store.put(parity_key(finished.name.id), [make_parity(finished.name.id, finished.parts)])
         facts = PackFacts(
             id=finished.name.id,
             size=finished.size,

@@ -32,6 +32,7 @@ from dedupstore.repo.keys import SlotInfo, create_slot
 from dedupstore.repo.lmdb_index import LmdbIndex, drop_index, open_index, temporary_index
 from dedupstore.repo.lmdb_versions import VersionTable, open_versions, temporary_versions
 from dedupstore.repo.opening import open_keys
+from dedupstore.repo.parity import keeps_parity
 from dedupstore.repo.reader import ChunkReader
 from dedupstore.repo.segment import PackFacts, read_facts
 from dedupstore.repo.slots import DEFAULT_COST, KdfCost, Secret
@@ -227,6 +228,7 @@ class Repository:
             delta_block=self.config.delta_block_bytes,
             data_pack=self.config.pack_bytes,
             level=level,
+            parity=keeps_parity(self.store),
             threads=threads or max(1, min(os.cpu_count() or 1, 8)),
         )
         writer = ChunkWriter(self.store, self.keyring, self.index, self.reader, view, settings)

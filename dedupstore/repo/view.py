@@ -47,6 +47,9 @@ class View:
     bad: BadPlaces = field(default_factory=BadPlaces)
     """Blocks of packs that are there and are known to be damaged: no copies of what they held."""
 
+    present: frozenset[int] = frozenset()
+    """As `usable`, with the packs that are condemned or known to be damaged: they can still be read, or tried."""
+
     @property
     def whole(self) -> bool:
         """Nothing is lost, damaged or condemned: what a complete snapshot uses is in usable packs."""
@@ -70,7 +73,7 @@ def refresh(store: ObjectStore, keyring: KeyRing, index: Index) -> View:
     for info in layout.list_complete(store, layout.PACKS):
         name = PackName.parse(info.key)
         listed[name.id] = (name, info.size)
-    usable: set[int] = set()
+    present: set[int] = set()
     lost: set[PackId] = set()
     unknown: list[PackRow] = []
     gone: list[PackRow] = []
@@ -82,14 +85,15 @@ def refresh(store: ObjectStore, keyring: KeyRing, index: Index) -> View:
             lost.add(row.id)
         elif not row.known:
             unknown.append(row)
-        elif row.id not in condemned:
-            usable.add(row.no)
+        else:
+            present.add(row.no)
     known = read_directories(store, keyring, index, unknown)
-    usable.update(row.no for row in unknown if row.no in known and row.id not in condemned)
+    present |= known
+    usable = {no for no in present if index.pack(no).id not in condemned} if condemned else set(present)
     lost.update(row.id for row in unknown if row.no not in known and row.id not in condemned)
     lost.update(unexplained(store, keyring, index, gone, records))
     orphans = tuple(entry for pack, entry in listed.items() if pack not in condemned)
-    bad = bad_places(read_bad(store, keyring, records), usable, index.pack_no)
+    bad = bad_places(read_bad(store, keyring, records), present, index.pack_no)
     return View(
         usable=usable - bad.whole,
         condemned=condemned,
@@ -99,6 +103,7 @@ def refresh(store: ObjectStore, keyring: KeyRing, index: Index) -> View:
         plans=frozenset(key for key in records if layout.parse_gc_key(key)[0] == "plan"),
         pruned=any(layout.parse_gc_key(key)[0] == "done" for key in records),
         bad=bad,
+        present=frozenset(present),
     )
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from dedupstore.codec.block import Codec, Payload, encode
-from dedupstore.errors import Interrupted, RepositoryError
+from dedupstore.errors import IntegrityError, Interrupted, ObjectNotFound, RepositoryError
 from dedupstore.repo.bases import BaseChooser
 from dedupstore.repo.directory import BlockRecord
 from dedupstore.repo.group import BufferPool, Group
@@ -29,6 +29,9 @@ from dedupstore.repo.view import View
 from dedupstore.storage.base import ObjectStore
 from dedupstore.threads import BriskSwitching
 from dedupstore.types import ChunkId, Data, Kind
+
+MAX_BLOCK_CHUNKS = 1 << 14
+"""A block is closed then, however small its chunks are: it may not hold four times as many, and its row names each."""
 
 SEGMENT_PACKS = 64
 SEGMENT_CHUNKS = 100_000
@@ -44,6 +47,9 @@ class WriterSettings:
     data_pack: int = 32 << 20
     manifest_pack: int = 8 << 20
     level: int = 3
+    parity: bool = False
+    """Whether each pack gets a parity object."""
+
     threads: int = field(default_factory=lambda: max(1, min(os.cpu_count() or 1, 8)))
 
 
@@ -91,7 +97,10 @@ class ChunkWriter:
         self._room = threading.Semaphore(settings.threads * 2 + 2)
         sizes = {Kind.DATA: settings.data_pack, Kind.MANIFEST: settings.manifest_pack}
         self._packers = {
-            kind: Packer(store, keyring, kind, sizes[kind], self._puts, self._stored, self._fail) for kind in Kind
+            kind: Packer(
+                store, keyring, kind, sizes[kind], self._puts, self._stored, self._fail, parity=settings.parity
+            )
+            for kind in Kind
         }
         self._lock = threading.Lock()
         self._facts: list[PackFacts] = []
@@ -171,7 +180,7 @@ class ChunkWriter:
             group = self._group_for_delta(kind, bases)
             group.add_bases(bases)
             group.add(chunk, data)
-            if group.filled >= self._settings.delta_block:
+            if group.filled >= self._settings.delta_block or len(group.ids) >= MAX_BLOCK_CHUNKS:
                 self._submit(kind, group)
                 self._delta[kind] = self._small_buffers.group()
             return
@@ -181,7 +190,7 @@ class ChunkWriter:
             self._submit(kind, group)
             group = self._full[kind] = self._buffers.group()
         group.add(chunk, data)
-        if group.filled >= target:
+        if group.filled >= target or len(group.ids) >= MAX_BLOCK_CHUNKS:
             self._submit(kind, group)
             self._full[kind] = self._buffers.group()
 
@@ -271,7 +280,7 @@ class ChunkWriter:
 
     def _seal(self, kind: Kind, group: Group) -> None:
         bases = tuple(group.bases)
-        base_bytes = self._reader.read_bases(kind, bases) if bases else None
+        base_bytes = self._base_bytes(kind, bases) if bases else None
         raw = group.raw()
         payload = encode(raw, bases=base_bytes, level=self._settings.level)
         buffers = self._small_buffers if bases else self._buffers
@@ -279,6 +288,13 @@ class ChunkWriter:
             bases, base_bytes = (), None
         self._packers[kind].add(payload, len(raw), group.ids, group.lengths, bases, base_bytes)
         buffers.give_back(group)
+
+    def _base_bytes(self, kind: Kind, bases: tuple[ChunkId, ...]) -> bytes | None:
+        """None when one of them cannot be read any more, pruned since the look or damaged: then the block is a full one."""
+        try:
+            return self._reader.read_bases(kind, bases)
+        except (IntegrityError, ObjectNotFound):
+            return None
 
     def _sealed(self, future: Future[None]) -> None:
         self._room.release()

@@ -16,6 +16,7 @@ from dedupstore.repo.keys import start_opening
 from dedupstore.repo.slots import Secret, weak_cost_allowed
 from dedupstore.service.dirs import cache_dir
 from dedupstore.service.seen import memory_of, require_known
+from dedupstore.storage.options import NO_OPTIONS, StoreOptions
 from dedupstore.storage.registry import open_store
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ class Access:
     clock: Clock
     environ: Mapping[str, str]
     note: Callable[[Finding], None] = field(default=lambda finding: None)
+    options: StoreOptions = NO_OPTIONS
+    """Limits and locks that the configuration asks for."""
+
     trusting: bool = False
     """Whether what is shown now is to be taken for the newest state: nothing is compared, nothing remembered."""
 
@@ -95,7 +99,9 @@ class Access:
         # Loaded while the key is being derived.
         opening = import_module("dedupstore.repo.opening")
         more = {} if operation is None else {"operation": operation}
-        opened: OpenKeys = opening.open_keys(open_store(self.url), self.secret, allow_weak=self.allow_weak, **more)
+        opened: OpenKeys = opening.open_keys(
+            open_store(self.url, self.options), self.secret, allow_weak=self.allow_weak, **more
+        )
         self.watch(opened.catalog, opened.keyring.epoch, opened.config_number)
         return opened
 

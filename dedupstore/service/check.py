@@ -12,6 +12,8 @@ from dedupstore.repo.repository import Repository
 from dedupstore.service.access import Access
 from dedupstore.service.check_memory import CheckMemory, Proven, remember_check
 from dedupstore.service.opened import with_repository
+from dedupstore.service.repair import PacksOutcome, Replica
+from dedupstore.service.repair import packs as mend_packs
 from dedupstore.service.selection import Selection, choose
 from dedupstore.types import SnapshotId
 from dedupstore.units import format_id
@@ -114,6 +116,23 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
         checked.proven,
     )
     return outcome
+
+
+def run_and_mend(
+    request: Request, access: Access, replica: Replica | None, listener: Listener, cancel: CancelToken, *, dry_run: bool
+) -> tuple[Outcome, PacksOutcome | None]:
+    """Check; where something is damaged, mend it by what is whole here, by parity, then by the replica, and look again.
+
+    The second check walks all snapshots and reads what is known to be damaged; its verdict counts. With `dry_run` nothing
+    is mended, and the verdict is that of the first. None when nothing was damaged.
+    """
+    before = run(request, access, listener, cancel)
+    if before.exit_code != 4:
+        return before, None
+    mended = mend_packs(access, replica, dry_run=dry_run, listener=listener, cancel=cancel)
+    if dry_run or not (mended.packs or mended.chunks):
+        return before, mended
+    return run(Request(), access, listener, cancel), mended
 
 
 @dataclass(frozen=True, slots=True)

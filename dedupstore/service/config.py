@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from dedupstore.errors import NothingMatches, UsageError
 from dedupstore.service import config_text
-from dedupstore.service.config_files import Found, Keys, names, read_all
+from dedupstore.service.config_files import FILE, Found, Keys, folders, names, read_all
 from dedupstore.service.config_kinds import Invalid, Path, Problem, Table, nearest
 from dedupstore.service.config_schema import Config, Repo, Source
 
@@ -83,15 +83,23 @@ def examine(named: str | None, environ: Mapping[str, str]) -> tuple[Loaded | Non
 
 def sample(url: str, passphrase: str) -> str:
     """A configuration to begin with, for a repository there. Raises UsageError when it would not be one."""
-    if "://" not in url and not url.startswith(("/", "~")):
-        url = os.path.abspath(url)
-    text = config_text.sample(url, passphrase)
+    text = config_text.sample(_whole(url), passphrase)
     try:
         Table(Config).read(tomllib.loads(text))
     except Invalid as error:
         problem = error.problems[0]
         raise UsageError(problem.message, hints=[problem.hint] if problem.hint else [], code=problem.code) from None
     return text
+
+
+def first_configuration(url: str, environ: Mapping[str, str]) -> tuple[str, str]:
+    """A path in the user's own folder, and the text of a configuration that names one repository as the default."""
+    document = {"default_repo": "main", "repos": {"main": {"url": _whole(url)}}}
+    return str(folders(environ)[1] / FILE), config_text.to_toml(document)
+
+
+def _whole(url: str) -> str:
+    return url if "://" in url or url.startswith(("/", "~")) else os.path.abspath(url)
 
 
 def expanded(url: str) -> str:

@@ -147,6 +147,13 @@ class Repo:
         DURATION, None, "Nobody can delete what is written for that long; needs a bucket with Object Lock."
     )
 
+    @property
+    def limits(self) -> bool:
+        """Whether anything is said of bandwidth."""
+        return bool(
+            self.limit_upload or self.limit_download or self.limit_upload_windows or self.limit_download_windows
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:

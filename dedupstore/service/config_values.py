@@ -24,7 +24,8 @@ def _duration(text: str) -> Nanoseconds:
     return Nanoseconds(import_module("dedupstore.policy.timespec").parse_duration(text))
 
 
-def _rate(text: str) -> Rate:
+def parse_rate(text: str) -> Rate:
+    """From `20MB/s` or `20MB`. Raises UsageError."""
     rate = parse_size(text.removesuffix("/s"))
     if rate < 1:
         raise UsageError("a rate is at least one byte a second", hints=["leave it out for no limit"])
@@ -59,7 +60,7 @@ TEXT: Kind[str] = Text(_as_given, "text")
 FLAG = Flag()
 SECRET = Secret()
 SIZE: Kind[int] = Text(parse_size, 'a size in quotes, as in "500MB"')
-RATE: Kind[Rate] = Text(_rate, 'a rate in quotes, as in "20MB/s"')
+RATE: Kind[Rate] = Text(parse_rate, 'a rate in quotes, as in "20MB/s"')
 DURATION: Kind[Nanoseconds] = Text(_duration, 'a duration in quotes, as in "90m", "36h" or "14d"')
 SPAN: Kind[str] = Text(_span, 'a span in quotes, as in "14d", "6m" (months) or "1y"')
 PERCENT: Kind[float] = Text(_percent, 'a share in quotes, as in "80%"', r"^\d{1,5}(\.\d{1,3})?\s*%$")

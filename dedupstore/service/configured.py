@@ -7,7 +7,7 @@ configuration has (`set.sources`, one a line): so a restore as of a time finds w
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from dedupstore.service.config_schema import (
     StdinSource,
 )
 from dedupstore.service.config_text import to_toml
+from dedupstore.service.pace import Pace
 from dedupstore.service.records import CONFIG, SOURCES
 from dedupstore.service.snapshot import Request
 
@@ -47,6 +48,7 @@ class Options:
     force: bool = False
     level: int | None = None
     stdin_fd: int | None = None
+    pace: Pace | None = None
 
 
 def names_of(loaded: Loaded, asked: tuple[str, ...]) -> tuple[str, ...]:
@@ -71,7 +73,15 @@ def request_of(loaded: Loaded, name: str, options: Options) -> Request:
         force=options.force,
         level=options.level if options.level is not None else source.compression,
         details=details_of(loaded),
+        pace=options.pace,
+        withheld=frozenset(_secret_variables(loaded.found.document)),
     )
+    if type(source) not in _BUILDERS:
+        raise UsageError(
+            f'the source "{name}" is of the type {source.type}, which this version cannot take yet',
+            hints=["name the others: dedup snapshot NAME", "take it by a command: --command NAME -- CMD"],
+            code="config.unsupported_source",
+        )
     return replace(common, **_BUILDERS[type(source)](name, source, options))
 
 
@@ -82,6 +92,18 @@ def details_of(loaded: Loaded) -> tuple[tuple[str, str], ...]:
     text = to_toml(document)
     kept = ((CONFIG, text),) if len(text.encode()) <= MAX_CONFIG_BYTES else ()
     return (*kept, (SOURCES, names))
+
+
+def _secret_variables(value: object) -> Iterator[str]:
+    """The variables that references to secrets name: no command of a source, and no hook, has a use for them."""
+    if isinstance(value, str) and value.startswith("env:"):
+        yield value.removeprefix("env:")
+    elif isinstance(value, Mapping):
+        for member in value.values():
+            yield from _secret_variables(member)
+    elif isinstance(value, list):
+        for member in value:
+            yield from _secret_variables(member)
 
 
 def _files(name: str, source: Source, options: Options) -> dict[str, Any]:

@@ -148,6 +148,8 @@ def rotate_keys(
             _new_slot(access, new or access.credential, label, strong=strong, weak=weak),
             take_over=take_over,
         )
+        # Remembered at once, not at the next opening: storage could show the old keys again until then.
+        access.watch(repository.catalog, changed.epoch, find_config(repository.store).number)
         return _replaced(changed, changed.epoch)
 
 

@@ -10,6 +10,7 @@ from dedupstore.clock import Clock
 from dedupstore.engine.mirror import MirrorResult, mirror
 from dedupstore.engine.mirror_plan import MirrorOptions, MirrorPlan, plan_mirror
 from dedupstore.engine.mirror_verify import VerifyResult, verify_mirror
+from dedupstore.engine.parity import damaged_parity, mirror_parity
 from dedupstore.errors import RepositoryNotFound, StoreMissing
 from dedupstore.events import Finding, Listener
 from dedupstore.repo import layout
@@ -96,8 +97,13 @@ def run(
             proceed = not request.dry_run and (not plan.delete or agree(planned))
             if proceed:
                 result = mirror(source, target, plan, options, listener=listener, cancel=cancel)
+                parity = mirror_parity(source, target, delete=request.delete, listener=listener, cancel=cancel)
+                result.objects += parity.made
+                result.size += parity.made_bytes
+                result.findings = (*result.findings, *parity.findings)
                 if request.verify:
                     verified = verify_mirror(target, plan.repository, listener=listener, cancel=cancel)
+                    verified.findings = (*verified.findings, *damaged_parity(target, cancel))
                 _remember(request, target, plan, result, verified, clock.now_ns(), environ, listener)
         finally:
             target.close()

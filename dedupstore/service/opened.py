@@ -21,7 +21,7 @@ def open_repository(access: Access, operation: Operation = Operation.READ) -> Re
     And Refused when it is another one, or its keys are older, than this machine has seen at this place.
     """
     repository = Repository.open(
-        open_store(access.url),
+        open_store(access.url, access.options),
         access.secret,
         clock=access.clock,
         cache_path=access.cache_path,

@@ -5,11 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dedupstore.cancel import CancelToken
+from dedupstore.engine.donors import CopyDonor, MirrorDonor
+from dedupstore.engine.parity import make_all_parity
 from dedupstore.engine.repair import repair_index
+from dedupstore.engine.repair_packs import PacksReport, repair_packs
+from dedupstore.engine.repair_snapshots import repair_snapshots
 from dedupstore.events import Finding, Listener
 from dedupstore.repo.config import Operation
+from dedupstore.repo.identity import identify
+from dedupstore.repo.repository import Repository
 from dedupstore.service.access import Access
-from dedupstore.service.opened import with_repository
+from dedupstore.service.opened import open_repository, with_repository
+from dedupstore.service.places import require_apart
+from dedupstore.service.records import SnapshotInfo, snapshot_info
+from dedupstore.storage.registry import open_store
+from dedupstore.units import format_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +52,150 @@ def index(access: Access, *, dry_run: bool, listener: Listener, cancel: CancelTo
         segments_written=report.segments_written,
         sentinels_restored=report.sentinels_restored,
         findings=report.findings,
+        dry_run=report.dry_run,
+        exit_code=report.exit_code,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    """Where good copies are taken from: a mirror (`access` None: our own keys open it), or a copy with other keys."""
+
+    url: str
+    access: Access | None = None
+
+
+def is_mirror(repository_url: str, replica_url: str) -> bool:
+    """Whether a replica is the same repository at another place. Raises RepositoryNotFound, Refused for the same place."""
+    require_apart(repository_url, replica_url)
+    found = []
+    for url in (repository_url, replica_url):
+        store = open_store(url)
+        try:
+            found.append(identify(store))
+        finally:
+            store.close()
+    return found[0] == found[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PacksOutcome:
+    """See engine/repair_packs.py for what is counted."""
+
+    packs: int
+    pack_bytes: int
+    chunks: int
+    chunk_bytes: int
+    lost: int
+    findings: tuple[Finding, ...]
+    dry_run: bool
+    exit_code: int
+
+
+def packs(
+    access: Access, replica: Replica | None, *, dry_run: bool, listener: Listener, cancel: CancelToken
+) -> PacksOutcome:
+    """Store again what is damaged, from what is whole here or in the replica."""
+
+    def work(repository: Repository) -> PacksReport:
+        mirror = copy = None
+        if replica is not None and replica.access is None:
+            mirror = MirrorDonor(repository, open_store(replica.url))
+        elif replica is not None and replica.access is not None:
+            copy = CopyDonor(repository, open_repository(replica.access), cancel)
+        try:
+            return repair_packs(
+                repository, mirror=mirror, copy=copy, dry_run=dry_run, listener=listener, cancel=cancel
+            )  # fmt: skip
+        finally:
+            for donor in (mirror, copy):
+                if donor is not None:
+                    donor.close()
+
+    report = with_repository(access, work, Operation.WRITE)
+    return PacksOutcome(
+        packs=report.packs,
+        pack_bytes=report.pack_bytes,
+        chunks=report.chunks,
+        chunk_bytes=report.chunk_bytes,
+        lost=report.lost,
+        findings=tuple(report.findings),
+        dry_run=report.dry_run,
+        exit_code=report.exit_code,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostPath:
+    path: bytes
+    directory: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairedSnapshot:
+    """A damaged snapshot, the new one without what is lost, and that."""
+
+    original: SnapshotInfo
+    repaired: SnapshotInfo | None
+    lost: tuple[LostPath, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotsOutcome:
+    snapshots: tuple[RepairedSnapshot, ...]
+    known: tuple[SnapshotInfo, ...]
+    unreadable: tuple[str, ...]
+    dry_run: bool
+    exit_code: int
+
+
+def snapshots(access: Access, *, dry_run: bool, listener: Listener, cancel: CancelToken) -> SnapshotsOutcome:
+    """A new snapshot for each damaged one, without what is lost."""
+    report = with_repository(
+        access,
+        lambda repository: repair_snapshots(repository, dry_run=dry_run, listener=listener, cancel=cancel),
+        Operation.WRITE,
+    )
+    return SnapshotsOutcome(
+        snapshots=tuple(
+            RepairedSnapshot(
+                original=snapshot_info(one.original),
+                repaired=None if one.repaired is None else snapshot_info(one.repaired),
+                lost=tuple(LostPath(path=path, directory=directory) for path, directory in one.lost),
+            )
+            for one in report.mended
+        ),
+        known=tuple(snapshot_info(snapshot) for snapshot in report.known),
+        unreadable=tuple(format_id(identifier) for identifier in report.unreadable),
+        dry_run=report.dry_run,
+        exit_code=report.exit_code,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParityOutcome:
+    """Packs there are, parity objects made (or lacking, on a dry run) and their bytes."""
+
+    packs: int
+    made: int
+    made_bytes: int
+    refused: int
+    dry_run: bool
+    exit_code: int
+
+
+def parity(access: Access, *, dry_run: bool, listener: Listener, cancel: CancelToken) -> ParityOutcome:
+    """Keep parity from now on, and make that of the packs there are."""
+    report = with_repository(
+        access,
+        lambda repository: make_all_parity(repository, dry_run=dry_run, listener=listener, cancel=cancel),
+        Operation.WRITE,
+    )
+    return ParityOutcome(
+        packs=report.packs,
+        made=report.made,
+        made_bytes=report.made_bytes,
+        refused=len(report.findings),
         dry_run=report.dry_run,
         exit_code=report.exit_code,
     )

@@ -53,7 +53,7 @@ def create(request: InitRequest) -> Created:
     access = request.access
     params = ChunkerParams.for_average(request.chunk)
     secret = access.credential.secret()
-    store = create_store(access.url)
+    store = create_store(access.url, access.options)
     options = InitOptions(chunker=params, cost=_cost(request), allow_weak=access.allow_weak)
     if request.pack:
         options = InitOptions(

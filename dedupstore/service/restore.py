@@ -153,7 +153,7 @@ class _Restore:
         snapshot = choose(repository.catalog, request.selection)
         if request.in_place and snapshot.kind in DATABASES:
             raise _not_replaced(snapshot)
-        target = b"" if request.in_place else request.target or _new_name(request.new_target(snapshot.time_ns))
+        target = b"" if request.in_place else request.target or new_name(request.new_target(snapshot.time_ns))
         self._dialogue.chosen(snapshot_info(snapshot), target)
         repository.look()
         options = _options(request, target)
@@ -250,7 +250,7 @@ def _origins(snapshot: Snapshot, paths: tuple[bytes, ...]) -> list[bytes]:
     return [path for path in sorted(found) if not any(path.startswith(other + b"/") for other in found)]
 
 
-def _new_name(wanted: bytes) -> bytes:
+def new_name(wanted: bytes) -> bytes:
     """`wanted`, or with a number behind it: a new directory is one that is not there."""
     if not os.path.lexists(wanted):
         return wanted

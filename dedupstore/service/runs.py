@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 
 from dedupstore.cancel import CancelToken
@@ -132,6 +132,11 @@ class _Source:
             results = [self._into(repo) for repo in self._task.repos]
         except DedupError as error:
             results = self._failed(error)
+        except BaseException:
+            # A bug: what was stopped before the snapshot is started again all the same, and the bug is told.
+            with suppress(SourceFailed):
+                self._hook(AFTER, _facts([]), CancelToken())
+            raise
         try:
             # After a signal too: what was stopped before has to be started again. The time limit ends it.
             self._hook(AFTER, _facts(results), CancelToken())
@@ -163,11 +168,12 @@ class _Source:
         if not command or request.dry_run:
             return
         common = {"SOURCE": self._name, "RUN": format_id(request.run) if request.run is not None else ""}
+        environ = {name: value for name, value in self._environ.items() if name not in request.withheld}
         run_hook(
             which,
             command,
             {**common, **facts},
-            self._environ,
+            environ,
             timeout_seconds=source.hook_timeout / 1e9,
             cancel=cancel,
         )
@@ -175,7 +181,7 @@ class _Source:
 
 def _facts(results: Sequence[Result]) -> dict[str, str]:
     """What the command after the snapshot is told."""
-    code = worst([result.exit_code for result in results])
+    code = worst([result.exit_code for result in results]) if results else 1
     last = next((result for result in results if result.exit_code == code), None)
     made = [result.outcome.snapshot for result in results if result.outcome is not None]
     return {

@@ -50,6 +50,9 @@ class Memory:
                 hints=_HINTS,
                 code="repo.rolled_back",
             )
+        if not self.epoch:
+            message = f"first look at {self._url} from here: what it shows is believed, and remembered from now on"
+            self._note(Finding(code="repo.first_seen", message=message, severity="note"))
         if (epoch, config) != (self.epoch, self.config):
             self.epoch, self.config = epoch, config
             self._keep(frozenset(), frozenset())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from dedupstore import __version__
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.snapshot import SnapshotPlan, SnapshotResult, take_snapshot
+from dedupstore.engine.tally import Pace
 from dedupstore.errors import UsageError
 from dedupstore.events import Finding, Listener
 from dedupstore.repo.config import Operation
@@ -64,11 +65,17 @@ class Request:
     timeout_seconds: float | None = None
     """How long a command may take."""
 
+    withheld: frozenset[str] = frozenset()
+    """Variables that a command is not to see: they hold secrets."""
+
     run: bytes | None = None
     """The 16 bytes that the snapshots of one run have in common; None for a run of its own."""
 
     details: tuple[tuple[str, str], ...] = ()
     """More for the record, as pairs."""
+
+    pace: Pace | None = None
+    """What keeps reading to a rate; shared by all sources of a run. None: as fast as it goes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +162,8 @@ def _open_streams(request: Request, access: Access, cancel: CancelToken, stack: 
     """What is read instead of files, open until the stack ends."""
     name = os.fsencode(request.name)
     if request.command:
-        command = CommandStream(request.command, access.environ, cancel, timeout_seconds=request.timeout_seconds)
+        environ = {name: value for name, value in access.environ.items() if name not in request.withheld}
+        command = CommandStream(request.command, environ, cancel, timeout_seconds=request.timeout_seconds)
         return _Piped("command", NamedStream(name=name, stream=stack.enter_context(command)))
     if request.stdin_fd is not None:
         return _Piped("stdin", NamedStream(name=name, stream=StdinStream(request.stdin_fd, cancel)))
@@ -203,6 +211,7 @@ def _plan(request: Request, opened: StreamSource | None, streams: Iterator[Named
         level=request.level,
         run=request.run,
         details=(*request.details, *(() if opened is None else opened.details)),
+        pace=request.pace,
     )
 
 

@@ -6,9 +6,9 @@ program. An implementation is safe to call from many threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from dedupstore.types import Data, Span
 
@@ -67,3 +67,31 @@ class ObjectStore(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def listing_delay_seconds(store: ObjectStore) -> float:
+    """How long a listing of this store may lag behind a put or a delete; 0 where there is no such thing."""
+    return float(_trait(store, "listing_delay_seconds", 0.0))
+
+
+def place_of(store: ObjectStore) -> str:
+    """Where the objects are: the same text for every URL of one place, and a beginning of those of all places in it."""
+    return str(_trait(store, "place", store.url))
+
+
+def requests_of(store: ObjectStore) -> Mapping[str, int]:
+    """Requests that were sent for this store so far, by kind; none where no request costs anything."""
+    count = _trait(store, "requests", dict)
+    return dict(count())
+
+
+def _trait(store: ObjectStore, name: str, default: Any) -> Any:
+    """What the store, or the innermost of those around it, says of itself beyond the contract."""
+    while True:
+        found = getattr(store, name, None)
+        if found is not None:
+            return found
+        inner = getattr(store, "inner", None)
+        if inner is None:
+            return default
+        store = inner

@@ -5,17 +5,19 @@ from __future__ import annotations
 import importlib
 import os
 import re
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 from dedupstore.errors import UsageError
 from dedupstore.storage.base import ObjectStore
+from dedupstore.storage.options import NO_OPTIONS, StoreOptions
+from dedupstore.storage.throttle import ThrottledStore
 
 # Named as text and imported on first use: a backend's library may be slow to load or absent.
 _BACKENDS = {
     "file": "dedupstore.storage.local:LocalStore",
+    **dict.fromkeys(("s3", "oss", "cos", "minio", "minio+http"), "dedupstore.storage.s3_backend:S3Backend"),
 }
-_PLANNED = frozenset({"s3", "oss", "cos", "minio", "minio+http"})
 
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)", re.DOTALL)
 _SHORT = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):")
@@ -35,16 +37,38 @@ class Backend(Protocol):
         ...
 
 
-def open_store(url: str) -> ObjectStore:
+class RemoteBackend(Protocol):
+    """The same for a store that carries out the options by itself."""
+
+    def open(self, location: str, options: StoreOptions) -> ObjectStore: ...
+
+    def create(self, location: str, options: StoreOptions) -> ObjectStore: ...
+
+
+def open_store(url: str, options: StoreOptions = NO_OPTIONS) -> ObjectStore:
     """The store that `url` names: a path, `~/…`, `file://…` or a URL of a known scheme. Creates nothing."""
-    backend, location = _resolve(url)
-    return backend.open(location)
+    scheme, location = _resolve(url)
+    if scheme != "file":
+        remote: RemoteBackend = _load(scheme)
+        return remote.open(location, options)
+    local: Backend = _load(scheme)
+    return _throttled(local.open(location), options)
 
 
-def create_store(url: str) -> ObjectStore:
+def create_store(url: str, options: StoreOptions = NO_OPTIONS) -> ObjectStore:
     """A new, empty store at `url`."""
-    backend, location = _resolve(url)
-    return backend.create(location)
+    scheme, location = _resolve(url)
+    if scheme != "file":
+        remote: RemoteBackend = _load(scheme)
+        return remote.create(location, options)
+    local: Backend = _load(scheme)
+    return _throttled(local.create(location), options)
+
+
+def _throttled(store: ObjectStore, options: StoreOptions) -> ObjectStore:
+    if options.upload is None and options.download is None:
+        return store
+    return ThrottledStore(store, upload=options.upload, download=options.download)
 
 
 def refuse_secrets(url: str) -> None:
@@ -61,27 +85,22 @@ def known_schemes() -> tuple[str, ...]:
     return tuple(sorted(_BACKENDS))
 
 
-def _resolve(url: str) -> tuple[Backend, str]:
+def _resolve(url: str) -> tuple[str, str]:
+    """The scheme, `file` for a path, and what its backend is given."""
     if not url or "\0" in url:
         raise UsageError("not a repository URL", why="it is empty" if not url else "it contains a NUL byte")
     match = _URL.fullmatch(url)
     if match is None:
-        return _backend("file"), _path(url)
+        return "file", _path(url)
     scheme = match["scheme"].lower()
     _refuse_secrets(scheme, match["rest"])
     location = _file_path(match["rest"]) if scheme == "file" else url
-    return _backend(scheme), location
+    return scheme, location
 
 
-def _backend(scheme: str) -> Backend:
+def _load(scheme: str) -> Any:
     name = _BACKENDS.get(scheme)
     if name is None:
-        if scheme in _PLANNED:
-            raise UsageError(
-                f"{scheme}:// repositories are not supported yet by this version",
-                hints=["use a directory: /srv/backup or file:///srv/backup"],
-                code="config.unsupported_scheme",
-            )
         known = ", ".join(f"{name}://" for name in known_schemes())
         raise UsageError(
             f"unknown repository scheme {scheme}://",
@@ -90,8 +109,7 @@ def _backend(scheme: str) -> Backend:
             code="config.unknown_scheme",
         )
     module, _, attribute = name.partition(":")
-    backend: Backend = getattr(importlib.import_module(module), attribute)
-    return backend
+    return getattr(importlib.import_module(module), attribute)
 
 
 def _path(text: str) -> str:
@@ -99,7 +117,7 @@ def _path(text: str) -> str:
         if _COLON_BEFORE_AT.match(text):
             raise _secret_in_url("")
         short = _SHORT.match(text)
-        if short and short["scheme"].lower() in {*_BACKENDS, *_PLANNED}:
+        if short and short["scheme"].lower() in _BACKENDS:
             raise UsageError(
                 f"not a repository URL: {short['scheme']}: needs two slashes",
                 hints=[f"write {short['scheme']}://…, or ./NAME for a directory"],

@@ -26,6 +26,7 @@ def test_check_says_what_was_read(machine: Dedup, tmp_path: Path) -> None:
 
     assert f"  read     {tmp_path}/etc/config.toml\n" in run.out
     assert "  ok       2 repositories, 6 sources\n" in run.out
+    assert "  later    replicas, schedules, verify, alerts, notify, server: read, and not carried out" in run.out
     assert machine.ok("config", "check", "--json").document == {
         "v": 1, "ok": True, "files": [f"{tmp_path}/etc/config.toml"], "closed": [], "faults": [],
     }  # fmt: skip
@@ -133,3 +134,16 @@ def test_init_prints_and_takes_another_place(machine: Dedup, tmp_path: Path) -> 
     assert (tmp_path / "own" / "dedup.toml").read_text() == printed
     assert not (tmp_path / "etc").exists()
     assert machine("config", "init", "--print", "--passphrase", "hunter2").code == "config.secret_reference"
+
+
+def test_edit_opens_the_editor_and_checks_what_comes_out(machine: Dedup, tmp_path: Path) -> None:
+    path = write(tmp_path / "own" / "config.toml", '[repos.a]\nurl = "/a"\n')
+    for editor, code in (("sed -i s/a]/b]/", 0), ("sed -i s/url/ulr/", 2)):
+        machine.setenv("EDITOR", editor)
+        assert machine("config", "edit", "-c", tmp_path / "own").exit_code == code
+
+    assert path.read_text() == '[repos.b]\nulr = "/a"\n'
+    for editor in ("false", "/no/such/editor"):
+        machine.setenv("EDITOR", editor)
+        assert machine("config", "edit", "-c", path).exit_code == 2
+    assert machine("config", "edit").code == "config.unreadable"

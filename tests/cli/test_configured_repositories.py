@@ -172,3 +172,34 @@ def test_whoever_names_place_and_passphrase_needs_no_configuration(machine: Dedu
 
     machine.setenv("DEDUP_PASSPHRASE", PASSPHRASE)
     machine.ok("snapshots", "-r", tmp_path / "repository")
+
+
+def test_the_limits_of_a_repository_hold_for_what_is_sent(machine: Dedup, tmp_path: Path) -> None:
+    write(
+        tmp_path / "etc" / "config.toml",
+        f'[repos.main]\nurl = "{tmp_path}/repository"\npassphrase = "file:{tmp_path}/main.pass"\nlimit_upload = "1MB/s"\n',
+    )
+    source = tmp_path / "random"
+    source.write_bytes(os.urandom(500_000))
+    sent: list[int] = []
+
+    def take(pace: object, count: int) -> None:
+        sent.append(count)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dedupstore.storage.throttle.Pace.take", take)
+        machine.snapshot(source)
+        assert sum(sent) > 500_000
+        sent.clear()
+        machine.setenv("DEDUP_PASSPHRASE", PASSPHRASE)
+        machine.snapshot(source, "-r", tmp_path / "repository")
+    assert sent == []
+
+
+def test_a_lock_that_is_not_carried_out_is_told(machine: Dedup, tmp_path: Path) -> None:
+    write(
+        tmp_path / "etc" / "config.toml",
+        f'[repos.main]\nurl = "{tmp_path}/repository"\npassphrase = "file:{tmp_path}/main.pass"\nobject_lock = "14d"\n',
+    )
+
+    assert "object_lock is not carried out by this version" in machine.ok("snapshots").err

@@ -44,6 +44,11 @@ def test_the_first_snapshot_offers_to_create_the_repository(newcomer: Dedup) -> 
         assert terminal.end() == 0, terminal.screen
 
     assert PASSPHRASE not in terminal.screen
+    configuration = newcomer.home / ".config" / "dedup" / "config.toml"
+    assert configuration.read_text() == f'default_repo = "main"\n\n[repos.main]\nurl = "{newcomer.repository}"\n'
+    assert stat.S_IMODE(configuration.stat().st_mode) == 0o600
+    assert f"default  repository written to {configuration}" in terminal.screen
+    newcomer.setenv("DEDUP_REPO", None)
     for said in ("created  repository", "saved    recovery kit to ./dedup-recovery-", "next: dedup restore"):
         assert said in terminal.screen
     (kit,) = newcomer.home.glob("dedup-recovery-*.txt")
@@ -118,9 +123,11 @@ def test_a_script_says_init(newcomer: Dedup) -> None:
     assert not newcomer.repository.exists()
 
     newcomer.setenv("DEDUP_PASSPHRASE", PASSPHRASE)
+    assert not (newcomer.home / ".config").exists()
     run = newcomer.ok("snapshot", "site", "--init", "--json")
     assert [event["event"] for event in run.events if event["event"] == "created"] == ["created"]
     newcomer.ok("snapshot", "site", "--init")
+    assert not (newcomer.home / ".config").exists()
     assert len(newcomer.ok("snapshots", "--json").document["snapshots"]) == 2
 
 

@@ -17,9 +17,9 @@ def history(dedup: Dedup, site: Path, tmp_path: Path) -> Dedup:
     """Six days of two sources of this machine, one of another machine, and one that nobody configured."""
     configure(tmp_path, site, "[retention.default]\nkeep_last = 2\n[retention.long]\nkeep_daily = 4\n")
     for day in DAYS:
-        dedup.ok("snapshot", "--time", f"2026-11-{day} 03:00")
-        dedup.ok("snapshot", "site", "--host", "elsewhere", "--time", f"2026-11-{day} 04:00")
-        dedup.ok("snapshot", site, "--source", "stray", "--time", f"2026-11-{day} 05:00")
+        dedup.ok("snapshot", "--time", f"2025-11-{day} 03:00")
+        dedup.ok("snapshot", "site", "--host", "elsewhere", "--time", f"2025-11-{day} 04:00")
+        dedup.ok("snapshot", site, "--source", "stray", "--time", f"2025-11-{day} 05:00")
     return dedup
 
 

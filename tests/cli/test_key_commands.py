@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+import time
 from pathlib import Path
 
-from tests.support.dedup import COMMAND, PASSPHRASE, PATIENCE_SECONDS, SENTINELS, Dedup
+from tests.support.dedup import COMMAND, PASSPHRASE, PATIENCE_SECONDS, SENTINELS, Dedup, read_tree
+from tests.support.repositories import random_bytes
 
 OTHER = "another-passphrase-of-mine"
 
@@ -265,3 +267,60 @@ def test_a_snapshot_under_way_ends_although_the_keys_are_rotated(dedup: Dedup, s
     newest = dedup.ok("snapshots", "--json").document["snapshots"][-1]["id"]
     assert dedup.ok("cat", f"{newest}:slow.txt").out == "before\nafter\n"
     dedup.ok("check", "--read-data")
+
+
+def test_what_was_stored_is_written_again_under_the_new_keys(dedup: Dedup, site: Path) -> None:
+    dedup.snapshot(site)
+    assert dedup.ok("key", "rekey", "--json").summary["before"]["packs"] == 0
+    dedup.ok("key", "rotate", "--yes", "--insecure-test-kdf")
+    packs = {path for path in dedup.repository.glob("packs/*/*") if path.name not in SENTINELS}
+
+    planned = dedup.ok("key", "rekey", "--dry-run", "--json").summary
+    assert planned["dry_run"] and planned["done"] is None
+    assert planned["chosen"]["packs"] == planned["before"]["packs"] == planned["left"]["packs"] > 0
+    assert all(path.exists() for path in packs)
+    done = dedup.ok("key", "rekey", "--json").summary
+
+    assert done["epoch"] == 2 and done["done"]["packs_deleted"] == planned["before"]["packs"]
+    assert done["left"] == {"bytes": 0, "packs": 0, "segments": 0, "snapshots": 1}
+    assert not any(path.exists() for path in packs)
+    run = dedup.ok("key", "rekey")
+    assert "0 packs, 0 B under keys before epoch 2" in run.out and "next:" not in run.err
+    dedup.ok("check", "--read-data")
+    dedup.ok("restore", "--to", "restored")
+    assert (dedup.home / "restored/site/index.html").read_bytes() == (site / "index.html").read_bytes()
+
+
+def test_a_bounded_rekey_says_that_there_is_more(dedup: Dedup, site: Path) -> None:
+    for number in range(3):
+        (site / "uploads" / f"{number}.bin").write_bytes(random_bytes(str(number), 50_000))
+        dedup.snapshot(site)
+    dedup.ok("key", "rotate", "--yes", "--insecure-test-kdf")
+
+    run = dedup.ok("key", "rekey", "--max-repack", "1K")
+
+    assert "left  " in run.out and "next: dedup key rekey" in run.err
+    dedup.ok("check", "--read-data")
+    assert "left  " not in dedup.ok("key", "rekey").out
+    dedup.ok("check", "--read-data")
+
+
+def test_a_process_that_rekeys_is_killed_and_another_one_goes_on(dedup: Dedup, site: Path) -> None:
+    for number in range(4):
+        (site / "uploads" / f"{number}.bin").write_bytes(random_bytes(str(number), 300_000))
+        dedup.snapshot(site)
+    dedup.ok("key", "rotate", "--yes", "--insecure-test-kdf")
+    before = set(dedup.repository.glob("gc/plan-*"))
+    command = [*COMMAND, "key", "rekey", "--max-repack", "1K"]
+
+    with subprocess.Popen(command, env=dedup.process_environment(), stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and set(dedup.repository.glob("gc/*-[0-9a-y]*")) == before:
+            time.sleep(0.001)
+        process.kill()
+
+    dedup.ok("check", "--read-data")
+    left = dedup.ok("key", "rekey", "--json").summary["left"]
+    assert left["packs"] == left["segments"] == 0
+    dedup.ok("check", "--read-data")
+    dedup.ok("restore", "--to", "restored")
+    assert read_tree(dedup.home / "restored/site") == read_tree(site)

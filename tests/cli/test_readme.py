@@ -38,12 +38,14 @@ def test_every_line_of_the_tour_works(tmp_path: Path) -> None:
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("  snapshot ") == 3
+    assert done.stdout.count("  snapshot ") == 5
     assert "<h1>hello, world</h1>" in done.stdout
     assert "proven   it opens the repository as it is today" in done.stdout
     assert (home / "restored" / "site" / "index.html").read_text() == "<h1>hello, world</h1>\n"
     assert (home / "uploads-of-today" / "site" / "uploads" / "numbers.txt").exists()
     assert (home / "site" / "uploads" / "numbers.txt").exists()
+    assert (home / "everything" / "numbers" / "numbers.txt").read_text().split()[-1] == "10"
+    assert (home / "everything" / "site" / "site" / "index.html").exists()
     secret = (home / "passphrase").read_text().strip()
     assert secret not in done.stdout
 

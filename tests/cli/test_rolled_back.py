@@ -148,7 +148,6 @@ def test_older_keys_are_not_used(dedup: Dedup, site: Path) -> None:
     dedup.snapshot(site)
     shutil.copytree(dedup.repository, dedup.home / "yesterday")
     dedup.ok("key", "rotate", "--yes", "--insecure-test-kdf")
-    dedup.ok("snapshots")
     put_back(dedup)
     before = stored(dedup)
 
@@ -191,7 +190,10 @@ def test_a_repository_made_anew_at_the_same_place_needs_no_trust(dedup: Dedup, s
 def test_a_mirror_that_is_behind_is_a_place_of_its_own(history: Dedup) -> None:
     (history.home / "yesterday").rename(history.home / "mirror")
 
-    assert len(history.ok("snapshots", "-r", history.home / "mirror", "--json").document["snapshots"]) == 1
+    first = history.ok("snapshots", "-r", history.home / "mirror", "--json")
+    assert len(first.document["snapshots"]) == 1
+    assert "first look" in first.err
+    assert "first look" not in history.ok("snapshots", "-r", history.home / "mirror").err
     assert len(history.ok("snapshots", "--json").document["snapshots"]) == 2
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from dedupstore.clock import FrozenClock
 from tests.support.configuration import write
 from tests.support.dedup import COMMAND, PATIENCE_SECONDS, Dedup, write_tree
 
-WHEN = "2026-11-20 03:00"
+WHEN = "2025-11-20 03:00"
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_some_sources_are_named_and_options_hold_for_all(dedup: Dedup, trees: Pa
 
     snapshot = run.summary["snapshot"]
     assert (snapshot["source"], snapshot["tags"], snapshot["note"]) == ("conf", ["by-hand"], "why")
-    assert snapshot["time"].startswith("2026-11-20T03:00:00")
+    assert snapshot["time"].startswith("2025-11-20T03:00:00")
     assert snapshot["host"] == "web1"
     assert '  source   "conf"\n' in dedup.ok("snapshot", "conf").out
     assert rows(dedup)[-1]["parent"] == snapshot["id"]
@@ -319,3 +320,78 @@ def test_the_configuration_is_kept_with_each_snapshot_without_what_concerns_the_
     assert "notify" not in kept and "token" not in kept
     dedup.ok("snapshot", trees / "etc")
     assert dedup("config", "show", "--snapshot", "latest").code == "snapshot.no_config"
+
+
+def slowed(dedup: Dedup, *arguments: str | os.PathLike[str]) -> tuple[float, list[float]]:
+    """How long a call naps in all."""
+    naps: list[float] = []
+    with pytest.MonkeyPatch.context() as patch:
+        clock = FrozenClock(1_700_000_000 * 10**9)
+        patch.setattr("dedupstore.cli.main.SystemClock", lambda: clock)
+
+        def nap(seconds: float) -> None:
+            naps.append(seconds)
+            clock.advance(seconds)
+
+        patch.setattr("dedupstore.cli.gentle.time.sleep", nap)
+        dedup.ok(*arguments)
+    return sum(naps), naps
+
+
+def test_reading_keeps_to_the_rate_that_is_asked_for(dedup: Dedup, tmp_path: Path) -> None:
+    write_tree(tmp_path / "srv", {"a": os.urandom(3_000_000), "b": os.urandom(1_000_000)})
+    configure(
+        tmp_path, files("one", tmp_path / "srv" / "a") + files("two", tmp_path / "srv" / "b"), 'limit_rate = "2MB/s"'
+    )
+
+    assert slowed(dedup, "snapshot", tmp_path / "srv", "--limit-rate", "1MB/s")[0] == pytest.approx(4, rel=0.05)
+    assert slowed(dedup, "snapshot")[0] == pytest.approx(2, rel=0.05)
+    assert slowed(dedup, "snapshot", "--force", "--limit-rate", "8MB/s")[0] == pytest.approx(0.5, rel=0.05)
+    assert dedup("snapshot", tmp_path / "srv", "--limit-rate", "slow").exit_code == 2
+
+
+def test_a_snapshot_lets_others_go_first(dedup: Dedup, tmp_path: Path) -> None:
+    tell = f"ps -o ni= -p $$ > {tmp_path}/nice; ionice > {tmp_path}/ionice"
+    configure(tmp_path, command("told", tell), 'nice = 15\nionice = "idle"')
+
+    for arguments, nice, ionice in (
+        ([], "15", "idle"),
+        (["--nice", "17", "--ionice", "best-effort"], "17", "best-effort"),
+    ):
+        done = subprocess.run(
+            [*COMMAND, "snapshot", *arguments], cwd=tmp_path, env=dedup.process_environment(), stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "nice").read_text().split() == [nice]
+        assert (tmp_path / "ionice").read_text().startswith(ionice)
+
+
+def test_neither_commands_nor_hooks_see_a_secret_variable(dedup: Dedup, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    configure(
+        tmp_path,
+        command("seen", "env", f'before = ["sh", "-c", "env > {log}"]')
+        + '[repos.other]\nurl = "/other"\npassphrase = "env:OTHER_SECRET"\n',
+    )
+    for name in ("OTHER_SECRET", "DEDUP_NEW_PASSPHRASE", "DEDUP_TO_PASSPHRASE"):
+        dedup.setenv(name, "hunter2hunter2")
+    dedup.setenv("ORDINARY", "is there")
+
+    snapshot = dedup.snapshot()
+
+    for text in (log.read_text(), dedup.ok("cat", f"{snapshot}:seen.out").out):
+        assert "ORDINARY=is there" in text
+        assert "hunter2" not in text and "PASSPHRASE" not in text
+
+
+def test_the_hook_after_runs_even_when_dedup_itself_breaks(dedup: Dedup, trees: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    configure(tmp_path, files("site", trees / "site", hooks(log)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dedupstore.service.snapshot._plan", lambda request, opened: 1 // 0)
+        assert dedup("snapshot").code == "internal"
+
+    assert [facts["DEDUP_HOOK"] for facts in told(log)] == ["before", "after"]
+    assert told(log)[1]["DEDUP_HOOK_STATUS"] == "failed" and told(log)[1]["DEDUP_HOOK_EXIT_CODE"] == "1"

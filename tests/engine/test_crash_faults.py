@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -225,3 +225,21 @@ def test_a_cache_that_fills_up_costs_time_and_no_snapshot(scene: Scene, tmp_path
         assert_restores(repository, take(repository, scene.tree).snapshot, scene.after)
 
     assert_sound(store, [scene.before, scene.after])
+
+
+def test_bases_that_cannot_be_read_any_more_cost_room_and_no_snapshot(scene: Scene) -> None:
+    """Every base in turn, as if a prune had moved it after the look."""
+
+    def run(plan: FaultPlan) -> FaultyStore:
+        store = scene.store()
+        faulty = FaultyStore(store)
+        with open_repository(faulty) as repository:
+            repository.look()
+            faulty.plan = replace(plan, below="packs/")
+            taken = take(repository, scene.tree).snapshot
+            faulty.plan = None
+            assert_restores(repository, taken, scene.after)
+        assert_sound(store, [scene.before, scene.after])
+        return faulty
+
+    assert every_fault(Fault.NOT_FOUND, run, verb="get") > 3

@@ -107,7 +107,7 @@ def test_kills_at_any_file_call_lose_nothing_promised_and_need_no_repair(place: 
 
 @pytest.mark.slow
 def test_many_kills_lose_nothing_promised(place: Place) -> None:
-    kill_often(place, chain(random_moments(200, seed=2), (f"call {number}" for number in range(0, 700, 3))))
+    kill_often(place, chain(random_moments(60, seed=2), (f"call {number}" for number in range(0, 700, 7))))
 
 
 @pytest.mark.parametrize(("order", "everything"), [("put index/ 0", True), ("put packs/ 2", False)])

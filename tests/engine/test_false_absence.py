@@ -40,8 +40,9 @@ def test_a_root_that_seems_to_be_gone_takes_no_snapshot_with_it(tmp_path: Path) 
             faulty.plan = plan
             with suppress(RepositoryError):
                 sweep(repository)
-        with open_repository(store) as repository:
-            assert_sound(repository, kept)
+        if store.objects != source.objects:
+            with open_repository(store) as repository:
+                assert_sound(repository, kept)
         return faulty
 
     assert every_fault(Fault.NOT_FOUND, run, verb="get") > 3

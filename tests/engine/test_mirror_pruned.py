@@ -253,3 +253,27 @@ def before_snapshots(source: MemoryStore, kept: list[SnapshotId]) -> MemoryStore
             if SnapshotId(layout.parse_id_key(key, key[: key.index("/") + 1])) not in kept:
                 del store.objects[key]
     return store
+
+
+def test_a_prune_of_the_repository_at_any_moment_of_a_deleting_mirror_leaves_every_snapshot_shown_whole(
+    scene: Scene,
+) -> None:
+    """What it listed of snapshots before the prune and of packs after it must not be put together."""
+    total, at = 1, 0
+    while at < total:
+        source, target = store_of(scene.before), MemoryStore("memory:target")
+        run_mirror(source, target)
+
+        def strike(step: Step, at: int = at, source: MemoryStore = source) -> None:
+            if step.number == at and not step.done:
+                with open_repository(source) as repository:
+                    forget_and_prune(repository, 0, 2)
+
+        faulty = FaultyStore(source, hook=strike)
+        run_mirror(faulty, target, delete=True)
+        with open_repository(target) as repository:
+            there = repository.catalog.committed()
+            assert scene.left.keys() <= there
+            assert_sound(repository, {one: scene.states[one] for one in there})
+        total = faulty.operations
+        at += 1

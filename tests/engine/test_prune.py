@@ -12,7 +12,7 @@ from dedupstore.engine.prune_plan import Reason
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.memory import MemoryStore
-from dedupstore.types import SnapshotId
+from dedupstore.types import Kind, SnapshotId
 from tests.support.faults import FaultyStore
 from tests.support.pruning import NOW, assert_rebuilds, assert_sound, check, forget, pack_bytes, plan, plans, prune
 from tests.support.recording import Call, RecordingStore, assert_barrier_between, positions
@@ -161,6 +161,28 @@ def test_a_plan_says_why_and_changes_nothing(
     report = prune(repository, NOW)
     assert report.packs_condemned == len(planned.choices)
     assert abs(report.bytes_freed - planned.bytes_free) <= planned.bytes // 10
+
+
+def test_a_pack_of_which_hardly_anything_is_needed_is_not_called_dead(repository: Repository, tmp_path: Path) -> None:
+    """A byte in a block of which all the rest, thousands of times as much, compresses to next to nothing."""
+    tree = tmp_path / "small"
+    tree.mkdir()
+    (tree / "byte").write_bytes(b"x")
+    for number in range(3):
+        (tree / f"zeros{number}").write_bytes(bytes([number]) * 4_000)
+    first = take(repository, tree).snapshot
+    for number in range(3):
+        (tree / f"zeros{number}").unlink()
+    second = take(repository, tree).snapshot
+    assert second is not None
+    forget(repository, first)
+
+    planned = plan(repository)
+
+    data = [choice for choice in planned.choices if choice.row.kind is Kind.DATA]
+    assert [choice.reason for choice in data] == [Reason.SPARSE]
+    prune(repository)
+    assert_sound(repository, {second.id: files_below(tree)})
 
 
 def test_a_check_tells_a_pruned_pack_from_a_lost_one(

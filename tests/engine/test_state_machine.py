@@ -147,9 +147,9 @@ def explore(examples: int, steps: int) -> None:
 
 
 def test_whatever_happens_every_promise_is_kept() -> None:
-    explore(examples=80, steps=15)
+    explore(examples=60, steps=15)
 
 
 @pytest.mark.slow
 def test_whatever_happens_for_long_every_promise_is_kept() -> None:
-    explore(examples=400, steps=40)
+    explore(examples=250, steps=40)

@@ -14,6 +14,7 @@ from dedupstore.codec.crypto import ObjectType, peek_epoch
 from dedupstore.errors import CorruptObject, DedupError, Refused, WrongPassphrase
 from dedupstore.repo import layout
 from dedupstore.repo.config import find_config
+from dedupstore.repo.gcplan import Plan, put_plan
 from dedupstore.repo.keys import list_slots, open_slot
 from dedupstore.repo.slots import Secret
 from dedupstore.storage.memory import MemoryStore
@@ -326,3 +327,31 @@ def test_an_old_view_that_the_new_key_does_not_open_stops_and_says_why(scene: Sc
             reader.catalog.get(second.id)
 
     assert caught.value.code == "repo.unknown_epoch"
+
+
+def test_a_run_whose_key_was_rotated_away_ends_unless_something_it_must_know_is_closed_to_it(scene: Scene) -> None:
+    """Snapshots under the new keys do not concern it. A plan of a prune does: it may condemn what the run counts on."""
+    for pruned in (False, True):
+        store = scene.store()
+        with open_repository(store) as writer:
+            with open_repository(store) as repository:
+                rotate(repository, NEW_SECRET)
+            scene.change_tree()
+            with open_by(store, NEW_SECRET) as repository:
+                second = take(repository, scene.tree).snapshot
+                assert second is not None
+                kept = scene.kept | {second.id: files_below(scene.tree)}
+                if pruned:
+                    put_plan(store, repository.keyring, Plan(packs=(), roots=(), creator="test", time_ns=0))
+            (scene.tree / "file").write_bytes(text_bytes(3, 900))
+            if pruned:
+                with pytest.raises(CorruptObject) as caught:
+                    take(writer, scene.tree)
+                assert caught.value.code == "repo.unknown_epoch"
+                assert "rotated" in " ".join(caught.value.hints)
+            else:
+                third = take(writer, scene.tree).snapshot
+                assert third is not None
+                kept[third.id] = files_below(scene.tree)
+        with open_by(store, NEW_SECRET) as repository:
+            assert_sound(repository, kept)

@@ -21,8 +21,12 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from dedupstore.cancel import CancelToken
 from dedupstore.clock import FrozenClock
 from dedupstore.codec.block import Codec
+from dedupstore.engine.parity import make_all_parity
+from dedupstore.engine.repair_packs import repair_packs
+from dedupstore.events import NullListener
 from dedupstore.model.entry import DIRECTORY, FILE
 from dedupstore.model.mark import NOTE, PROTECT, TAGS, UNPROTECT, Mark
 from dedupstore.repo.config import put_config
@@ -31,6 +35,8 @@ from dedupstore.repo.keys import create_slot
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.slots import DEFAULT_COST, KdfCost, Secret
 from dedupstore.storage.local import LocalStore
+from dedupstore.types import Kind
+from tests.support.damaging import check
 from tests.support.repositories import (
     SECRET,
     SMALL,
@@ -231,6 +237,24 @@ def make_marks(making: Making) -> None:
     del making.expected[0]
 
 
+def make_healed(making: Making) -> None:
+    """A block that was damaged, written down, and mended by parity: the bad copy is still there, beside a good one."""
+    (making.source / "noise").write_bytes(random_bytes("golden healed", 60_000))
+    repository = making.repository
+    assert make_all_parity(repository, dry_run=False, listener=NullListener(), cancel=CancelToken()).made == 0
+    making.snapshot()
+    fact = next(fact for fact in segment_facts(repository) if fact.kind is Kind.DATA)
+    path = Path(making.store.url) / fact.name.key
+    data = bytearray(path.read_bytes())
+    data[fact.blocks()[0].offset + 100] ^= 1
+    path.write_bytes(data)
+    assert check(repository).recorded == 1
+    report = repair_packs(repository, listener=NullListener(), cancel=CancelToken())
+    assert report.chunks and not report.lost
+    repository.look()
+    assert check(repository).exit_code == 0
+
+
 MAKERS: dict[str, Callable[[Making], None]] = {
     "v1-files": make_files,
     "v1-delta": make_delta,
@@ -239,6 +263,7 @@ MAKERS: dict[str, Callable[[Making], None]] = {
     "v1-production-kdf": make_production_kdf,
     "v1-epochs": make_epochs,
     "v1-marks": make_marks,
+    "v1-healed": make_healed,
 }
 
 

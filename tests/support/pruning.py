@@ -70,6 +70,16 @@ def check(repository: Repository) -> CheckReport:
     return check_repository(repository, options, listener=NullListener(), cancel=CancelToken())
 
 
+def assert_comes_to_rest(repository: Repository) -> None:
+    """What a prune writes may be merged by the next; after a few there is nothing left to do, and no plan."""
+    reports = []
+    for _ in range(8):
+        reports.append(prune(repository))
+        if not (reports[-1].packs_condemned or reports[-1].segments_merged or plans(repository.store)):
+            return
+    raise AssertionError(f"prune comes to no rest: {reports}")
+
+
 def assert_rebuilds(repository: Repository) -> None:
     """From the packs alone come the same locations as from the segments that are there, and those of orphans."""
     listed = {info.key[9:73] for info in layout.list_complete(repository.store, layout.PACKS)}

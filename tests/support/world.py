@@ -298,11 +298,7 @@ class World:
             for snapshot in list(self.forgotten)[-1:]:
                 assert_restores(repository, forgetting.undo(repository, snapshot), self.ever[snapshot])
         with open_repository(self._twin(twin), self.cache(self.client), clock=self.clock) as repository:
-            pruning.prune(repository)
-            pruning.prune(repository)
-            report = pruning.prune(repository)
-            assert (report.packs_condemned, report.segments_merged) == (0, 0), "prune comes to no rest"
-            assert pruning.plans(repository.store) == []
+            pruning.assert_comes_to_rest(repository)
             for snapshot in repository.catalog.snapshots().snapshots:
                 if snapshot.id in self.expected:
                     assert_restores(repository, snapshot, self.expected[snapshot.id])

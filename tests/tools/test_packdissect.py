@@ -31,7 +31,11 @@ def as_json(capsys: pytest.CaptureFixture[str], repository: Path, passphrase: st
     return document
 
 
-@pytest.mark.parametrize("name", sorted(MAKERS))
+DAMAGED = "v1-healed"
+"""It keeps a pack with a damaged block, beside a good copy of what that held."""
+
+
+@pytest.mark.parametrize("name", sorted(MAKERS.keys() - {DAMAGED}))
 def test_the_parts_of_every_pack_add_up_and_every_chunk_verifies(
     name: str, passphrase: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -48,6 +52,13 @@ def test_the_parts_of_every_pack_add_up_and_every_chunk_verifies(
         assert pack["verified"]
     assert document["totals"]["packs"] == len(sizes)
     assert document["totals"]["size"] == sum(sizes.values())
+
+
+def test_a_damaged_block_is_told(passphrase: str, capsys: pytest.CaptureFixture[str]) -> None:
+    repository = FOLDER / DAMAGED / "repository"
+
+    assert main([str(repository), "--json", "--passphrase-file", passphrase, "--verify"]) == 4
+    assert "authentication failed" in capsys.readouterr().err
 
 
 def test_delta_blocks_show_their_bases(passphrase: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from dedupstore.engine.checks.data import DataCheck
 from dedupstore.engine.checks.listing import ListingCheck
 from dedupstore.engine.checks.marks import MarksCheck
 from dedupstore.engine.checks.packs import PacksCheck
+from dedupstore.engine.checks.parity import ParityCheck
 from dedupstore.engine.checks.plans import PlansCheck
 from dedupstore.engine.checks.restore import RestoreCheck
 from dedupstore.engine.checks.slots import SlotsCheck
@@ -22,6 +23,7 @@ CHECKS: tuple[Check, ...] = (
     SnapshotsCheck(),
     MarksCheck(),
     PlansCheck(),
+    ParityCheck(),
     DataCheck(),
     StructureCheck(),
     RestoreCheck(),

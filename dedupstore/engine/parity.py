@@ -1,0 +1,242 @@
+"""Parity of whole repositories: made later on, mirrored, read packs through, dropped when its pack is gone."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from dedupstore.cancel import CancelToken
+from dedupstore.codec.hashing import digest
+from dedupstore.engine.inventory import twice
+from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound, StoreError, StoreMissing
+from dedupstore.events import Finding, Listener, Progress
+from dedupstore.repo import layout
+from dedupstore.repo.config import Operation, require_features
+from dedupstore.repo.pack import PackName
+from dedupstore.repo.parity import (
+    keeps_parity,
+    listed_parity,
+    make_parity,
+    mend_pack,
+    parity_key,
+    parse_parity_key,
+    prove_parity,
+)
+from dedupstore.repo.repository import Repository
+from dedupstore.storage.base import ObjectInfo, ObjectStore
+from dedupstore.types import Data, PackId, Span
+
+_HELD_PACKS = 2
+
+
+@dataclass(slots=True, kw_only=True)
+class ParityReport:
+    """What was made, mirrored or verified. Sizes in bytes."""
+
+    packs: int = 0
+    made: int = 0
+    made_bytes: int = 0
+    findings: Sequence[Finding] = ()
+    dry_run: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        return 4 if any(finding.severity == "error" for finding in self.findings) else 0
+
+
+def make_all_parity(repository: Repository, *, dry_run: bool, listener: Listener, cancel: CancelToken) -> ParityReport:
+    """From now on every new pack gets parity; make that of the packs that lack it. Stopped, the next run goes on.
+
+    Only of packs that their names prove: parity of damage would be worse than none.
+    """
+    require_features(repository.config, Operation.WRITE)
+    store = repository.store
+    if not dry_run and not keeps_parity(store):
+        store.put(layout.PARITY_SWITCH, [layout.SENTINEL_BODY])
+        store.barrier()
+    there = listed_parity(store)
+    names = [(PackName.parse(row.key), row.size) for row in layout.list_complete(store, layout.PACKS)]
+    lacking = [(name, size) for name, size in names if name.id not in there]
+    report = ParityReport(packs=len(names), dry_run=dry_run)
+    progress = Progress(phase="parity", files_total=len(lacking), bytes_total=sum(size for _, size in lacking))
+    findings: list[Finding] = []
+    for name, size in lacking:
+        cancel.check()
+        data = None if dry_run else _read(store, name, findings, listener)
+        if dry_run or data is not None:
+            parity = make_parity(name.id, [data]) if data is not None else b""
+            report.made += 1
+            report.made_bytes += len(parity)
+            if data is not None:
+                store.put(parity_key(name.id), [parity])
+        progress.files_done += 1
+        progress.bytes_done += size
+        listener.progress(progress)
+    if not dry_run:
+        store.barrier()
+    report.findings = tuple(findings)
+    return report
+
+
+def _read(store: ObjectStore, name: PackName, findings: list[Finding], listener: Listener) -> bytes | None:
+    def read() -> bytes:
+        data = store.get(name.key)
+        if digest([data]) != name.id:
+            raise CorruptObject("its bytes do not have the hash in its name")
+        return data
+
+    try:
+        return twice(read)
+    except (StoreMissing, ObjectNotFound) as error:
+        if isinstance(error, StoreMissing):
+            raise
+        # Pruned since the listing.
+        return None
+    except (IntegrityError, StoreError) as error:
+        findings.append(
+            Finding(
+                code="repair.parity_refused",
+                message=f"pack {name.id.hex()[:16]} gets no parity: {error.why or error.message}",
+                severity="error",
+            )
+        )
+        listener.finding(findings[-1])
+        return None
+
+
+def drop_parity(store: ObjectStore, cancel: CancelToken) -> tuple[int, int]:
+    """Delete parity whose pack is gone; how many objects and bytes. Run again, it goes on.
+
+    Parity is listed before packs, and put after its pack: what is not in the later listing was there and went.
+    """
+    there = listed_parity(store)
+    if not there:
+        return 0, 0
+    packs = {PackName.parse(row.key).id for row in layout.list_complete(store, layout.PACKS)}
+    gone = {pack: size for pack, size in there.items() if pack not in packs}
+    for pack in sorted(gone):
+        cancel.check()
+        store.delete(parity_key(pack))
+    if gone:
+        store.barrier()
+    return len(gone), sum(gone.values())
+
+
+def mirror_parity(
+    source: ObjectStore, target: ObjectStore, *, delete: bool, listener: Listener, cancel: CancelToken
+) -> ParityReport:
+    """Bring the parity of packs that the target has, proven; with `delete`, drop that of packs it has no more."""
+    report = ParityReport()
+    findings: list[Finding] = []
+    if keeps_parity(source) and not keeps_parity(target):
+        target.put(layout.PARITY_SWITCH, [layout.SENTINEL_BODY])
+        target.barrier()
+    known = listed_parity(target)
+    packs = {PackName.parse(row.key).id for row in layout.list_complete(target, layout.PACKS)}
+    for pack in sorted(listed_parity(source).keys() - known.keys()):
+        if pack not in packs:
+            continue
+        cancel.check()
+        try:
+            data = twice(lambda pack=pack: _proven(source, pack))  # type: ignore[misc]
+        except StoreMissing:
+            raise
+        except ObjectNotFound:
+            continue
+        except (IntegrityError, StoreError) as error:
+            findings.append(Finding(code="check.parity_damaged", message=error.message))
+            listener.finding(findings[-1])
+            continue
+        target.put(parity_key(pack), [data])
+        report.made += 1
+        report.made_bytes += len(data)
+    target.barrier()
+    if delete:
+        drop_parity(target, cancel)
+    report.findings = tuple(findings)
+    return report
+
+
+def damaged_parity(store: ObjectStore, cancel: CancelToken) -> Iterator[Finding]:
+    """Read all parity; a finding for each object that is not what was written."""
+    for pack in sorted(listed_parity(store)):
+        cancel.check()
+        try:
+            twice(lambda pack=pack: _proven(store, pack))  # type: ignore[misc]
+        except StoreMissing:
+            raise
+        except ObjectNotFound:
+            continue
+        except (IntegrityError, StoreError) as error:
+            yield Finding(code="check.parity_damaged", message=error.message)
+
+
+def _proven(store: ObjectStore, pack: PackId) -> bytes:
+    data = store.get(parity_key(pack))
+    prove_parity(pack, data)
+    return data
+
+
+class MendingStore:
+    """A store whose packs are read as they were: where one is damaged, mended by its parity, in memory. For readers."""
+
+    def __init__(self, inner: ObjectStore) -> None:
+        self._inner = inner
+        self._whole: OrderedDict[str, bytes | CorruptObject] = OrderedDict()
+
+    @property
+    def url(self) -> str:
+        return self._inner.url
+
+    def get(self, key: str, span: Span | None = None) -> bytes:
+        """Raises CorruptObject for a pack that cannot be mended."""
+        if not key.startswith(layout.PACKS):
+            return self._inner.get(key, span)
+        whole = self._whole.get(key)
+        if whole is None:
+            whole = self._whole[key] = self._mended(PackName.parse(key))
+            # A failure is remembered as well: it is asked for every chunk of that pack.
+            if sum(isinstance(held, bytes) for held in self._whole.values()) > _HELD_PACKS:
+                oldest = next(held for held, data in self._whole.items() if isinstance(data, bytes))
+                del self._whole[oldest]
+        if isinstance(whole, CorruptObject):
+            raise whole
+        return whole if span is None else whole[span.start : span.end]
+
+    def _mended(self, name: PackName) -> bytes | CorruptObject:
+        data = self._inner.get(name.key)
+        if digest([data]) == name.id:
+            return data
+        try:
+            return mend_pack(name.id, data, self._inner.get(parity_key(name.id)))
+        except CorruptObject as error:
+            return error
+
+    def head(self, key: str) -> int:
+        return self._inner.head(key)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        return self._inner.list(prefix)
+
+    def put(self, key: str, parts: Sequence[Data]) -> None:
+        raise AssertionError("only read through")
+
+    def delete(self, key: str) -> None:
+        raise AssertionError("only read through")
+
+    def barrier(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def foreign_parity(store: ObjectStore) -> Iterator[str]:
+    """Names below `parity/` that do not belong there."""
+    for row in store.list(layout.PARITY):
+        if row.key != layout.PARITY_SWITCH:
+            try:
+                parse_parity_key(row.key)
+            except CorruptObject:
+                yield row.key

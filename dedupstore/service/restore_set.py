@@ -1,0 +1,126 @@
+"""The sources of a configuration as they were at one time: which snapshots belong together.
+
+Every snapshot of a configured source names all sources that the configuration had. The newest such snapshot at or
+before a time says what the set is; of each of its sources the newest at or before that time belongs to it. A source
+that failed in the last run is there with an older snapshot, or lacking; both are told, and refused beyond a tolerance.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dedupstore.engine.walk import find_path
+from dedupstore.errors import NothingMatches, Refused, UsageError
+from dedupstore.model.snapshot import Snapshot
+from dedupstore.repo.repository import Repository
+from dedupstore.service.access import Access
+from dedupstore.service.opened import with_repository
+from dedupstore.service.records import SOURCES, SnapshotInfo, snapshot_info
+from dedupstore.service.selection import SAFETY
+from dedupstore.units import format_duration, printable
+
+TOLERANCE_NS = 24 * 3600 * 1_000_000_000
+"""How much older than the newest of its set a snapshot may be, unless the user says otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One source of the set. `behind_ns`: how much older it is than the newest of the set, 0 within one run."""
+
+    snapshot: SnapshotInfo
+    behind_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSet:
+    """In the order of the configuration. `lacking`: sources without any snapshot at or before the time."""
+
+    host: str
+    members: tuple[Member, ...]
+    lacking: tuple[str, ...] = ()
+
+
+def find_set(access: Access, at_ns: int, *, host: str = "", paths: Sequence[bytes] = ()) -> SourceSet | None:
+    """The set as of a time; with paths, only the sources that hold them all. None where no configuration made any.
+
+    `host` chooses among several machines; without it this one's set is meant, or the only one there is.
+    """
+    return with_repository(access, lambda repository: _find(repository, at_ns, host, paths))
+
+
+def require_together(found: SourceSet, tolerance_ns: int | None) -> None:
+    """Raise Refused for a set with something lacking, or further apart than the tolerance; None tolerates all."""
+    if tolerance_ns is None:
+        return
+    late = [member for member in found.members if member.behind_ns > tolerance_ns]
+    if not late and not found.lacking:
+        return
+    words = [
+        f'"{member.snapshot.source}" is {format_duration(member.behind_ns / 1e9)} older than the newest'
+        for member in late
+    ] + [f'"{name}" has no snapshot at or before that time' for name in found.lacking]
+    raise Refused(
+        "the sources as of that time do not belong together",
+        why="; ".join(words),
+        hints=["take what there is: --tolerance any, or --tolerance 7d", "one of them: --source NAME"],
+        code="restore.set_apart",
+    )
+
+
+def _find(repository: Repository, at_ns: int, host: str, paths: Sequence[bytes]) -> SourceSet | None:
+    snapshots = [
+        snapshot
+        for snapshot in repository.catalog.marked()[0].snapshots
+        if snapshot.time_ns <= at_ns and snapshot.trigger != SAFETY and (not host or snapshot.host == host)
+    ]
+    told = [snapshot for snapshot in snapshots if SOURCES in dict(snapshot.details)]
+    if not told:
+        return None
+    chosen = _host([snapshot.host for snapshot in told])
+    last = next(snapshot for snapshot in reversed(told) if snapshot.host == chosen)
+    newest = {snapshot.source: snapshot for snapshot in snapshots if snapshot.host == chosen}
+    names = dict(last.details)[SOURCES].split("\n")
+    members = [newest[name] for name in names if name in newest]
+    lacking = tuple(name for name in names if name not in newest)
+    if paths:
+        repository.look()
+        members, lacking = _holding(repository, members, paths), ()
+    latest = max(member.time_ns for member in members)
+    return SourceSet(
+        host=chosen,
+        members=tuple(Member(snapshot=snapshot_info(member), behind_ns=latest - member.time_ns) for member in members),
+        lacking=lacking,
+    )
+
+
+def _host(hosts: Sequence[str]) -> str:
+    known = sorted(set(hosts))
+    if len(known) == 1:
+        return known[0]
+    if socket.gethostname() in known:
+        return socket.gethostname()
+    raise UsageError(
+        f"there are sources of {len(known)} machines",
+        why=", ".join(known),
+        hints=[f"say which: --host {known[0]}"],
+    )
+
+
+def _holding(repository: Repository, members: Sequence[Snapshot], paths: Sequence[bytes]) -> list[Snapshot]:
+    found = []
+    for member in members:
+        try:
+            for path in paths:
+                find_path(repository.reader.load_manifest, member.root, path)
+        except NothingMatches:
+            continue
+        found.append(member)
+    if not found:
+        raise NothingMatches(
+            f"no source has {', '.join(map(printable, paths))} as of that time",
+            hints=["paths are those that dedup ls shows", "dedup find NAME"],
+            code="snapshot.path_not_found",
+        )
+    return found

@@ -1,0 +1,93 @@
+"""Every command on a repository in a bucket: a server in memory, on the loopback device."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dedupstore.errors import Refused
+from dedupstore.service.places import require_apart
+from tests.support.dedup import Dedup, read_tree
+from tests.support.s3_servers import S3Server, free_port, use
+
+
+@pytest.fixture
+def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moto_server: S3Server) -> Dedup:
+    """The command with an empty repository in a bucket of its own."""
+    use(moto_server, monkeypatch)
+    made = Dedup(tmp_path, monkeypatch)
+    made.setenv("DEDUP_REPO", moto_server.url(moto_server.bucket(), "backup"))
+    return made.init()
+
+
+def test_every_command_works_on_a_bucket(remote: Dedup, site: Path) -> None:
+    before = read_tree(site)
+    first = remote.snapshot(site)
+    (site / "uploads/a.txt").write_text("second version\n")
+    second = remote.snapshot(site)
+    remote.ok("restore", "--snapshot", first, "--to", "back")
+    remote.ok("forget", "--snapshot", first, "--yes")
+    remote.ok("prune", "--grace", "0", "--undo-window", "0", "--yes")
+
+    assert read_tree(remote.home / "back/site") == before
+    assert remote.ok("cat", f"{second}:site/uploads/a.txt").out == "second version\n"
+    for command in (["snapshots"], ["ls", second], ["find", "*.txt"], ["history", "site/uploads/a.txt"], ["stats"],
+                    ["repo", "info"], ["key", "list"], ["repair", "index"]):  # fmt: skip
+        assert remote.ok(*command).out
+    remote.ok("check", "--read-data")
+
+
+def test_another_machine_finds_everything_in_the_bucket(remote: Dedup, site: Path) -> None:
+    remote.snapshot(site)
+    shutil.rmtree(remote.home / "cache")
+
+    remote.ok("restore", "--to", "back")
+
+    assert read_tree(remote.home / "back/site") == read_tree(site)
+    remote.ok("check")
+
+
+def test_a_missing_bucket_a_second_init_and_a_dead_server_are_told_apart(
+    remote: Dedup, site: Path, moto_server: S3Server
+) -> None:
+    missing = remote("snapshots", "-r", moto_server.url("nobody-made-this"))
+    empty = remote("snapshots", "-r", moto_server.url(moto_server.bucket()))
+    again = remote("init", "--insecure-test-kdf")
+    dead = remote("snapshots", "-r", f"minio+http://127.0.0.1:{free_port()}/bucket/x")
+
+    assert (missing.exit_code, missing.code) == (10, "repo.not_found")
+    assert "there is no bucket nobody-made-this" in missing.err
+    assert (empty.exit_code, empty.code) == (10, "repo.not_found")
+    assert (again.exit_code, again.code) == (8, "repo.exists")
+    assert (dead.exit_code, dead.code) == (7, "store.unreachable")
+    assert "tried 4 times" in dead.err
+    remote.ok("check")
+
+
+def test_credentials_in_the_url_are_refused(remote: Dedup) -> None:
+    run = remote("snapshots", "-r", "s3://AKIA:hunter2@bucket/x")
+
+    assert (run.exit_code, run.code) == (2, "config.secret_in_url")
+    assert "hunter2" not in run.err
+
+
+def test_one_place_is_known_as_one_under_another_url() -> None:
+    url = "s3://bucket/backup?endpoint=http://127.0.0.1:1"
+
+    for other in (f"{url}&class=STANDARD_IA", url.replace("/backup?", "/backup/b?")):
+        with pytest.raises(Refused) as caught:
+            require_apart(url, other)
+        assert caught.value.code == "copy.same_place"
+    require_apart(url, url.replace(":1", ":2"))
+
+
+def test_without_keys_it_says_where_they_are_looked_for(remote: Dedup, moto_server: S3Server) -> None:
+    remote.setenv("AWS_ACCESS_KEY_ID", None)
+    remote.setenv("AWS_SECRET_ACCESS_KEY", None)
+
+    run = remote("snapshots", "-r", moto_server.url("bucket", "never-opened-before"))
+
+    assert (run.exit_code, run.code) == (2, "config.no_credentials")
+    assert "AWS_ACCESS_KEY_ID" in run.err
