@@ -135,10 +135,11 @@ class CountedRows:
                 # The line break before the first row belongs to it.
                 at = match.end() - 1
             end = text.find(_END, at)
-            stop = end if end >= 0 else len(text) - 1
+            stop = end if end >= 0 else len(text)
             self.rows[self._table] = self.rows.get(self._table, 0) + text.count(b"\n(", at, stop)
-            at = max(at, stop)
             if end < 0:
+                # A last byte with which a row, or the end of all rows, may begin is looked at again with what follows.
+                at = stop - text.endswith((b"\n", b";"))
                 break
             self._table = None
             at = end + 1
