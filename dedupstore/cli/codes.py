@@ -6,9 +6,11 @@ A test reads the codes from the source and asks for a page for each.
 from __future__ import annotations
 
 from dedupstore.cli.codes_configuration import PAGES as CONFIGURATION_PAGES
+from dedupstore.cli.codes_databases import PAGES as DATABASE_PAGES
 
 PAGES: dict[str, str] = {
     **CONFIGURATION_PAGES,
+    **DATABASE_PAGES,
     "cache.damaged": "The local index contradicts itself. It is only a copy of what the repository says: it is "
     "dropped and built again, and no data is lost.",
     "cache.dropped": "The local cache broke while it was used and was set aside. It is only a copy of what the "
@@ -82,24 +84,6 @@ PAGES: dict[str, str] = {
     "check.uncommitted": "A run was stopped before its snapshot was complete. What it stored is used by the next run.",
     "check.unstable_read": "Storage gave different bytes for one object, and the right ones at the second try. "
     "Look at the memory, the cable and the disk.",
-    "database.copy_failed": "The copy of a SQLite database could not be made. The message says why; the copy lies in "
-    "TMPDIR while it is stored. There is no snapshot.",
-    "database.damaged": "A database does not pass SQLite's own check. Damaged ones are not stored, and not put in "
-    "place: bring back an earlier state with `dedup restore --at TIME --as NAME`.",
-    "database.differs": "The restored database does not hold what the snapshot says it held. Look at it before it "
-    "is used, and try an earlier snapshot.",
-    "database.exists": "A database of that name is there already, or a log that one left. A restore never "
-    "replaces a database: give another name, look at what was restored, then `dedup db swap`.",
-    "database.in_use": "Somebody has the database open. Whoever writes to it would go on writing to the old one: "
-    "stop that program, then swap again.",
-    "database.locked": "Another program keeps the database locked for longer than we wait. There is no snapshot.",
-    "database.no_room": "A consistent copy of the database needs as much room as the database has. Name another "
-    "directory for it: TMPDIR.",
-    "database.not_replaced": "A database is not replaced file by file: its log would be applied to the wrong one. "
-    "Restore it beside with `dedup restore --as NAME`, look at it, then `dedup db swap`.",
-    "database.restore_failed": "The database could not be made from its SQL. Nothing that was there was touched.",
-    "database.unreadable": "The database is not there, cannot be read, or is none. A path that does not exist is an "
-    "error and never an empty database.",
     "dump.damaged": "Stored data of a file is damaged, so the archive ends before it. What was written is no whole "
     "archive; dump the other directories, or restore, which goes on after damage.",
     "dump.exists": "The file to write exists. Nothing is overwritten; give another name.",
