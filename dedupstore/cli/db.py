@@ -10,7 +10,7 @@ from dedupstore.cli.database_argument import database_named
 from dedupstore.cli.errors import safe
 from dedupstore.cli.session import Session
 from dedupstore.errors import Refused
-from dedupstore.service import database_restore as service
+from dedupstore.service import database_swap as service
 
 
 @group("db", examples=["dedup db swap sessions /var/lib/blog/app.db.restored"])
@@ -21,7 +21,7 @@ def db() -> None:
 @db.command(
     "swap",
     examples=[
-        "dedup db swap sessions /var/lib/blog/app.db.restored",
+        "dedup db swap blogdb blog_restored",
         "dedup db swap sqlite:/var/lib/blog/app.db /var/lib/blog/app.db.restored --yes",
     ],
 )
@@ -33,11 +33,14 @@ def swap(session: Session, database: str, new: str, keep_as: str) -> None:
     """Put a restored database in the place of the one that is used.
 
     DATABASE is a source of the configuration, or an address; NEW is what `dedup restore --as` was given. The old one is
-    kept under another name. Nobody may have it open.
+    kept under another name. Of SQLite nobody may have it open; on a server, sessions that use one of the two are ended.
     """
     found = database_named(session, database)
-    live = service.live_name(found)
-    kept = keep_as or f"{live}.before-{session.out.compact(session.clock.now_ns())}"
+    token = session.take_token()
+    given = (session.environ, lambda finding: session.out.findings([finding]), token)
+    live = service.live_name(found, *given)
+    joint = ".before-" if found.type == "sqlite" else "_before_"
+    kept = keep_as or f"{live}{joint}{session.out.compact(session.clock.now_ns())}"
     if not session.settings.yes:
         agreed = session.can_ask and prompts.confirm(
             session, f"Put {safe(new)} in the place of {safe(live)}, and keep that as {safe(kept)}?"
@@ -46,7 +49,7 @@ def swap(session: Session, database: str, new: str, keep_as: str) -> None:
             raise Refused(
                 "not confirmed", why="nothing was changed", hints=["add --yes to agree"], code="refused.not_confirmed"
             )
-    service.swap_in(found, new, kept)
+    service.swap(found, new, live, kept, *given)
     session.out.line(f"  swapped  {safe(live)} is now what was {safe(new)}")
     session.out.line(f"  kept     the old one is {safe(kept)}")
     session.out.document({"database": safe(live), "was": safe(new), "kept": safe(kept)})

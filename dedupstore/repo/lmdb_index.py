@@ -317,7 +317,8 @@ class LmdbIndex:
         remaining = iter(items)
         while batch := sorted(islice(remaining, KEYS_PER_TRANSACTION)):
             with self._writing() as writer, writer.cursor(self._environment.dbs[name]) as cursor:
-                cursor.putmulti(batch)
+                for part in self._environment.in_parts(batch):
+                    cursor.putmulti(part)
 
     def _packs_from(self, start: int, count: int) -> list[PackRow]:
         rows: list[PackRow] = []

@@ -83,6 +83,29 @@ def test_learning_keeps_to_the_limit(index: LmdbIndex, ids: list[ChunkId], monke
         assert all(len(index.find_all(chunk)) == 2 for chunk in ids[::97])
 
 
+def test_rows_under_random_keys_keep_to_the_limit(
+    index: LmdbIndex, ids: list[ChunkId], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = index.folder / "data.mdb"
+    unmapped: list[int] = []
+    with index:
+        index.put_directories((chunk[:20], bytes(60)) for chunk in ids)
+        real = mapped_pages.unmap_pages
+
+        def unmap(file: Path) -> bool:
+            unmapped.append(resident_bytes(path))
+            return real(file)
+
+        monkeypatch.setattr(mapped_pages, "MAX_BYTES", 0)
+        monkeypatch.setattr(mapped_pages, "unmap_pages", unmap)
+        monkeypatch.setattr(lmdb_environment, "LOOKS_PER_LIMIT", 4)
+
+        index.put_directories((chunk[:20], bytes(61)) for chunk in ids[::40])
+
+        assert max(unmapped[1:]) < path.stat().st_size / 2
+        assert index.get_directory(ids[40][:20]) == bytes(61)
+
+
 def test_a_file_that_is_not_mapped_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x")
