@@ -325,6 +325,10 @@ PAGES: dict[str, str] = {
     "store.object_not_found": "An object that should be there is not. `dedup check` shows what is affected.",
     "store.permission": "Storage does not allow it. Check who owns the directory and as whom the program runs.",
     "store.read_only": "Storage can be read but not written. Is it mounted read-only?",
+    "store.locked": "The object is locked until a certain time, and nobody can delete it before. That is what locks are "
+    "for; what was condemned is deleted by a prune after that time.",
+    "store.settling": "Listings of this storage may show what was, not what is, so we wait. Where the server is known to list "
+    "at once, add consistency=strong to the URL; see docs/storage.md.",
     "store.short_object": "An object is shorter than it must be. It was damaged or cut; `dedup check` shows "
     "what is affected.",
     "store.tls": "The certificate of the storage server is not trusted. It is verified always; name the authority that signed "
