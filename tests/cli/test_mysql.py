@@ -156,3 +156,12 @@ def test_nothing_that_is_there_is_replaced(dedup: Dedup, server: Server, shop: s
 def test_what_is_not_there_is_told(dedup: Dedup, server: Server, shop: str) -> None:
     assert dedup("snapshot", address(server, f"{shop}_typo")).code == "database.unknown"
     assert dedup("snapshot", f"mysql://backup@127.0.0.1:1/{shop}").code == "database.unreachable"
+
+
+def test_a_server_is_looked_at(dedup: Dedup, server: Server, shop: str) -> None:
+    assert shop in dedup.ok("db", "list", address(server, shop)).out.split()
+    tables = dedup.ok("db", "tables", address(server, shop), "--json").document["tables"]
+    tested = dedup.ok("db", "test", address(server, shop)).out
+
+    assert {(table["name"], table["rows"]) for table in tables} == {("items", 20_003), ("orders", 50), ("odd `name", 0)}
+    assert "in 2 files" in tested

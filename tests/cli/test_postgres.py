@@ -313,6 +313,19 @@ def test_the_list_of_tables_is_a_file_of_the_snapshot(dedup: Dedup, server: Serv
     assert about["encoding"] == "UTF8"
 
 
+def test_a_server_is_looked_at(dedup: Dedup, server: Server, blog: str) -> None:
+    assert blog in dedup.ok("db", "list", address(server, "postgres")).out.split()
+    tables = dedup.ok("db", "tables", address(server, blog), "--json").document["tables"]
+    assert {"name": "public.posts", "rows": 20_000} in tables
+    tested = dedup.ok("db", "test", address(server, blog), "--json").document
+
+    assert tested["files"] == [f"{blog}.dump", f"{blog}.dump.tables.json", "globals.sql"]
+    assert tested["bytes"] > 2_500_000
+    assert "20 000" in dedup.ok("db", "tables", address(server, blog)).out
+    assert dedup("db", "test", address(server, f"{blog}_typo")).code == "database.unknown"
+    assert snapshots(dedup) == 0
+
+
 OLD = 'echo "pg_dump (PostgreSQL) 9.6.24"'
 
 KILLED = """
