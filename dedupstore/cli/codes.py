@@ -6,9 +6,11 @@ A test reads the codes from the source and asks for a page for each.
 from __future__ import annotations
 
 from dedupstore.cli.codes_configuration import PAGES as CONFIGURATION_PAGES
+from dedupstore.cli.codes_databases import PAGES as DATABASE_PAGES
 
 PAGES: dict[str, str] = {
     **CONFIGURATION_PAGES,
+    **DATABASE_PAGES,
     "cache.damaged": "The local index contradicts itself. It is only a copy of what the repository says: it is "
     "dropped and built again, and no data is lost.",
     "cache.dropped": "The local cache broke while it was used and was set aside. It is only a copy of what the "
@@ -82,24 +84,6 @@ PAGES: dict[str, str] = {
     "check.uncommitted": "A run was stopped before its snapshot was complete. What it stored is used by the next run.",
     "check.unstable_read": "Storage gave different bytes for one object, and the right ones at the second try. "
     "Look at the memory, the cable and the disk.",
-    "database.copy_failed": "The copy of a SQLite database could not be made. The message says why; the copy lies in "
-    "TMPDIR while it is stored. There is no snapshot.",
-    "database.damaged": "A database does not pass SQLite's own check. Damaged ones are not stored, and not put in "
-    "place: bring back an earlier state with `dedup restore --at TIME --as NAME`.",
-    "database.differs": "The restored database does not hold what the snapshot says it held. Look at it before it "
-    "is used, and try an earlier snapshot.",
-    "database.exists": "A database of that name is there already, or a log that one left. A restore never "
-    "replaces a database: give another name, look at what was restored, then `dedup db swap`.",
-    "database.in_use": "Somebody has the database open. Whoever writes to it would go on writing to the old one: "
-    "stop that program, then swap again.",
-    "database.locked": "Another program keeps the database locked for longer than we wait. There is no snapshot.",
-    "database.no_room": "A consistent copy of the database needs as much room as the database has. Name another "
-    "directory for it: TMPDIR.",
-    "database.not_replaced": "A database is not replaced file by file: its log would be applied to the wrong one. "
-    "Restore it beside with `dedup restore --as NAME`, look at it, then `dedup db swap`.",
-    "database.restore_failed": "The database could not be made from its SQL. Nothing that was there was touched.",
-    "database.unreadable": "The database is not there, cannot be read, or is none. A path that does not exist is an "
-    "error and never an empty database.",
     "dump.damaged": "Stored data of a file is damaged, so the archive ends before it. What was written is no whole "
     "archive; dump the other directories, or restore, which goes on after damage.",
     "dump.exists": "The file to write exists. Nothing is overwritten; give another name.",
@@ -341,6 +325,10 @@ PAGES: dict[str, str] = {
     "store.object_not_found": "An object that should be there is not. `dedup check` shows what is affected.",
     "store.permission": "Storage does not allow it. Check who owns the directory and as whom the program runs.",
     "store.read_only": "Storage can be read but not written. Is it mounted read-only?",
+    "store.locked": "The object is locked until a certain time, and nobody can delete it before. That is what locks are "
+    "for; what was condemned is deleted by a prune after that time.",
+    "store.settling": "Listings of this storage may show what was, not what is, so we wait. Where the server is known to list "
+    "at once, add consistency=strong to the URL; see docs/storage.md.",
     "store.short_object": "An object is shorter than it must be. It was damaged or cut; `dedup check` shows "
     "what is affected.",
     "store.tls": "The certificate of the storage server is not trusted. It is verified always; name the authority that signed "

@@ -5,22 +5,39 @@ from __future__ import annotations
 import os
 
 from dedupstore.cli import progress
+from dedupstore.cli.database_argument import database_named
 from dedupstore.cli.errors import safe
 from dedupstore.cli.opening import with_access
 from dedupstore.cli.session import Session
 from dedupstore.cli.shapes import snapshot_fields
 from dedupstore.service import database_restore as service
 from dedupstore.service.access import Access
+from dedupstore.service.config_schema import SqliteSource
+from dedupstore.service.databases import DATABASES, Database
 from dedupstore.service.selection import Selection
 from dedupstore.units import format_bytes, format_duration, format_number
 
 
-def run(session: Session, wanted: Selection, name: str, *, owners: bool | None) -> int:
+def run(
+    session: Session,
+    wanted: Selection,
+    which: str,
+    name: str,
+    server: str,
+    *,
+    tables: tuple[str, ...],
+    owners: bool | None,
+) -> int:
     out, token = session.out, session.take_token()
     out.begin("restore", source=safe(wanted.source) or None)
     request = service.Request(
-        selection=wanted, name=name, owners=os.geteuid() == 0 if owners is None else owners
-    )  # fmt: skip
+        selection=wanted,
+        name=name,
+        which=which,
+        tables=tables,
+        target=lambda source: database_named(session, server) if server else _configured(session, source),
+        owners=os.geteuid() == 0 if owners is None else owners,
+    )
 
     def work(access: Access) -> service.Outcome:
         with progress.showing(session) as listener:
@@ -33,7 +50,7 @@ def run(session: Session, wanted: Selection, name: str, *, owners: bool | None) 
         f"  restored {format_bytes(outcome.bytes)} as {safe(name)}   {format_number(outcome.tables, 'table')}, "
         f"{format_number(outcome.rows, 'row')}   {format_duration(outcome.seconds)}"
     )
-    if outcome.findings:
+    if outcome.exit_code:
         out.note(f"  {format_number(len(outcome.findings), 'difference')} (exit code {outcome.exit_code})")
     else:
         out.note(f"  next: look at it, and then: dedup db swap {safe(snapshot.source)} {safe(name)}")
@@ -47,3 +64,11 @@ def run(session: Session, wanted: Selection, name: str, *, owners: bool | None) 
         rows=outcome.rows,
     )
     return outcome.exit_code
+
+
+def _configured(session: Session, source: str) -> Database | None:
+    """What the configuration says of the source: the server that it is, and the password."""
+    if source not in session.configuration().config.sources:
+        return None
+    found = session.configuration().source(source)
+    return found if isinstance(found, DATABASES) and not isinstance(found, SqliteSource) else None

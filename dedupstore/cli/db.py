@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Mapping
+
 import click
 
+from dedupstore.cancel import CancelToken
 from dedupstore.cli import prompts
 from dedupstore.cli.command import group
 from dedupstore.cli.database_argument import database_named
 from dedupstore.cli.errors import safe
 from dedupstore.cli.session import Session
 from dedupstore.errors import Refused
-from dedupstore.service import database_restore as service
+from dedupstore.events import Finding
+from dedupstore.service import database_look as look
+from dedupstore.service import database_swap as service
+from dedupstore.units import format_bytes, format_count, format_number
 
 
-@group("db", examples=["dedup db swap sessions /var/lib/blog/app.db.restored"])
+@group("db", examples=["dedup db test blogdb", "dedup db swap sessions /var/lib/blog/app.db.restored"])
 def db() -> None:
     """Work with databases that are sources."""
 
@@ -21,7 +28,7 @@ def db() -> None:
 @db.command(
     "swap",
     examples=[
-        "dedup db swap sessions /var/lib/blog/app.db.restored",
+        "dedup db swap blogdb blog_restored",
         "dedup db swap sqlite:/var/lib/blog/app.db /var/lib/blog/app.db.restored --yes",
     ],
 )
@@ -33,11 +40,13 @@ def swap(session: Session, database: str, new: str, keep_as: str) -> None:
     """Put a restored database in the place of the one that is used.
 
     DATABASE is a source of the configuration, or an address; NEW is what `dedup restore --as` was given. The old one is
-    kept under another name. Nobody may have it open.
+    kept under another name. Of SQLite nobody may have it open; on a server, sessions that use one of the two are ended.
     """
     found = database_named(session, database)
-    live = service.live_name(found)
-    kept = keep_as or f"{live}.before-{session.out.compact(session.clock.now_ns())}"
+    given = _given(session)
+    live = service.live_name(found, *given)
+    joint = ".before-" if found.type == "sqlite" else "_before_"
+    kept = keep_as or f"{live}{joint}{session.out.compact(session.clock.now_ns())}"
     if not session.settings.yes:
         agreed = session.can_ask and prompts.confirm(
             session, f"Put {safe(new)} in the place of {safe(live)}, and keep that as {safe(kept)}?"
@@ -46,7 +55,54 @@ def swap(session: Session, database: str, new: str, keep_as: str) -> None:
             raise Refused(
                 "not confirmed", why="nothing was changed", hints=["add --yes to agree"], code="refused.not_confirmed"
             )
-    service.swap_in(found, new, kept)
+    service.swap(found, new, live, kept, *given)
     session.out.line(f"  swapped  {safe(live)} is now what was {safe(new)}")
     session.out.line(f"  kept     the old one is {safe(kept)}")
     session.out.document({"database": safe(live), "was": safe(new), "kept": safe(kept)})
+
+
+@db.command("list", examples=["dedup db list blogdb", "dedup db list postgresql://backup@127.0.0.1/postgres"])
+@click.argument("database", metavar="DATABASE")
+@click.pass_obj
+def list_(session: Session, database: str) -> None:
+    """List the databases of a server."""
+    found = look.databases(database_named(session, database), *_given(session))
+    session.out.document({"databases": [safe(name) for name in found]})
+    for name in found:
+        session.out.line(session.out.name(os.fsencode(name)))
+
+
+@db.command("tables", examples=["dedup db tables blogdb", "dedup db tables sqlite:/var/lib/blog/app.db"])
+@click.argument("database", metavar="DATABASE")
+@click.pass_obj
+def tables(session: Session, database: str) -> None:
+    """List the tables of a database with their rows."""
+    found = look.tables(database_named(session, database), *_given(session))
+    session.out.document({"tables": [{"name": safe(name), "rows": rows} for name, rows in found]})
+    rows = [(safe(name), "" if count is None else format_count(count)) for name, count in found]
+    session.out.table(("table", "rows"), rows, right=("rows",))
+
+
+@db.command("test", examples=["dedup db test blogdb"])
+@click.argument("database", metavar="DATABASE")
+@click.pass_obj
+def test(session: Session, database: str) -> None:
+    """Dump a database to nowhere: whatever would stop a snapshot is told, with what helps."""
+    found = look.try_out(database_named(session, database), *_given(session))
+    out = session.out
+    out.line(f"  server   {safe(found.server)}")
+    if found.client:
+        out.line(f"  client   {safe(found.client)}")
+    out.line(f"  ok       {format_bytes(found.bytes)} in {format_number(len(found.files), 'file')}")
+    out.document(
+        {
+            "server": safe(found.server),
+            "client": safe(found.client),
+            "files": [safe(name) for name in found.files],
+            "bytes": found.bytes,
+        }
+    )
+
+
+def _given(session: Session) -> tuple[Mapping[str, str], Callable[[Finding], None], CancelToken]:
+    return session.environ, lambda finding: session.out.findings([finding]), session.take_token()

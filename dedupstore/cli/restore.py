@@ -34,7 +34,7 @@ _SIGNS = {"create": "+", "replace": "M", "metadata": "m", "delete": "-"}
         "dedup restore --to ./restored",
         'dedup restore --at "yesterday 18:00" site/uploads --to ./restored',
         "dedup restore --source blog --in-place --dry-run",
-        "dedup restore --source sessions --as /var/lib/blog/app.db.restored",
+        "dedup restore --source blogdb --at '03:00' --as blog_restored",
     ],
 )
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.UNPROCESSED)
@@ -42,6 +42,8 @@ _SIGNS = {"create": "+", "replace": "M", "metadata": "m", "delete": "-"}
 @click.option("--to", "target", metavar="DIR", default="", help="Into this directory; a new ./restored-TIME otherwise.")
 @click.option("--in-place", is_flag=True, help="To where it came from; shows the plan and asks first.")
 @click.option("--as", "database_name", metavar="NAME", default="", help="A database, as a new one of that name.")
+@click.option("--target", "server", metavar="DATABASE", default="", help="With --as: to this server, or source.")
+@click.option("--table", "tables", metavar="NAME", multiple=True, help="With --as: only this table; repeatable.")
 @click.option(
     "--overwrite", type=click.Choice(service.OVERWRITE), default="if-changed", help="What may replace a file."
 )
@@ -69,6 +71,8 @@ def restore(
     target: str,
     in_place: bool,
     database_name: str,
+    server: str,
+    tables: tuple[str, ...],
     overwrite: str,
     delete: bool,
     sparse: bool,
@@ -92,13 +96,14 @@ def restore(
     """
     wanted = selection(session, snapshot=snapshot, at=at, source=source, host=host, tags=tags)
     if database_name:
-        if paths or target or in_place or include or exclude or dry_run:
-            raise UsageError(
-                "--as restores a whole database", hints=["leave out paths, --to, --in-place and --dry-run"]
-            )
+        if len(paths) > 1 or target or in_place or include or exclude or dry_run:
+            raise UsageError("--as restores one database", hints=["leave out --to, --in-place, --dry-run and patterns"])
         # Loaded only for who has one.
         databases = import_module("dedupstore.cli.database_restore")
-        return int(databases.run(session, wanted, database_name, owners=owners))
+        which = paths[0] if paths else ""
+        return int(databases.run(session, wanted, which, database_name, server, tables=tables, owners=owners))
+    if server or tables:
+        raise UsageError("--target and --table are for databases", hints=["dedup restore --as NAME --target ADDRESS"])
     request = service.Request(
         selection=wanted,
         paths=tuple(path_argument(path) for path in paths),

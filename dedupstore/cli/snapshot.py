@@ -88,7 +88,7 @@ def snapshot(
     Each PATH appears in the snapshot under its last name. Without any, all sources of the configuration are taken as one
     run; a word without a slash that names a SOURCE is that source (write ./NAME for a path). The next snapshot of the
     same source reads only what changed. With --command NAME -- CMD..., the output of a command is stored; if it fails there is no snapshot.
-    A DATABASE is an address: sqlite:PATH.
+    A DATABASE is an address: sqlite:PATH, postgresql://USER@HOST/NAME or mysql://USER@HOST/NAME.
     """
     time_ns = instant(session, time_text or None)
     gentle = Gentle(limit_rate=limit_rate, nice=nice, ionice=ionice)

@@ -133,6 +133,8 @@ class _Prune:
     def sweep_due(self) -> bool:
         """Carry out the plans whose time has come; whether anything was deleted."""
         deleted = self.report.packs_deleted
+        if self.report.packs_condemned or self._due():
+            self._repository.settle()
         try:
             self._sweep(self._due)
         except StoreFull:
@@ -195,6 +197,8 @@ class _Prune:
     def _sweep_once(self, taken: set[str], *, writing: bool) -> None:
         """One round with the plans `taken` (E1). Without `writing`: only if that needs no room for data."""
         repository = self._repository
+        # Roots that were put before a plan was must be listed: at once, or after what the listings lag behind.
+        repository.settle()
         roots = list_roots(repository)  # E2
         seen = survey(repository)  # E3
         plans = {key: plan for key, plan in seen.plans.items() if key in taken}
@@ -244,6 +248,7 @@ class _Prune:
             progress.bytes_done += size
             self._listener.progress(progress)
         store.barrier()
+        self._repository.settle()
         left = sum(name.id in packs for name, _ in list_packs(self._repository))
         if left:
             raise Refused(
@@ -265,6 +270,7 @@ class _Prune:
             store.delete(key)
             self.report.plans_done += 1
         store.barrier()
+        self._repository.settle()
 
 
 def read_listed_plans(repository: Repository) -> dict[str, Plan]:

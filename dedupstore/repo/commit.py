@@ -28,13 +28,15 @@ class SnapshotCommitter:
     """Carries one finished tree through W4, W5 and W6."""
 
     def __init__(
-        self, catalog: Catalog, index: Index, reader: ChunkReader, look: Callable[[], View], clock: Clock
-    ) -> None:
+        self, catalog: Catalog, index: Index, reader: ChunkReader, look: Callable[[], View], clock: Clock,
+        settle: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
         self._catalog = catalog
         self._index = index
         self._reader = reader
         self._look = look
         self._clock = clock
+        self._settle = settle
 
     def commit(self, writer: ChunkWriter, snapshot: Snapshot, *, walk: bool = False) -> None:
         """Make `snapshot` exist, or raise with nothing shown as complete.
@@ -46,6 +48,8 @@ class SnapshotCommitter:
         record_hash = self._catalog.put_root(snapshot)
         began = self._clock.monotonic()
         for _ in range(MAX_ROUNDS):
+            # What a listing does not show yet would be missed by us, as our root would be by others.
+            self._settle()
             view = self._look()
             if not walk and _untouched(before, view):
                 break

@@ -202,20 +202,33 @@ def remove_slot(store: ObjectStore, ring: KeyRing, slot_id: bytes) -> None:
     """
     key = layout.slot_key(slot_id)
     try:
-        store.head(key)
+        taken = store.get(key)
     except ObjectNotFound as exc:
         raise _no_such_slot(slot_id) from exc
-    # An altered slot is no way in, nor is one of an earlier epoch.
-    others = [row for row in list_slots(store, ring) if row.slot_id != slot_id]
-    if not any(row.label is not None and row.label.epoch == ring.epoch for row in others):
-        raise Refused(
-            "this is the last key slot",
-            why="without it nobody can open the repository again",
-            hints=["add another first: dedup key add"],
-            code="refused.last_slot",
-        )
+    if not _others_open(store, ring, slot_id):
+        raise _last_slot()
     store.delete(key)
     store.barrier()
+    if not _others_open(store, ring, slot_id):
+        # Somebody else removed the other one at the same moment. Both are put back by whoever sees that.
+        store.put(key, [taken])
+        store.barrier()
+        raise _last_slot()
+
+
+def _others_open(store: ObjectStore, ring: KeyRing, slot_id: bytes) -> bool:
+    """Whether another slot opens the current epoch. An altered one is no way in, nor is one of an earlier epoch."""
+    others = [row for row in list_slots(store, ring) if row.slot_id != slot_id]
+    return any(row.label is not None and row.label.epoch == ring.epoch for row in others)
+
+
+def _last_slot() -> Refused:
+    return Refused(
+        "this is the last key slot",
+        why="without it nobody can open the repository again",
+        hints=["add another first: dedup key add"],
+        code="refused.last_slot",
+    )
 
 
 def _readable_slots(store: ObjectStore, wanted: bytes | None) -> tuple[list[bytes], list[DedupError]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ from dedupstore.repo.segment import PackFacts, read_facts
 from dedupstore.repo.slots import DEFAULT_COST, KdfCost, Secret
 from dedupstore.repo.view import View, refresh
 from dedupstore.repo.writer import ChunkWriter, WriterSettings
-from dedupstore.storage.base import ObjectStore
+from dedupstore.storage.base import ObjectStore, listing_delay_seconds
 from dedupstore.types import RepositoryId
 
 GEAR_CONTEXT = b"dedupstore/v1/gear64"
@@ -70,6 +71,7 @@ class Repository:
     cache_path: Path | None
     config_number: int = 1
     on_note: Callable[[Finding], None] = field(default=lambda finding: None)
+    sleep: Callable[[float], None] = time.sleep
     _index: LmdbIndex | None = None
     _reader: ChunkReader | None = None
     _versions: VersionTable | None = None
@@ -238,7 +240,20 @@ class Repository:
         return writer
 
     def committer(self) -> SnapshotCommitter:
-        return SnapshotCommitter(self.catalog, self.index, self.reader, self.look, self.clock)
+        return SnapshotCommitter(self.catalog, self.index, self.reader, self.look, self.clock, self.settle)
+
+    def settle(self) -> None:
+        """Return once every listing shows what was put and deleted before: at once, but for stores that lag behind."""
+        delay = listing_delay_seconds(self.store)
+        if delay:
+            self.on_note(
+                Finding(
+                    code="store.settling",
+                    message=f"waiting {delay:.0f} s, because listings of {self.store.url} may lag behind",
+                    severity="note",
+                )
+            )
+            self.sleep(delay)
 
     def _orphan_facts(self, view: View) -> list[PackFacts]:
         facts: list[PackFacts] = []

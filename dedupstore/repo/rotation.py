@@ -9,11 +9,12 @@ A new epoch, with the repository at epoch e and config n:
 | R1 look | LIST config, keys. A slot of an epoch after e is of a rotation that is under way or was stopped: refuse, or, told that it was stopped, leave its epoch out |
 | R2 slot | PUT a slot of the new epoch, BARRIER; it is read back and opened by its secret |
 | R3 look again | LIST keys, config. No other slot of an epoch after e but those left out, and n still the newest; else take the slot back, and refuse |
-| R4 config | PUT config n + (new epoch - e), sealed under the new epoch, with all earlier master secrets, BARRIER. **From here on the new epoch is in force.** It is read back and opened; LIST config: it is the newest |
-| R5 old slots | DELETE the slots of all other epochs, BARRIER. They open nothing that is written from now on |
+| R4 config | PUT config n + (new epoch - e), sealed under the new epoch, with all earlier master secrets, BARRIER. **From here on the new epoch is in force.** LIST config: it is the newest, and none came between n and it; else take both back, and refuse. It is read back and opened |
+| R5 old slots | DELETE the slots of earlier epochs, BARRIER. They open nothing that is written from now on |
 
 Of two rotations at once each puts its slot, then looks: at least one sees the other, and gives way. Nobody deletes the
-slot of another one before its own config is in force.
+slot of another one before its own config is in force, and never that of a later epoch: whoever took over a rotation that
+was slow and not dead would come into force with no key.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from dedupstore.errors import IntegrityError, Refused, StoreError
+from dedupstore.errors import IntegrityError, NothingMatches, Refused, StoreError
 from dedupstore.repo import layout
 from dedupstore.repo.config import RepositoryConfig, StoredConfig, find_config, open_config, put_config
 from dedupstore.repo.keyring import KeyRing
@@ -80,7 +81,7 @@ def rotate(
         _take_back(store, layout.slot_key(slot.slot_id))
         raise _under_way("another one began at the same moment")
     _put_config(store, later, config, stored, slot)  # R4
-    removed, left = _remove(store, later, _of_others(list_slots(store, later), later.epoch))  # R5
+    removed, left = _remove(store, later, _before(list_slots(store, later), later.epoch))  # R5
     return Changed(slot=slot, removed=removed, left=left, epoch=later.epoch)
 
 
@@ -107,7 +108,8 @@ def _put_config(
     key = put_config(store, ring, wanted, number=before.number + ring.epoch - before.epoch)
     rows = sorted(row.key for row in layout.list_complete(store, layout.CONFIG))
     numbers = [layout.parse_config_key(row)[0] for row in rows]
-    if rows[-1] != key or numbers.count(numbers[-1]) > 1:
+    # One in between was slow and not dead: its master is not known here, and what is written under it would be lost.
+    if rows[-1] != key or [number for number in numbers if number > before.number] != [numbers[-1]]:
         _take_back(store, key, layout.slot_key(slot.slot_id))
         raise _under_way("another one was faster")
     found, _ = open_config(find_config(store), ring)
@@ -131,6 +133,9 @@ def _remove(
         try:
             remove_slot(store, ring, row.slot_id)
             removed.append(row)
+        except NothingMatches:
+            # Gone already: taken back, or removed by somebody else.
+            continue
         except StoreError as error:
             if not error.is_denial:
                 raise
@@ -142,9 +147,9 @@ def _after(rows: Iterable[SlotInfo], epoch: int) -> list[SlotInfo]:
     return [row for row in rows if _epoch(row) > epoch]
 
 
-def _of_others(rows: Iterable[SlotInfo], epoch: int) -> list[SlotInfo]:
+def _before(rows: Iterable[SlotInfo], epoch: int) -> list[SlotInfo]:
     # One that was altered is for `check` to tell: it may hide something.
-    return [row for row in rows if _epoch(row) not in (0, epoch)]
+    return [row for row in rows if 0 < _epoch(row) < epoch]
 
 
 def _epoch(row: SlotInfo) -> int:

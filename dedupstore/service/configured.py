@@ -16,6 +16,8 @@ from dedupstore.service.config import Loaded
 from dedupstore.service.config_schema import (
     CommandSource,
     FilesSource,
+    MysqlSource,
+    PostgresqlSource,
     Source,
     SqliteSource,
     StdinSource,
@@ -146,4 +148,6 @@ _BUILDERS: dict[type[Source], Callable[[str, Source, Options], dict[str, Any]]] 
     CommandSource: _command,
     StdinSource: _stdin,
     SqliteSource: _database,
+    PostgresqlSource: _database,
+    MysqlSource: _database,
 }

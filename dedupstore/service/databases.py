@@ -11,9 +11,14 @@ from urllib.parse import unquote, urlsplit
 from dedupstore.cancel import CancelToken
 from dedupstore.errors import UsageError
 from dedupstore.events import Finding
+from dedupstore.service import secrets
 from dedupstore.service.config_kinds import Invalid
 from dedupstore.service.config_schema import DSN, MysqlSource, PostgresqlSource, SqliteSource
 from dedupstore.sources.base import StreamSource
+from dedupstore.sources.mysql import MysqlSource as MysqlStreams
+from dedupstore.sources.mysql_client import MysqlClient
+from dedupstore.sources.postgres import PostgresSource
+from dedupstore.sources.postgres_client import PostgresClient
 from dedupstore.sources.sqlite import SqliteSource as SqliteStreams
 
 Database: TypeAlias = SqliteSource | PostgresqlSource | MysqlSource
@@ -33,8 +38,13 @@ def from_address(text: str) -> Database:
             problem.message, why="others could read it", hints=[_PASSWORD_HINT], code=problem.code
         ) from None
     scheme, _, rest = text.partition(":")
-    if scheme.lower() != "sqlite":
-        raise UsageError(f"no database of that kind: {scheme}", hints=["sqlite:PATH"])
+    kind = scheme.lower()
+    if kind in ("postgresql", "postgres"):
+        return PostgresqlSource(dsn=f"postgresql:{rest}")
+    if kind in ("mysql", "mariadb"):
+        return MysqlSource(dsn=f"mysql:{rest}")
+    if kind != "sqlite":
+        raise UsageError(f"no database of that kind: {scheme}", hints=["sqlite:PATH", "postgresql://host/name"])
     path = unquote(rest.removeprefix("//")) if rest.startswith("///") else rest
     if not path or path.startswith("//"):
         raise UsageError(f"not the address of a database: {text}", hints=["sqlite:///var/lib/app.db", "sqlite:app.db"])
@@ -58,4 +68,29 @@ def opened(
         return SqliteStreams(
             path, cancel, directory=environ.get("TMPDIR") or None, as_sql=database.format == "sql"
         )  # fmt: skip
-    raise UsageError(f"a source of type {database.type} cannot be read yet")
+    client = client_of(database, environ, note)
+    if isinstance(database, PostgresqlSource):
+        assert isinstance(client, PostgresClient)
+        return PostgresSource(
+            client,
+            cancel,
+            databases=database.databases,
+            with_globals=database.globals,
+            options=database.options,
+        )
+    assert isinstance(client, MysqlClient)
+    return MysqlStreams(client, cancel, databases=database.databases, options=database.options)
+
+
+def client_of(
+    database: PostgresqlSource | MysqlSource, environ: Mapping[str, str], note: Callable[[Finding], None]
+) -> PostgresClient | MysqlClient:
+    """The programs of the server, with the password that the configuration or the environment names."""
+    reference = database.password
+    secret = secrets.database_password(environ) if reference is None else secrets.resolve(reference, environ)
+    for finding in () if secret is None else secret.findings:
+        note(finding)
+    kind = PostgresClient if isinstance(database, PostgresqlSource) else MysqlClient
+    return kind(
+        database.dsn, "" if secret is None else secret.text, database.exec, secrets.child_environment(environ)
+    )  # fmt: skip

@@ -30,7 +30,8 @@ _PRIVATE_MOUNTS = ("/run/secrets/", "/var/run/secrets/", "/run/credentials/")
 _PASSPHRASE = "DEDUP_PASSPHRASE"
 _NEW_PASSPHRASE = "DEDUP_NEW_PASSPHRASE"
 _TO_PASSPHRASE = "DEDUP_TO_PASSPHRASE"
-_OURS = (_PASSPHRASE, _NEW_PASSPHRASE, _TO_PASSPHRASE)
+_DATABASE_PASSWORD = "DEDUP_DATABASE_PASSWORD"
+_OURS = (_PASSPHRASE, _NEW_PASSPHRASE, _TO_PASSPHRASE, _DATABASE_PASSWORD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,11 @@ def passphrase(environ: Mapping[str, str], *, timeout_seconds: float = COMMAND_T
 def new_passphrase(environ: Mapping[str, str], *, timeout_seconds: float = COMMAND_TIMEOUT_SECONDS) -> Secret | None:
     """The passphrase a new repository or key slot gets: `DEDUP_NEW_PASSPHRASE` or `…_FILE`, `…_COMMAND`, `…_FD`."""
     return _from_variables(environ, _NEW_PASSPHRASE, timeout_seconds)
+
+
+def database_password(environ: Mapping[str, str], *, timeout_seconds: float = COMMAND_TIMEOUT_SECONDS) -> Secret | None:
+    """The password of a database that is named by its address: `DEDUP_DATABASE_PASSWORD` or `…_FILE`, `…_COMMAND`, `…_FD`."""
+    return _from_variables(environ, _DATABASE_PASSWORD, timeout_seconds)
 
 
 def names_new_passphrase(environ: Mapping[str, str]) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -103,7 +103,7 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
     check(request)
     with ExitStack() as stack:
         opened = _open_streams(request, access, cancel, stack)
-        plan = _plan(request, opened)
+        plan = _plan(request, opened, None if opened is None else stack.enter_context(closing(opened.streams())))
 
         def work(repository: Repository) -> SnapshotResult:
             return take_snapshot(repository, plan, listener=listener, cancel=cancel)
@@ -154,7 +154,7 @@ class _Piped:
     origins: tuple[tuple[bytes, bytes], ...] = ()
     details: tuple[tuple[str, str], ...] = ()
 
-    def streams(self) -> Iterator[NamedStream]:
+    def streams(self) -> Generator[NamedStream, None, None]:
         yield self.stream
 
 
@@ -177,7 +177,7 @@ def _open_streams(request: Request, access: Access, cancel: CancelToken, stack: 
     return None
 
 
-def _plan(request: Request, opened: StreamSource | None) -> SnapshotPlan:
+def _plan(request: Request, opened: StreamSource | None, streams: Iterator[NamedStream] | None) -> SnapshotPlan:
     roots = resolve_roots(request.paths, one_file_system=request.one_file_system) if request.paths else []
     source = request.source or (
         default_source([root.path for root in roots]) if roots else printable(os.fsencode(request.name))
@@ -189,7 +189,7 @@ def _plan(request: Request, opened: StreamSource | None) -> SnapshotPlan:
         user=request.user or str(os.geteuid()),
         tool=f"dedup {__version__}",
         roots=roots,
-        streams=None if opened is None else opened.streams(),
+        streams=streams,
         origins=() if opened is None else opened.origins,
         excluder=Excluder(
             ExcludeRules(

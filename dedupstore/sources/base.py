@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import pwd
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
@@ -62,10 +62,10 @@ class StreamSource(Protocol):
         """What the snapshot's record says of it: pairs of a name and a text."""
         ...
 
-    def streams(self) -> Iterator[NamedStream]:
+    def streams(self) -> Generator[NamedStream, None, None]:
         """Open one after the other; whoever asks for the next one has read this one to its end.
 
-        Raises SourceFailed.
+        Closing it ends what is still open. Raises SourceFailed.
         """
         ...
 

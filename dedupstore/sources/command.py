@@ -26,7 +26,7 @@ _TERMINATE_SECONDS = 5.0
 _STDERR_KEPT = 16 << 10
 _STDERR_LINES = 10
 _PIPE_BYTES = 1 << 20
-_SECRETS = ("DEDUP_PASSPHRASE", "DEDUP_NEW_PASSPHRASE", "DEDUP_TO_PASSPHRASE")
+_SECRETS = ("DEDUP_PASSPHRASE", "DEDUP_NEW_PASSPHRASE", "DEDUP_TO_PASSPHRASE", "DEDUP_DATABASE_PASSWORD")
 
 
 class CommandStream:
@@ -44,7 +44,11 @@ class CommandStream:
         cancel: CancelToken | None = None,
         *,
         timeout_seconds: float | None = None,
+        fds: Sequence[int] = (),
+        stdin: bytes | None = None,
+        talk: bool = False,
     ) -> None:
+        """`fds` are inherited. `stdin` is what it reads there, `talk`: before what is sent to it."""
         if not argv:
             raise UsageError("no command to run", hints=["dedup snapshot --command NAME -- pg_dump blog"])
         self._argv = list(argv)
@@ -53,16 +57,20 @@ class CommandStream:
         self._name = printable(os.fsencode(os.path.basename(self._argv[0]) or self._argv[0]))
         self._ended = False
         self._deadline = _Deadline(self._name, timeout_seconds)
+        self._fds = tuple(fds)
+        self._input = stdin
+        self._talk = talk
 
     def __enter__(self) -> Self:
         try:
             self._process = subprocess.Popen(
                 self._argv,
                 bufsize=0,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL if self._input is None else subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=self._env,
+                pass_fds=self._fds,
                 # A new session, not only a new group: without a terminal nothing can stop to ask for a password.
                 start_new_session=True,
             )
@@ -76,18 +84,51 @@ class CommandStream:
         self._stdout = self._process.stdout.fileno()
         _widen(self._stdout)
         self._complaints = _Tail(self._process.stderr.fileno())
+        if self._input is not None:
+            self.send(self._input)
+            if not self._talk:
+                self.end_input()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         process = self._process
+        if process.returncode is None and self._talk and error is None:
+            # The end of what it is told is a polite way to end it.
+            self.end_input()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=_TERMINATE_SECONDS)
         if process.returncode is None:
             self._kill()
         assert process.stdout is not None and process.stderr is not None
+        if process.stdin is not None:
+            process.stdin.close()
         process.stdout.close()
         self._complaints.close()
         process.stderr.close()
+
+    def send(self, data: bytes | memoryview) -> None:
+        """Write to its standard input. One that does not read it any more says why at its end."""
+        assert self._process.stdin is not None
+        poll = select.poll()
+        fd = self._process.stdin.fileno()
+        poll.register(fd, select.POLLOUT)
+        os.set_blocking(fd, False)
+        rest = memoryview(data)
+        while rest:
+            self._cancel.check()
+            if poll.poll(_POLL_MS):
+                try:
+                    rest = rest[os.write(fd, rest) :]
+                except BlockingIOError:
+                    continue
+                except BrokenPipeError:
+                    return
+
+    def end_input(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
 
     def readinto(self, view: memoryview, /) -> int:
         """See Stream. Raises SourceFailed at the end of a command that failed, Interrupted when cancelled."""

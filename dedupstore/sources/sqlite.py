@@ -7,15 +7,13 @@ made, not until it is stored. The copy is checked before a byte of it is stored.
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import stat as modes
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
-from hashlib import blake2b
 from io import FileIO
 from types import TracebackType
 from typing import Self
@@ -25,12 +23,10 @@ from dedupstore.cancel import CancelToken
 from dedupstore.errors import SourceFailed
 from dedupstore.sources.attributes import HEAD_BYTES, page_size_of
 from dedupstore.sources.base import NamedStream
+from dedupstore.sources.database_files import TABLES, Texts, schema_hash
 from dedupstore.units import format_bytes, printable
 
 KIND = "sqlite"
-TABLES = ".tables.json"
-"""What the name of the list of tables ends in."""
-
 LOCK_SECONDS = 60.0
 """How long somebody may keep the database locked before there is no snapshot."""
 
@@ -75,7 +71,7 @@ class SqliteSource:
     ) -> None:
         self._scratch.cleanup()
 
-    def streams(self) -> Iterator[NamedStream]:
+    def streams(self) -> Generator[NamedStream, None, None]:
         if self._as_sql:
             yield NamedStream(name=self._name, stream=Texts(statements(self._copy)))
         else:
@@ -83,8 +79,7 @@ class SqliteSource:
                 page_size = page_size_of(file.read(HEAD_BYTES))
                 file.seek(0)
                 yield NamedStream(name=self._name, stream=_Opened(file), page_size=page_size, stat=self._stat)
-        text = json.dumps(tables(self._copy), ensure_ascii=False, indent=1, sort_keys=True)
-        yield NamedStream(name=self._name + TABLES.encode(), stream=Texts(iter([text, "\n"])))
+        yield NamedStream(name=self._name + TABLES.encode(), stream=Texts.of(tables(self._copy)))
 
 
 class _Opened:
@@ -95,25 +90,6 @@ class _Opened:
 
     def readinto(self, view: memoryview, /) -> int:
         return os.readv(self._fd, [view])
-
-
-class Texts:
-    """Pieces of text, one after the other, as a stream of UTF-8."""
-
-    def __init__(self, pieces: Iterator[str]) -> None:
-        self._pieces = pieces
-        self._rest = b""
-
-    def readinto(self, view: memoryview, /) -> int:
-        while not self._rest:
-            piece = next(self._pieces, None)
-            if piece is None:
-                return 0
-            self._rest = piece.encode("utf-8", "surrogateescape")
-        count = min(len(view), len(self._rest))
-        view[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
 
 
 def connect(path: bytes, mode: str = "ro", *, timeout: float = 5.0) -> sqlite3.Connection:
@@ -167,11 +143,6 @@ def tables(path: bytes) -> dict[str, object]:
             rows = None if virtual else database.execute(f'SELECT count(*) FROM "{_doubled(name)}"').fetchone()[0]
             found.append({"name": name, "rows": rows, "schema": schema_hash(parts[name])})
     return {"v": 1, "type": KIND, "server": sqlite3.sqlite_version, "tables": found}
-
-
-def schema_hash(definitions: list[str]) -> str:
-    """The same for the same definitions."""
-    return blake2b("\n".join(definitions).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
 def statements(path: bytes) -> Iterator[str]:

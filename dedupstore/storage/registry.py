@@ -66,6 +66,13 @@ def create_store(url: str, options: StoreOptions = NO_OPTIONS) -> ObjectStore:
 
 
 def _throttled(store: ObjectStore, options: StoreOptions) -> ObjectStore:
+    if options.object_lock_ns:
+        raise UsageError(
+            f"objects cannot be locked at {store.url}",
+            why="object_lock needs a bucket that was made with Object Lock",
+            hints=["take object_lock out of the configuration of this repository"],
+            code="config.invalid_value",
+        )
     if options.upload is None and options.download is None:
         return store
     return ThrottledStore(store, upload=options.upload, download=options.download)

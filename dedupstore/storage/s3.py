@@ -13,18 +13,23 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from dedupstore.clock import Clock, SystemClock
 from dedupstore.errors import ObjectNotFound, StoreError
 from dedupstore.storage.base import ObjectInfo
 from dedupstore.storage.names import TEMPORARY, check_key, check_prefix, is_name
 from dedupstore.storage.options import NO_OPTIONS, StoreOptions
 from dedupstore.storage.s3_client import CHANGED_MEANWHILE, NOT_UNDERSTOOD, S3Client, answer_code, missing_bucket
 from dedupstore.storage.s3_location import S3Location
+from dedupstore.storage.s3_versions import Versions
 from dedupstore.storage.throttle import PIECE_BYTES, PacedBody
 from dedupstore.types import Data, Span
 from dedupstore.units import GIB
 
 LARGEST_WHOLE_GET_BYTES = GIB
 """No object of ours is larger; a server that answers with more must not take all memory."""
+
+_NEVER_LOCKED = "gc/"
+"""What prune writes and deletes when it is done: a lock on it would only be in its way."""
 
 _clients: dict[S3Location, S3Client] = {}
 _clients_lock = threading.Lock()
@@ -42,10 +47,14 @@ def client_for(location: S3Location) -> S3Client:
 class S3Store:
     """An object store in a bucket. Opening it sends nothing: a missing bucket shows at the first use."""
 
-    def __init__(self, client: S3Client, options: StoreOptions = NO_OPTIONS, *, rows_per_page: int = 1000) -> None:
+    def __init__(self, client: S3Client, options: StoreOptions = NO_OPTIONS, *,
+        rows_per_page: int = 1000, clock: Clock | None = None,
+    ) -> None:  # fmt: skip
         self._client = client
         self._options = options
         self._rows_per_page = rows_per_page
+        self._clock = clock or SystemClock()
+        self._versions = Versions(client, self._clock)
         self._location = client.location
         self._prefix = client.location.prefix
         self._create_only = client.location.dialect.create_only
@@ -81,6 +90,8 @@ class S3Store:
             arguments["StorageClass"] = self._location.storage_class
         if self._location.encryption:
             arguments["ServerSideEncryption"] = self._location.encryption
+        if self._options.object_lock_ns and not key.startswith(_NEVER_LOCKED):
+            arguments.update(self._versions.lock_for(self._options.object_lock_ns))
         what = f"write {key} to {self.url}"
         if self._create_only:
             try:
@@ -134,8 +145,9 @@ class S3Store:
         return self._pages(prefix)
 
     def delete(self, key: str) -> None:
+        """Where the bucket keeps versions, all of them go: what is deleted is to take no more room."""
         check_key(key)
-        self._client.call("delete_object", {"Key": self._prefix + key}, what=f"delete {key} from {self.url}")
+        self._versions.delete(self._prefix + key, what=f"delete {key} from {self.url}")
 
     def barrier(self) -> None:
         """Every put has been answered when it returns, and an answer means durable and visible."""

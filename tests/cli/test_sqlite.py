@@ -159,3 +159,9 @@ def test_a_password_in_an_address_is_refused(dedup: Dedup) -> None:
 
     assert run.exit_code == 2
     assert PASSPHRASE[:9] not in run.err
+
+
+def test_a_database_is_looked_at(dedup: Dedup, live: Path) -> None:
+    assert dedup.ok("db", "list", f"sqlite:{live}").out == f"{live}\n"
+    assert dedup.ok("db", "tables", f"sqlite:{live}", "--json").document["tables"] == [{"name": "posts", "rows": 4000}]
+    assert "in 2 files" in dedup.ok("db", "test", f"sqlite:{live}").out

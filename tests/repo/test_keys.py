@@ -326,6 +326,23 @@ def test_the_last_slot_cannot_be_removed(store, ring):
     assert unlock(store).secrets() == ring.secrets()
 
 
+def test_two_that_remove_each_other_s_slot_at_once_leave_a_way_in(store, ring, monkeypatch):
+    first, second = add(store, ring), add(store, ring, WRONG)
+    delete = store.delete
+
+    def both_at_once(key):
+        delete(layout.slot_key(first))
+        delete(layout.slot_key(second))
+
+    monkeypatch.setattr(store, "delete", both_at_once)
+
+    with pytest.raises(Refused) as caught:
+        remove_slot(store, ring, first)
+
+    assert caught.value.code == "refused.last_slot"
+    assert unlock(store).secrets() == ring.secrets()
+
+
 def test_altered_and_outdated_slots_do_not_count_as_another_way_in(store, ring):
     later = ring.next_epoch()
     last = add(store, later)

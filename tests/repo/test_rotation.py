@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -217,6 +218,52 @@ def test_of_two_rotations_at_any_two_steps_at_most_one_is_in_force(scene: Scene)
 
     assert everywhere(interrupt) > 12
     assert winners == {NEW_SECRET, THIRD_SECRET}
+
+
+def test_a_rotation_that_was_slow_and_not_dead_leaves_a_way_in_for_the_one_that_takes_it_over(scene: Scene) -> None:
+    """The slow one has looked twice already, and goes on at any step of the other."""
+
+    def interrupt(at: int) -> bool:
+        store = scene.store()
+        waits, goes_on = threading.Event(), threading.Event()
+        acted: list[int] = []
+        won: list[Secret] = []
+
+        def pause(step: Step) -> None:
+            if step.verb == "put" and step.key.startswith(layout.CONFIG) and not step.done:
+                waits.set()
+                assert goes_on.wait(60)
+
+        def rotate_slowly() -> None:
+            with open_repository(slow) as repository, suppress(Refused):
+                rotate(repository, NEW_SECRET)
+                won.append(NEW_SECRET)
+
+        def hook(step: Step) -> None:
+            if step.number == at and not step.done:
+                acted.append(at)
+                goes_on.set()
+                thread.join(60)
+
+        slow, faulty = FaultyStore(store), FaultyStore(store)
+        slow._hook = pause
+        thread = threading.Thread(target=rotate_slowly)
+        thread.start()
+        assert waits.wait(60)
+        with open_repository(faulty) as repository:
+            faulty.operations = 0
+            faulty._hook = hook
+            with suppress(Refused):
+                rotate(repository, THIRD_SECRET, take_over=True)
+                won.append(THIRD_SECRET)
+        goes_on.set()
+        thread.join(60)
+        assert len(won) == 1
+        with open_by(store, *reversed(won), SECRET) as repository:
+            assert_sound(repository, scene.kept)
+        return bool(acted)
+
+    assert everywhere(interrupt) > 12
 
 
 def test_the_old_key_opens_nothing_written_after_the_rotation(scene: Scene) -> None:

@@ -1,0 +1,44 @@
+"""The pages of `dedup help code` about databases."""
+
+from __future__ import annotations
+
+PAGES: dict[str, str] = {
+    "database.altered": "Somebody altered a table while it was dumped. There is no snapshot; take it again.",
+    "database.client_too_old": "The program that dumps is older than the server. Run it where the server is (`exec` in "
+    "the configuration), or install the client programs of the server's version.",
+    "database.copy_failed": "The copy of a SQLite database could not be made. The message says why; the copy lies in "
+    "TMPDIR while it is stored. There is no snapshot.",
+    "database.damaged": "A database does not pass SQLite's own check. Damaged ones are not stored, and not put in "
+    "place: bring back an earlier state with `dedup restore --at TIME --as NAME`.",
+    "database.differs": "The restored database does not hold what the snapshot says it held. Look at it before it "
+    "is used, and try an earlier snapshot.",
+    "database.dump_incomplete": "The dump has no end although the program said that it succeeded. There is no snapshot.",
+    "database.exists": "A database of that name is there already, or a log that one left. A restore never "
+    "replaces a database: give another name, look at what was restored, then `dedup db swap`.",
+    "database.in_use": "Somebody has the database open. Whoever writes to it would go on writing to the old one: "
+    "stop that program, then swap again.",
+    "database.locked": "Another program keeps the database locked for longer than we wait. There is no snapshot.",
+    "database.login_failed": "The server does not let us in. Name the password in the configuration (`password = "
+    '"file:PATH"`), in DEDUP_DATABASE_PASSWORD_FILE for an address, or in ~/.pgpass.',
+    "database.missing_rights": "Whoever dumps may not read everything, so there is no snapshot. The message names the "
+    "GRANT that helps.",
+    "database.no_client": "The programs that dump databases of this kind are not there. Install them, or run those "
+    "that are where the server is (`exec`).",
+    "database.no_role": "Roles that own something in the dump do not exist on the server it was restored on. "
+    "Everything belongs to who restored it, and nothing is granted; create the roles first "
+    "(`globals.sql` of the snapshot has them) to get the owners back.",
+    "database.no_room": "A consistent copy of the database needs as much room as the database has. Name another "
+    "directory for it: TMPDIR.",
+    "database.not_movable": "MySQL and MariaDB move tables between databases, and nothing else. A database with "
+    "views, triggers, routines or events is not swapped: tell the program that uses it the "
+    "new name.",
+    "database.not_replaced": "A database is not replaced file by file: its log would be applied to the wrong one. "
+    "Restore it beside with `dedup restore --as NAME`, look at it, then `dedup db swap`.",
+    "database.restore_failed": "The database could not be made from its SQL. Nothing that was there was touched.",
+    "database.session_ended": "The connection to the server ended while it was asked. There is no snapshot.",
+    "database.unknown": "The server has no database of that name.",
+    "database.unreachable": "The server does not answer. See whether it runs, and host, port and socket of its "
+    "address.",
+    "database.unreadable": "The database is not there, cannot be read, or is none. A path that does not exist is an "
+    "error and never an empty database.",
+}

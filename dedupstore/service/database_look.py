@@ -1,0 +1,104 @@
+"""Look at a database server: what it has, what a table holds, and whether a snapshot of it would succeed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+
+from dedupstore.cancel import CancelToken
+from dedupstore.events import Finding
+from dedupstore.service.config_schema import SqliteSource
+from dedupstore.service.databases import Database, client_of, opened
+from dedupstore.sources import mysql, postgres, postgres_target
+from dedupstore.sources.database_files import TABLES
+from dedupstore.sources.mysql_client import MysqlClient
+
+Note = Callable[[Finding], None]
+
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tested:
+    """What was found: versions as the programs call them, and what a snapshot would hold. `bytes` is the size of the dumps."""
+
+    server: str
+    client: str
+    files: tuple[str, ...]
+    bytes: int
+
+
+def databases(database: Database, environ: Mapping[str, str], note: Note, cancel: CancelToken) -> list[str]:
+    """The names of all databases that the server has. Raises SourceFailed."""
+    if isinstance(database, SqliteSource):
+        return [os.path.abspath(os.path.expanduser(database.path))]
+    client = client_of(database, environ, note)
+    try:
+        if isinstance(client, MysqlClient):
+            client.open(cancel)
+            with client.explained():
+                return mysql.names(client, cancel)
+        client.open()
+        with client.explained():
+            return postgres_target.names(client, cancel)
+    finally:
+        client.close()
+
+
+def tables(
+    database: Database, environ: Mapping[str, str], note: Note, cancel: CancelToken
+) -> list[tuple[str, int | None]]:
+    """The tables of a database, each with its rows now. Raises SourceFailed."""
+    if isinstance(database, SqliteSource):
+        return [
+            (table["name"], table["rows"])
+            for table in json.loads(_list_of_tables(database, environ, note, cancel))["tables"]
+        ]
+    client = client_of(database, environ, note)
+    try:
+        if isinstance(client, MysqlClient):
+            client.open(cancel)
+            with client.explained():
+                name = client.database()
+                found = [table["name"] for table in mysql.tables(client, cancel, name)["tables"]]
+                rows = mysql.counts(client, cancel, name, found)
+            return [(table, rows[table]) for table in found]
+        client.open()
+        with client.explained():
+            document = postgres.tables(client, cancel, client.database(cancel))
+        return [(table["name"], table["rows"]) for table in document["tables"]]
+    finally:
+        client.close()
+
+
+def _list_of_tables(database: Database, environ: Mapping[str, str], note: Note, cancel: CancelToken) -> bytes:
+    """What a snapshot would say of the tables: of a copy, for only that holds still."""
+    view = memoryview(bytearray(_READ_BYTES))
+    found = bytearray()
+    with opened(database, environ, note, cancel) as source, closing(source.streams()) as streams:
+        for named in streams:
+            wanted = named.name.endswith(TABLES.encode())
+            while count := named.stream.readinto(view):
+                found += view[: count if wanted else 0]
+    return bytes(found)
+
+
+def try_out(database: Database, environ: Mapping[str, str], note: Note, cancel: CancelToken) -> Tested:
+    """Dump all of it, to nowhere. Raises SourceFailed for whatever would stop a snapshot."""
+    view = memoryview(bytearray(_READ_BYTES))
+    files, total = [], 0
+    with opened(database, environ, note, cancel) as source, closing(source.streams()) as streams:
+        for named in streams:
+            files.append(os.fsdecode(named.name))
+            while count := named.stream.readinto(view):
+                total += count
+        details = dict(source.details)
+    return Tested(
+        server=details.get("database.server", ""),
+        client=details.get("database.client", ""),
+        files=tuple(files),
+        bytes=total,
+    )

@@ -1,0 +1,165 @@
+"""The programs of MariaDB or MySQL, told where the server is, and their complaints in our words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from dedupstore.cancel import CancelToken
+from dedupstore.errors import SourceFailed, UsageError
+from dedupstore.sources.program import Program, answer, inside, secret_file, version_of
+
+_CONNECT_SECONDS = 15
+_ESCAPES = {"0": "\0", "n": "\n", "t": "\t", "\\": "\\"}
+_DUMPERS = ("mariadb-dump", "mysqldump")
+_CLIENTS = {"mariadb-dump": "mariadb", "mysqldump": "mysql"}
+_OPTIONS = frozenset(("socket",))
+
+
+class MysqlClient:
+    """One server, and who asks it. `address` is a URL without a password; open it before anything is asked."""
+
+    def __init__(self, address: str, password: str, exec_prefix: Sequence[str], environ: Mapping[str, str]) -> None:
+        parts = urlsplit(address)
+        query = parse_qs(parts.query)
+        unknown = sorted(query.keys() - _OPTIONS)
+        if unknown:
+            raise UsageError(f"the address of a MySQL server has no {unknown[0]}", hints=["?socket=PATH"])
+        self.address = address
+        self.user = unquote(parts.username or "")
+        self.named = unquote(parts.path.removeprefix("/"))
+        """The database of the address, if there is one."""
+        self._password = password
+        self._exec = tuple(exec_prefix)
+        self._environ = {**environ, "LC_ALL": "C"}
+        self._settings = {
+            "host": parts.hostname or "",
+            "port": str(parts.port or ""),
+            "user": self.user,
+            "socket": query.get("socket", [""])[0],
+        }
+        self._stack = ExitStack()
+        self._fds: tuple[int, ...] = ()
+        self.dumper = ""
+        self.version: tuple[int, ...] = ()
+        self.client = ""
+        self.server = ""
+
+    def open(self, cancel: CancelToken) -> None:
+        """Find the programs, and ask the server for its version. Raises SourceFailed; close it then, too."""
+        if not self._exec:
+            settings = {**self._settings, "password": self._password}
+            lines = [f"{name}={_in_file(value)}" for name, value in settings.items() if value]
+            text = "\n".join(["[client]", *lines, ""])
+            self._fds = (self._stack.enter_context(secret_file(text.encode())),)
+        self._find(cancel)
+        with self.explained():
+            self.server = self.query("SELECT version()", cancel)[0][0]
+
+    def close(self) -> None:
+        self._stack.close()
+
+    @property
+    def is_mariadb(self) -> bool:
+        """Of the programs, not of the server."""
+        return "MariaDB" in self.client
+
+    def program(self, words: Sequence[str], *, dump: bool = False) -> Program:
+        """mariadb or mariadb-dump, as this machine calls them."""
+        name = self.dumper if dump else _CLIENTS[self.dumper]
+        if self._exec:
+            options = [f"--{key}={value}" for key, value in self._settings.items() if value]
+            argv, first = inside(self._exec, (name, *options, *words), "MYSQL_PWD", self._password)
+            return Program(argv=argv, env=self._environ, first=first)
+        file = f"--defaults-extra-file=/dev/fd/{self._fds[0]}"
+        return Program(argv=(name, file, *words), env=self._environ, fds=self._fds)
+
+    def query(self, sql: str, cancel: CancelToken, database: str = "") -> list[list[str]]:
+        """The rows of an answer. NULL is the text NULL. Raises SourceFailed."""
+        words = [f"--connect-timeout={_CONNECT_SECONDS}", "--batch", "--skip-column-names", f"--execute={sql}"]
+        text = answer(self.program([*words, "--", database] if database else words), cancel)
+        return [[_unescaped(value) for value in line.split("\t")] for line in text.split("\n") if line]
+
+    def database(self) -> str:
+        if not self.named:
+            raise UsageError(
+                "the address names no database", hints=['databases = "all"', "mysql://user@host:3306/DATABASE"]
+            )
+        return self.named
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Failures of the programs in words that say what to do."""
+        try:
+            yield
+        except SourceFailed as error:
+            if error.code != "source.command_failed":
+                raise
+            raise self._explain(error) from error
+
+    def _find(self, cancel: CancelToken) -> None:
+        error: SourceFailed | None = None
+        for name in _DUMPERS:
+            try:
+                text = answer(Program(argv=(*self._exec, name, "--version"), env=self._environ), cancel)
+            except SourceFailed as failed:
+                error = failed
+                continue
+            self.dumper, self.client = name, text.strip()
+            # "mariadb-dump  Ver 10.19 Distrib 10.11.6-MariaDB": the later one is that of the server it came with.
+            self.version = version_of(text.partition("Distrib")[2] or text)
+            return
+        assert error is not None
+        raise SourceFailed(
+            "there is no program to dump MariaDB or MySQL",
+            why=error.why,
+            hints=["apt-get install mariadb-client", 'or run it where the server is:  exec = ["docker", …]'],
+            code="database.no_client",
+        ) from error
+
+    def _explain(self, error: SourceFailed) -> SourceFailed:
+        where = self._settings["host"] or self._settings["socket"] or "the local server"
+        user = self.user or "this user"
+        name = f"'{self.user}'@'%'"
+        known = (
+            (
+                "Access denied for user .*using password",
+                f"{where} does not let {user} in",
+                "database.login_failed",
+                ['password = "file:/etc/dedup/db.pass" in the configuration'],
+            ),
+            (
+                "denied|privilege",
+                f"{user} may not read everything",
+                "database.missing_rights",
+                [f"as root: GRANT SELECT, SHOW VIEW, TRIGGER, EVENT, LOCK TABLES ON *.* TO {name};"],
+            ),
+            ("Unknown database", f"{where} has no such database", "database.unknown", ["dedup db list"]),
+            (
+                "Table definition has changed",
+                "a table was altered while it was dumped",
+                "database.altered",
+                ["take the snapshot again when nobody alters tables"],
+            ),
+            (
+                "Can't connect|Unknown (MySQL |MariaDB )?server host|Connection refused|Lost connection",
+                f"no connection to {where}",
+                "database.unreachable",
+                ["is it running?", "check host, port and socket of the address"],
+            ),
+        )
+        for pattern, message, code, hints in known:
+            if re.search(pattern, error.why):
+                return SourceFailed(message, why=error.why, hints=hints, code=code)
+        return error
+
+
+def _in_file(value: str) -> str:
+    """As an option file wants it: a `#` or a space would end the value."""
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _unescaped(value: str) -> str:
+    return re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[1], match[1]), value)

@@ -1,0 +1,152 @@
+"""A MariaDB or MySQL database put back: as a new one first; then, as a step of its own, in place of the one that is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from dedupstore.cancel import CancelToken
+from dedupstore.errors import Refused, SourceFailed, TargetFailed
+from dedupstore.sources.command import CommandStream
+from dedupstore.sources.mysql import literal, names, quoted
+from dedupstore.sources.mysql_client import MysqlClient
+
+_READ_BYTES = 1 << 16
+_FASTER = "--init-command=SET SESSION FOREIGN_KEY_CHECKS=0, UNIQUE_CHECKS=0"
+_SANDBOX = b"/*!999999\\- enable the sandbox mode */"
+_LONGEST_LINE = 200
+
+
+class NewMysqlDatabase:
+    """A database that is gone again unless all of it was restored. `about`: what was recorded of it (`*.tables.json`)."""
+
+    def __init__(self, client: MysqlClient, name: str, about: Mapping[str, Any], cancel: CancelToken) -> None:
+        self._client = client
+        self._name = name
+        self._about = about
+        self._cancel = cancel
+        self._finished = False
+        self._head: bytes | None = b""
+
+    def __enter__(self) -> Self:
+        client, name, about = self._client, self._name, self._about
+        with client.explained():
+            if name in names(client, self._cancel):
+                raise exists(name)
+            charset = (
+                f" CHARACTER SET {about['charset']} COLLATE {about['collation']}" if about.get("charset") else ""
+            )  # fmt: skip
+            client.query(f"CREATE DATABASE {quoted(name)}{charset}", self._cancel)
+        words = ["--max-allowed-packet=1G", "--default-character-set=utf8mb4", _FASTER, "--", name]
+        self._stream: CommandStream = client.program(words).stream(self._cancel, talk=True)
+        try:
+            self._stream.__enter__()
+        except BaseException:
+            self._drop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream.__exit__(kind, error, trace)
+        if not self._finished:
+            self._drop()
+
+    def write(self, data: bytes | memoryview) -> None:
+        if self._head is None:
+            self._stream.send(data)
+            return
+        self._head += bytes(data)
+        if b"\n" in self._head or len(self._head) > _LONGEST_LINE:
+            self._begin()
+
+    def finish(self) -> None:
+        """Raises TargetFailed; then there is no new database."""
+        self._begin()
+        self._stream.end_input()
+        view = memoryview(bytearray(_READ_BYTES))
+        try:
+            while self._stream.readinto(view):
+                pass
+        except SourceFailed as error:
+            raise TargetFailed(
+                f"{self._name} could not be restored",
+                why=error.why,
+                hints=["nothing that was there was touched", "restore it with the client of the server's version"],
+                code="database.restore_failed",
+            ) from error
+        self._finished = True
+
+    def _begin(self) -> None:
+        """The first line, without the command that only the programs of a newer MariaDB know."""
+        head, self._head = self._head, None
+        if head is None:
+            return
+        if head.startswith(_SANDBOX) and not self._client.is_mariadb:
+            head = head.partition(b"\n")[2]
+        self._stream.send(head)
+
+    def _drop(self) -> None:
+        # With a token of its own: what was interrupted is cleaned up all the same.
+        self._client.query(f"DROP DATABASE IF EXISTS {quoted(self._name)}", CancelToken())
+
+
+def swap(client: MysqlClient, new: str, live: str, kept: str, cancel: CancelToken) -> None:
+    """Move the tables of `live` into a database `kept`, and those of `new` into `live`, in one statement.
+
+    Raises Refused for a database with more than tables: the server cannot move the rest.
+    """
+    with client.explained():
+        there = names(client, cancel)
+        for name in (new, live):
+            if name not in there:
+                raise Refused(f"there is no database {name}", hints=["dedup db list"])
+            _require_only_tables(client, name, cancel)
+        if kept in there:
+            raise exists(kept)
+        moves = [(live, table, kept) for table in _tables(client, live, cancel)]
+        moves += [(new, table, live) for table in _tables(client, new, cancel)]
+        if not moves:
+            raise Refused(f"{new} and {live} have no tables")
+        client.query(f"CREATE DATABASE {quoted(kept)}", cancel)
+        steps = ", ".join(f"{quoted(a)}.{quoted(table)} TO {quoted(b)}.{quoted(table)}" for a, table, b in moves)
+        try:
+            client.query(f"RENAME TABLE {steps}", cancel)
+        except SourceFailed:
+            client.query(f"DROP DATABASE {quoted(kept)}", CancelToken())
+            raise
+        client.query(f"DROP DATABASE {quoted(new)}", cancel)
+
+
+def _tables(client: MysqlClient, name: str, cancel: CancelToken) -> list[str]:
+    query = f"SELECT table_name FROM information_schema.tables WHERE table_schema = {literal(name)} ORDER BY 1"
+    return [row[0] for row in client.query(query, cancel)]
+
+
+def _require_only_tables(client: MysqlClient, name: str, cancel: CancelToken) -> None:
+    where = literal(name)
+    found = client.query(
+        f"SELECT 'view', table_name FROM information_schema.views WHERE table_schema = {where} "
+        f"UNION ALL SELECT 'trigger', trigger_name FROM information_schema.triggers WHERE trigger_schema = {where} "
+        f"UNION ALL SELECT 'routine', routine_name FROM information_schema.routines WHERE routine_schema = {where} "
+        f"UNION ALL SELECT 'event', event_name FROM information_schema.events WHERE event_schema = {where}",
+        cancel,
+    )
+    if found:
+        raise Refused(
+            f"the database {name} cannot be moved",
+            why=f"it has the {found[0][0]} {found[0][1]}, and the server moves tables only",
+            hints=["tell the program that uses it the new name instead"],
+            code="database.not_movable",
+        )
+
+
+def exists(name: str) -> Refused:
+    return Refused(
+        f"there is a database {name}",
+        why="a restore never replaces a database",
+        hints=[f"choose another name: --as {name}_restored", "and then: dedup db swap"],
+        code="database.exists",
+    )

@@ -1,0 +1,170 @@
+"""PostgreSQL's own programs, told where the server is, and their complaints in our words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from dedupstore.cancel import CancelToken
+from dedupstore.errors import SourceFailed
+from dedupstore.sources.program import Program, answer, inside, secret_file, version_of
+
+_CONNECT_SECONDS = "15"
+_QUERY = ("psql", "-XAtqw", "-v", "ON_ERROR_STOP=1")
+_RIGHTS_FOR_ALL = 14
+"""The first version that has the role pg_read_all_data."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Versions:
+    """As the server and pg_dump call theirs: 15.4."""
+
+    server: str
+    client: str
+
+
+class PostgresClient:
+    """One server, and who asks it. `address` is a URL without a password; open it before anything is asked."""
+
+    def __init__(self, address: str, password: str, exec_prefix: Sequence[str], environ: Mapping[str, str]) -> None:
+        self._parts = urlsplit(address)
+        self.address = address
+        self._password = password
+        self._exec = tuple(exec_prefix)
+        self._environ = {"PGCONNECT_TIMEOUT": _CONNECT_SECONDS, **environ, "LC_ALL": "C", "LC_MESSAGES": "C"}
+        self._stack = ExitStack()
+        self._fds: tuple[int, ...] = ()
+        self._server: tuple[int, ...] = ()
+
+    def open(self) -> None:
+        if not self._password or self._exec:
+            return
+        escaped = re.sub(r"([:\\])", r"\\\1", self._password)
+        fd = self._stack.enter_context(secret_file(f"*:*:*:*:{escaped}\n".encode()))
+        self._fds = (fd,)
+        self._environ = {**self._environ, "PGPASSFILE": f"/dev/fd/{fd}"}
+
+    def close(self) -> None:
+        self._stack.close()
+
+    @property
+    def user(self) -> str:
+        return unquote(self._parts.username or "") or self._environ.get("PGUSER", "") or "CURRENT_USER"
+
+    def program(self, argv: Sequence[str], database: str | None = None) -> Program:
+        """One of the programs, for a database; for the one of the address when none is named."""
+        words, first = inside(
+            self._exec, (*argv, "-d", self._address(database)), "PGPASSWORD", self._password if self._exec else ""
+        )
+        return Program(argv=words, env=self._environ, fds=self._fds, first=first)
+
+    def query(self, sql: str, cancel: CancelToken, database: str | None = None) -> list[str]:
+        """The rows of an answer, values joined by `|`. Raises SourceFailed."""
+        program = self.program((*_QUERY, "-c", sql), database)
+        return [line for line in answer(program, cancel).split("\n") if line]
+
+    def script(self, sql: str, cancel: CancelToken, database: str) -> None:
+        """Several statements, each by itself, in one session. Raises SourceFailed."""
+        program = self.program(_QUERY, database)
+        answer(replace(program, first=program.first + sql.encode()), cancel)
+
+    def database(self, cancel: CancelToken) -> str:
+        return self.query("SELECT current_database()", cancel)[0]
+
+    def versions(self, cancel: CancelToken) -> Versions:
+        """Raises SourceFailed when pg_dump is too old for the server."""
+        server = self.query("SHOW server_version", cancel)[0].split(" ")[0]
+        bare = Program(argv=(*self._exec, "pg_dump", "--version"), env=self._environ)
+        client = answer(bare, cancel).strip().split("(PostgreSQL)")[-1].strip().split(" ")[0]
+        self._server = version_of(f"{server}.0")
+        if version_of(f"{client}.0")[:1] < self._server[:1]:
+            raise SourceFailed(
+                f"pg_dump {client} cannot dump server {server}",
+                why="pg_dump must be at least as new as the server",
+                hints=[
+                    'run it where the server is:  exec = ["docker", "compose", "exec", "-T", "db"]',
+                    f"or install postgresql-client-{self._server[0]}",
+                ],
+                code="database.client_too_old",
+            )
+        return Versions(server=server, client=client)
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Failures of the programs in words that say what to do."""
+        try:
+            yield
+        except SourceFailed as error:
+            if error.code not in ("source.command_failed", "source.command_not_started"):
+                raise
+            raise self._explain(error) from error
+
+    def _address(self, database: str | None) -> str:
+        if database is None:
+            return self.address
+        return urlunsplit(self._parts._replace(path=f"/{quote(database, safe='')}"))
+
+    def _explain(self, error: SourceFailed) -> SourceFailed:
+        if error.code == "source.command_not_started":
+            return SourceFailed(
+                error.message,
+                why=error.why,
+                hints=["apt-get install postgresql-client", 'or run it where the server is:  exec = ["docker", …]'],
+                code="database.no_client",
+            )
+        why = error.why
+        for pattern, message, code, hints in self._known():
+            if re.search(pattern, why):
+                return SourceFailed(message, why=why, hints=hints, code=code)
+        return error
+
+    def _known(self) -> list[tuple[str, str, str, list[str]]]:
+        where = self._parts.hostname or "the local server"
+        user = self.user if self.user == "CURRENT_USER" else '"' + self.user.replace('"', '""') + '"'
+        grant = (
+            f"GRANT pg_read_all_data TO {user};"
+            if not self._server or self._server[0] >= _RIGHTS_FOR_ALL
+            else f"GRANT USAGE ON SCHEMA public TO {user}; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {user};"
+        )
+        return [
+            (
+                "password authentication failed|no password supplied|authentication failed|pg_hba.conf",
+                f"{where} does not let {self.user} in",
+                "database.login_failed",
+                ['password = "file:/etc/dedup/db.pass" in the configuration', "or a line in ~/.pgpass"],
+            ),
+            (
+                "permission denied|must be (owner|superuser|member)",
+                f"{self.user} may not read everything",
+                "database.missing_rights",
+                [f"as a superuser: {grant}"],
+            ),
+            (
+                "row-level security|row security",
+                f"{self.user} would see only some rows",
+                "database.missing_rights",
+                [f"as a superuser: ALTER ROLE {user} BYPASSRLS;"],
+            ),
+            ('database ".*" does not exist', f"{where} has no such database", "database.unknown", ["dedup db list"]),
+            (
+                "server version mismatch",
+                "pg_dump is older than the server",
+                "database.client_too_old",
+                ["install the client programs of the server's version"],
+            ),
+            (
+                "lock timeout",
+                "somebody keeps a table locked",
+                "database.locked",
+                ["see who: SELECT * FROM pg_stat_activity"],
+            ),
+            (
+                "could not connect|[Cc]onnection refused|could not translate|timeout expired|connection to server",
+                f"no connection to {where}",
+                "database.unreachable",
+                ["is it running?  pg_isready", "check host and port of the address"],
+            ),
+        ]

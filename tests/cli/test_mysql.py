@@ -1,0 +1,167 @@
+"""MariaDB by the command line: dumped as of one instant, restored as a new database, put in place."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import servers
+from tests.support.dedup import Dedup
+from tests.support.servers import Server
+
+PASSWORD = 'se"cr\\et #1'
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with servers.mariadb() as found:
+        found.run("CREATE USER backup@'%' IDENTIFIED BY 'se\"cr\\\\et #1'; GRANT ALL ON *.* TO backup@'%'")
+        yield found
+
+
+@pytest.fixture
+def dedup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dedup:
+    made = Dedup(tmp_path, monkeypatch).init()
+    (tmp_path / "db.pass").write_text(f"{PASSWORD}\n")
+    (tmp_path / "db.pass").chmod(0o600)
+    made.setenv("DEDUP_DATABASE_PASSWORD_FILE", str(tmp_path / "db.pass"))
+    return made
+
+
+@pytest.fixture
+def shop(server: Server) -> str:
+    """A database with texts that look like SQL, a key between its tables, and an empty one."""
+    name = servers.name()
+    server.run(f"CREATE DATABASE {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci")
+    server.run(
+        """
+        CREATE TABLE items (id int PRIMARY KEY AUTO_INCREMENT, body text, raw blob);
+        CREATE TABLE orders (id int PRIMARY KEY, item int, FOREIGN KEY (item) REFERENCES items (id));
+        CREATE TABLE `odd ``name` (x int);
+        INSERT INTO items (body, raw) VALUES ('a\\n(1', 'x'), (');\\nINSERT INTO `orders` VALUES\\n(7', x'0a28'), (NULL, NULL);
+        INSERT INTO items (body) SELECT concat(md5(seq), md5(seq), md5(seq + 1), md5(seq + 2)) FROM seq_1_to_20000;
+        INSERT INTO orders SELECT seq, seq FROM seq_1_to_50;
+        """,
+        name,
+    )
+    return name
+
+
+def address(server: Server, database: str, user: str = "backup") -> str:
+    return f"mysql://{user}@127.0.0.1:{server.port}/{database}"
+
+
+def count(server: Server, database: str) -> int:
+    return int(server.run("SELECT count(*) FROM items", database))
+
+
+def snapshots(dedup: Dedup) -> int:
+    return len(dedup.ok("snapshots", "--json").document["snapshots"])
+
+
+def test_a_database_is_restored_as_a_new_one_and_swapped(dedup: Dedup, server: Server, shop: str) -> None:
+    dedup.ok("snapshot", address(server, shop))
+    server.run("DELETE FROM orders; DELETE FROM items WHERE id > 100", shop)
+
+    restored = dedup.ok("restore", "--as", f"{shop}_restored")
+    assert "3 tables, 20 053 rows" in restored.out
+    assert count(server, shop) == 100
+    dedup.ok("db", "swap", address(server, shop), f"{shop}_restored", "--keep-as", f"{shop}_old", "--yes")
+
+    assert count(server, shop) == 20_003
+    assert count(server, f"{shop}_old") == 100
+    assert server.run(f"SHOW DATABASES LIKE '{shop}_restored'") == ""
+    dedup.ok("check", "--read-data")
+
+
+def test_an_unchanged_database_makes_no_second_snapshot(dedup: Dedup, server: Server, shop: str) -> None:
+    dedup.ok("snapshot", address(server, shop))
+
+    assert dedup.ok("snapshot", address(server, shop), "--skip-if-unchanged", "--json").summary["unchanged"] is True
+
+
+def test_the_rows_of_the_dump_are_recorded(dedup: Dedup, server: Server, shop: str) -> None:
+    dedup.ok("snapshot", address(server, shop))
+
+    about = json.loads(dedup.ok("cat", f"latest:{shop}.sql.tables.json").out)
+
+    rows = {table["name"]: table["rows"] for table in about["tables"]}
+    assert rows == {"items": 20_003, "orders": 50, "odd `name": 0}
+
+
+def test_the_second_dump_costs_what_changed(dedup: Dedup, server: Server, shop: str) -> None:
+    dedup.ok("snapshot", address(server, shop))
+    server.run("UPDATE items SET body = 'changed' WHERE id % 2000 = 0", shop)
+
+    counts = dedup.ok("snapshot", address(server, shop), "--json").summary["bytes"]
+
+    assert counts["read"] > 2_500_000
+    assert counts["stored"] < 200_000
+
+
+def test_a_wrong_password_makes_no_snapshot(dedup: Dedup, server: Server, shop: str, tmp_path: Path) -> None:
+    (tmp_path / "db.pass").write_text("not-the-password")
+
+    run = dedup("snapshot", address(server, shop))
+
+    assert run.code == "database.login_failed"
+    assert "not-the-password" not in run.err
+    assert snapshots(dedup) == 0
+
+
+def test_missing_rights_name_the_grant_that_helps(dedup: Dedup, server: Server, shop: str, tmp_path: Path) -> None:
+    user = servers.name()
+    server.run(f"CREATE USER {user}@'%' IDENTIFIED BY 'secret'; GRANT SELECT ON {shop}.orders TO {user}@'%'")
+    server.run(f"GRANT SHOW VIEW ON {shop}.* TO {user}@'%'")
+    (tmp_path / "db.pass").write_text("secret")
+
+    run = dedup("snapshot", address(server, shop, user))
+    assert run.code == "database.missing_rights"
+    assert "GRANT SELECT, SHOW VIEW, TRIGGER, EVENT, LOCK TABLES ON *.* TO" in run.err
+    assert snapshots(dedup) == 0
+    server.run(f"GRANT SELECT, SHOW VIEW, TRIGGER, EVENT, LOCK TABLES ON *.* TO {user}@'%'")
+
+    dedup.ok("snapshot", address(server, shop, user))
+
+
+@pytest.mark.parametrize("end", ["kill -9 $$", "exit 0"])
+def test_half_a_dump_makes_no_snapshot(dedup: Dedup, server: Server, shop: str, end: str) -> None:
+    place = dedup.home / "fake"
+    place.mkdir()
+    (place / "mariadb-dump").write_text(
+        '#!/bin/bash\nif [ "$1" = --version ]; then exec /usr/bin/mariadb-dump --version; fi\n'
+        f'/usr/bin/mariadb-dump "$@" | head -c 1000000\n{end}\n'
+    )
+    (place / "mariadb-dump").chmod(0o755)
+    dedup.setenv("PATH", f"{place}:{os.environ['PATH']}")
+
+    assert dedup("snapshot", address(server, shop)).exit_code == 6
+    assert snapshots(dedup) == 0
+
+
+def test_nothing_that_is_there_is_replaced(dedup: Dedup, server: Server, shop: str) -> None:
+    dedup.ok("snapshot", address(server, shop))
+
+    assert dedup("restore", "--as", shop).code == "database.exists"
+    server.run("CREATE VIEW v AS SELECT 1", shop)
+    dedup.ok("restore", "--as", f"{shop}_restored")
+    assert dedup("db", "swap", address(server, shop), f"{shop}_restored", "--yes").code == "database.not_movable"
+    assert count(server, shop) == 20_003
+
+
+def test_what_is_not_there_is_told(dedup: Dedup, server: Server, shop: str) -> None:
+    assert dedup("snapshot", address(server, f"{shop}_typo")).code == "database.unknown"
+    assert dedup("snapshot", f"mysql://backup@127.0.0.1:1/{shop}").code == "database.unreachable"
+
+
+def test_a_server_is_looked_at(dedup: Dedup, server: Server, shop: str) -> None:
+    assert shop in dedup.ok("db", "list", address(server, shop)).out.split()
+    tables = dedup.ok("db", "tables", address(server, shop), "--json").document["tables"]
+    tested = dedup.ok("db", "test", address(server, shop)).out
+
+    assert {(table["name"], table["rows"]) for table in tables} == {("items", 20_003), ("orders", 50), ("odd `name", 0)}
+    assert "in 2 files" in tested
