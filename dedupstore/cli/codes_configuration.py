@@ -10,8 +10,6 @@ PAGES: dict[str, str] = {
     "line; `dedup config check` lists every mistake.",
     "config.missing": "Something that is needed is missing in the configuration. The message names the table; `dedup "
     "config schema` lists what each must have.",
-    "config.not_carried_out": "The configuration asks for something that this version reads and does not carry out. The "
-    "message says what to do meanwhile.",
     "config.not_private": "Others can change the configuration, and it names commands that are run. The message names "
     "the command that puts it right.",
     "config.no_credentials": "Storage wants an access key, and there is none. Set the variables that the message names, "

@@ -154,14 +154,7 @@ def access_to(session: Session, place: Place, credential: Credential) -> Access:
     )
     if repo is None or not (repo.limits or repo.object_lock):
         return access
-    if repo.object_lock:
-        # Nobody may believe that a copy is immutable when it is not.
-        session.out.warning(
-            "object_lock is not carried out by this version: what is written can be deleted as before; lock it by a rule "
-            "of the bucket",
-            code="config.not_carried_out",
-        )
-    # Loaded only for who has limits.
+    # Loaded only for who asks for limits or locks.
     asked = import_module("dedupstore.service.store_options").options_of(repo, session.clock, session.environ)
     return replace(access, options=asked)
 

@@ -196,10 +196,14 @@ def test_the_limits_of_a_repository_hold_for_what_is_sent(machine: Dedup, tmp_pa
     assert sent == []
 
 
-def test_a_lock_that_is_not_carried_out_is_told(machine: Dedup, tmp_path: Path) -> None:
+def test_a_lock_that_a_place_cannot_give_is_refused_and_not_passed_over(machine: Dedup, tmp_path: Path) -> None:
     write(
         tmp_path / "etc" / "config.toml",
         f'[repos.main]\nurl = "{tmp_path}/repository"\npassphrase = "file:{tmp_path}/main.pass"\nobject_lock = "14d"\n',
     )
 
-    assert "object_lock is not carried out by this version" in machine.ok("snapshots").err
+    refused = machine("snapshots")
+
+    assert (refused.exit_code, refused.code) == (2, "config.invalid_value")
+    assert "objects cannot be locked" in refused.err
+    assert "take object_lock out" in refused.err

@@ -77,7 +77,8 @@ def assert_comes_to_rest(repository: Repository) -> None:
         reports.append(prune(repository))
         if not (reports[-1].packs_condemned or reports[-1].segments_merged or plans(repository.store)):
             return
-    raise AssertionError(f"prune comes to no rest: {reports}")
+    chosen = [(choice.reason.name, choice.needed, choice.row) for choice in plan(repository).choices]
+    raise AssertionError(f"prune comes to no rest: {reports[-1]}, and again {chosen}")
 
 
 def assert_rebuilds(repository: Repository) -> None:
