@@ -20,6 +20,7 @@ from dedupstore.errors import IntegrityError, ObjectNotFound
 from dedupstore.events import Listener
 from dedupstore.repo.catalog import UNDO_WINDOW_SECONDS
 from dedupstore.repo.deltas import DeltaBlocks
+from dedupstore.repo.directory import BlockRecord
 from dedupstore.repo.gcplan import Plan
 from dedupstore.repo.index import Index, Location, PackRow
 from dedupstore.repo.pack import PackName
@@ -142,6 +143,7 @@ def _plan(repository: Repository, options: PruneOptions, listener: Listener, can
     Marker(repository, seen.present, needed.chunk, listener, cancel, on_lost=on_lost).mark(roots.kept)
     needed.add_bases()
     rows = [row for row in repository.index.packs() if row.no in seen.safe]
+    needed.add_pinned(repository, rows)
     now_ns = repository.clock.now_ns()
     usage = [_use(repository.index, row, needed.copies) for row in rows]
     young = {no for no, when in seen.modified_ns.items() if now_ns - options.grace_ns < when}
@@ -210,6 +212,36 @@ class _Needed:
                         at = self._index.find(base)
                         if at is not None:
                             self.chunk(base, at)
+
+    def add_pinned(self, repository: Repository, rows: Sequence[PackRow]) -> None:
+        """What rule 1 of `evacuate` would move out of a pack that looks dead: bases of deltas that give a live chunk of
+        which another copy is kept. Chosen for dead, such a pack would be written again by every prune.
+        """
+        dead = {row.no for row in rows}.difference(self.copies.packs())
+        for row in [row for row in rows if row.no not in dead] if dead else ():
+            directory: list[BlockRecord] | None = None
+            for block_no, block in enumerate(self._index.blocks(row.no)):
+                if block.codec != Codec.DELTA or self.copies.positions(row.no, block_no):
+                    continue
+                pinned = [at for base in block.bases if (at := self._only_copy(base, dead)) is not None]
+                if not pinned:
+                    continue
+                if directory is None:
+                    try:
+                        directory = directory_of(repository, row)
+                    except (ObjectNotFound, IntegrityError):
+                        break
+                if any(self._is_kept(chunk) for chunk in directory[block_no].ids):
+                    for at in pinned:
+                        self.copies.add(at)
+
+    def _only_copy(self, base: ChunkId, dead: set[int]) -> Location | None:
+        """A full copy of a base that has none outside `dead`."""
+        copies = [at for at in self._index.find_all(base) if at.pack_no in self._usable and not self._is_delta(at)]
+        return copies[0] if copies and all(copy.pack_no in dead for copy in copies) else None
+
+    def _is_kept(self, chunk: ChunkId) -> bool:
+        return any(self.copies.has(copy) for copy in self._index.find_all(chunk))
 
     def _is_delta(self, copy: Location) -> bool:
         return self._deltas.has(copy.pack_no, copy.block_no)

@@ -20,7 +20,18 @@ from dedupstore.repo.repository import Repository
 from dedupstore.storage.local import LocalStore
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import ChunkId, Kind, PackId, SnapshotId
-from tests.support.pruning import NOW, assert_rebuilds, assert_sound, forget, pack_bytes, plan, plans, prune, sweep
+from tests.support.pruning import (
+    NOW,
+    assert_comes_to_rest,
+    assert_rebuilds,
+    assert_sound,
+    forget,
+    pack_bytes,
+    plan,
+    plans,
+    prune,
+    sweep,
+)
 from tests.support.repositories import (
     SMALL,
     files_below,
@@ -336,3 +347,29 @@ def test_a_writer_that_lost_a_pack_does_not_say_that_it_is_done(repository: Repo
 
     with pytest.raises(RepositoryError, match="1 chunks were taken"):
         writer.finish()
+
+
+def test_a_pack_that_a_spare_delta_needs_is_not_written_again_by_every_prune(
+    repository: Repository, tree: Path
+) -> None:
+    """Two clients stored one chunk: as a delta beside what is needed, and in full. The base of the delta looks dead."""
+    (tree / "rows").write_bytes(random_bytes("rows", 900))
+    first, _ = snapshot_of(repository, tree)
+    change_a_row(tree, 1)
+    (tree / "more").write_bytes(random_bytes("more", 40_000))
+    second, files = snapshot_of(repository, tree)
+    assert deltas(repository)
+    reader = repository.reader
+    full = full_copies(repository)
+    changed = {chunk for fact in segment_facts(repository) for block in fact.blocks() for chunk in block.ids} - full
+    with repository.writer(repository.look()) as writer:
+        for chunk in changed:
+            location = reader.locate(chunk)
+            kind = repository.index.pack(location.pack_no).kind
+            writer.store_again(kind, chunk, reader.read(kind, chunk))
+    forget(repository, first)
+
+    assert_comes_to_rest(repository)
+
+    assert_sound(repository, {second.id: files})
+    assert_rebuilds(repository)
