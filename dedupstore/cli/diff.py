@@ -14,6 +14,7 @@ from dedupstore.cli.session import Session
 from dedupstore.cli.shapes import entry_fields, kind_word, snapshot_fields
 from dedupstore.service import look as service
 from dedupstore.service.access import Access
+from dedupstore.service.database_diff import TableChange
 from dedupstore.units import format_bytes, format_count, format_number
 
 _SIGNS = {"added": "+", "removed": "-", "changed": "M", "metadata": "m", "replaced": "T"}
@@ -107,7 +108,7 @@ def _text(out: Output, change: service.ChangeInfo) -> str:
     return f"{line}  {format_bytes(entry.size)}" if entry is not None and entry.kind == "f" else line
 
 
-def _table_fields(change: service.TableChange) -> dict[str, object]:
+def _table_fields(change: TableChange) -> dict[str, object]:
     return {
         "kind": change.kind,
         "database": safe(change.database),
@@ -117,7 +118,7 @@ def _table_fields(change: service.TableChange) -> dict[str, object]:
     }
 
 
-def _table_text(change: service.TableChange) -> str:
+def _table_text(change: TableChange) -> str:
     words = []
     if change.rows:
         words.append(f"{'+' if change.rows > 0 else '-'}{format_number(abs(change.rows), 'row')}")
