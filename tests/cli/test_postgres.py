@@ -138,7 +138,7 @@ def test_all_databases(dedup: Dedup, server: Server, blog: str, tmp_path: Path) 
         f'[repos.main]\nurl = "{dedup.repository}"\n[sources.all]\ntype = "postgresql"\n'
         f'dsn = "{address(server, "postgres")}"\ndatabases = "all"\nglobals = false\n',
     )
-    for name in server.run("SELECT datname FROM pg_database WHERE datname LIKE 'dedup%'", "postgres").split():
+    for name in server.run("SELECT datname FROM pg_database WHERE datname LIKE 'dedup%'", "postgres").splitlines():
         if name != blog:
             server.run(f'DROP DATABASE "{name}"', "postgres")
 
