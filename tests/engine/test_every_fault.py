@@ -50,7 +50,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     return make_scene(tmp_path_factory.mktemp("every"), frozenset({1, 2}))
 
 
-@pytest.mark.parametrize(("action", "fault", "times", "writes_only"), _cases())
+@pytest.mark.parametrize(("action", "fault", "times", "writes_only"), [*_cases()])
 def test_a_fault_at_any_operation_breaks_no_promise_and_running_it_again_is_enough(
     scene: Scene, action: Action, fault: Fault, times: int | None, writes_only: bool
 ) -> None:

@@ -59,6 +59,6 @@ def test_a_power_cut_at_any_moment_breaks_no_promise(scene: Scene, action: Actio
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("action", (*ACTIONS, *MENDING), ids=lambda action: action.name)
+@pytest.mark.parametrize("action", [*ACTIONS, *MENDING], ids=lambda action: action.name)
 def test_a_power_cut_that_keeps_any_part_of_what_was_not_synced(scene: Scene, action: Action, tmp_path: Path) -> None:
     assert survive(states(scene, action, tmp_path, random_subsets=10, moments=150), scene, action) >= 2
