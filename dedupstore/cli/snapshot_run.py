@@ -74,7 +74,7 @@ def run(session: Session, wanted: Wanted, *, init: bool) -> int:
     tasks = _tasks(session, wanted, wanted.gentle.begin(session, loaded.config))
     repos = tuple(dict.fromkeys(repo for task in tasks for repo in task.repos))
     # Before anything is taken: nobody wants to be asked for a passphrase after an hour.
-    accesses = {repo: _open(session, _place(session, repo), wanted, init=init) for repo in repos}
+    accesses = {repo: _open(session, _place(session, repo), wanted, init=init, only=len(repos) == 1) for repo in repos}
     alone = len(tasks) == 1 and len(repos) == 1
     concurrent = 1 if len(tasks) == 1 else loaded.config.max_concurrent
     token = session.take_token()
@@ -131,7 +131,7 @@ def _tasks(session: Session, wanted: Wanted, pace: Pace | None) -> list[runs.Tas
     tasks = []
     for name in configured.names_of(loaded, wanted.sources):
         source = loaded.source(name)
-        repos = (DEFAULT,) if flag or not source.repos else source.repos
+        repos = (DEFAULT,) if flag or not source.repos else tuple(dict.fromkeys(source.repos))
         if isinstance(source, StdinSource) and (len(wanted.sources) > 1 or len(repos) > 1):
             raise UsageError(
                 f'the source "{name}" is piped in, and can be read once',
@@ -154,15 +154,20 @@ def _place(session: Session, repo: str) -> Place:
     return session.require_place() if repo == DEFAULT else session.resolved(f"{REPO}{repo}")
 
 
-def _open(session: Session, place: Place, wanted: Wanted, *, init: bool) -> Access | DedupError:
-    """The way in, or why there is none: other repositories get their snapshots all the same."""
+def _open(session: Session, place: Place, wanted: Wanted, *, init: bool, only: bool) -> Access | DedupError:
+    """The way in, or why there is none: other repositories get their snapshots all the same.
+
+    Also where its passphrase cannot be had: a stick that is not plugged in must not keep all others from being written.
+    """
     try:
         made = None if wanted.dry_run else create_if_missing(session, place, init=init)
         if made is None:
             return opened(session, place)
-    except (Interrupted, UsageError):
+    except Interrupted:
         raise
     except DedupError as error:
+        if only and isinstance(error, UsageError):
+            raise
         return error
     access, created, kit_path = made
     tell(session, created, kit_path)

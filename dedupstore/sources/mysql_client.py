@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,6 +16,7 @@ _CONNECT_SECONDS = 15
 _ESCAPES = {"0": "\0", "n": "\n", "t": "\t", "\\": "\\"}
 _DUMPERS = ("mariadb-dump", "mysqldump")
 _CLIENTS = {"mariadb-dump": "mariadb", "mysqldump": "mysql"}
+_NOWHERE = "/nonexistent"
 _OPTIONS = frozenset(("socket",))
 
 
@@ -52,11 +54,20 @@ class MysqlClient:
         if not self._exec:
             settings = {**self._settings, "password": self._password}
             lines = [f"{name}={_in_file(value)}" for name, value in settings.items() if value]
-            text = "\n".join(["[client]", *lines, ""])
+            text = "\n".join([*self._own_file(), "[client]", *lines, ""])
             self._fds = (self._stack.enter_context(secret_file(text.encode())),)
         self._find(cancel)
         with self.explained():
             self.server = self.query("SELECT version()", cancel)[0][0]
+
+    def _own_file(self) -> list[str]:
+        """The line that reads the user's ~/.my.cnf: before what the address says, not after it as the programs would.
+
+        It would lead to another server otherwise, whose database of that name a swap would replace.
+        """
+        own = os.path.join(self._environ.get("HOME") or os.path.expanduser("~"), ".my.cnf")
+        self._environ["HOME"] = _NOWHERE
+        return [f"!include {own}"] if os.path.isfile(own) else []
 
     def close(self) -> None:
         self._stack.close()

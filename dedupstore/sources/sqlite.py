@@ -36,7 +36,9 @@ _STEP_SLEEP_SECONDS = 0.05
 _FAULTS_SHOWN = 5
 _MOST_UNKNOWN = 100
 _COLUMNS_AT_ONCE = 100
-_UNKNOWN = re.compile(r"no such collation sequence: (?P<collation>.+)|(?:unknown|no such) function: (?P<function>[^()]+)")
+_UNKNOWN = re.compile(
+    r"no such collation sequence: (?P<collation>.+)|(?:unknown|no such) function: (?P<function>[^()]+)"
+)
 
 
 class SqliteSource:

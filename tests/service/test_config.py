@@ -359,3 +359,17 @@ def test_what_init_writes_is_a_configuration(tmp_path: Path) -> None:
     assert found.default_repo == "main"
     with pytest.raises(UsageError):
         sample("/mnt/backup", "hunter2")
+
+
+def test_a_long_list_is_read_in_a_few_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    patterns = "".join(f'    "/srv/{number}/*.tmp",\n' for number in range(3000))
+    text = f'[sources.site]\ntype = "files"\npaths = ["/srv"]\nexclude = [\n{patterns}]\nnope = 1\n'
+    path = write(tmp_path / "config.toml", text)
+    read: list[str] = []
+    loads = tomllib.loads
+    monkeypatch.setattr(tomllib, "loads", lambda text: read.append(text) or loads(text))
+
+    _, found = examine(str(path), {})
+
+    assert [each.place for each in found] == [f"{path}:3006"]
+    assert len(read) < 20
