@@ -113,8 +113,10 @@ def _dsn(text: str, *schemes: str) -> str:
         parts = urlsplit(text)
         # PostgreSQL takes several hosts, each with its port.
         _ = parts.port if "," not in parts.netloc else None
-    except ValueError as error:
-        raise UsageError(f"not the address of a database: {error}", hints=[f"write it as {form}"]) from None
+    except ValueError:
+        raise UsageError(
+            "not the address of a database: its host or port is none", hints=[f"write it as {form}"]
+        ) from None
     if schemes and parts.scheme not in schemes:
         raise UsageError("not the address of a database of this type", hints=[f"write it as {form}"])
     if "\0" in unquote(text):
