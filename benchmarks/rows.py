@@ -65,7 +65,8 @@ def tables(counts: Counts) -> Iterator[tuple[str, Iterator[Change]]]:
     yield "comments", _comments(counts, prose, source)
 
 
-def _changed_keys(rows: int, source: random.Random) -> frozenset[int]:
+def changed_keys(rows: int, source: random.Random) -> frozenset[int]:
+    """Which rows a day changes."""
     changed = max(2, round(rows * CHANGED))
     newest = max(changed, round(rows * RECENT))
     recent = source.sample(range(rows - newest + 1, rows + 1), changed // 2)
@@ -74,7 +75,7 @@ def _changed_keys(rows: int, source: random.Random) -> frozenset[int]:
 
 
 def _users(counts: Counts, prose: Prose, source: random.Random) -> Iterator[Change]:
-    changed = _changed_keys(counts.users, source)
+    changed = changed_keys(counts.users, source)
     for key in range(1, counts.users + 1):
         name = prose.words(2).strip(".,").title()
         created = EPOCH + key * 900
@@ -84,7 +85,7 @@ def _users(counts: Counts, prose: Prose, source: random.Random) -> Iterator[Chan
 
 
 def _posts(counts: Counts, prose: Prose, source: random.Random) -> Iterator[Change]:
-    changed = _changed_keys(counts.posts, source)
+    changed = changed_keys(counts.posts, source)
     for key in range(1, counts.posts + 1):
         created = EPOCH + key * 600
         author, views = 1 + source.randrange(counts.users), source.randrange(20_000)
@@ -99,7 +100,7 @@ def _posts(counts: Counts, prose: Prose, source: random.Random) -> Iterator[Chan
 
 
 def _comments(counts: Counts, prose: Prose, source: random.Random) -> Iterator[Change]:
-    changed = _changed_keys(counts.comments, source)
+    changed = changed_keys(counts.comments, source)
     for key in range(1, counts.comments + 1):
         # Comments gather on the posts that are new when they are written.
         post = max(1, min(counts.posts, key * counts.posts // counts.comments + source.randrange(-200, 200)))
