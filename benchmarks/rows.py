@@ -141,23 +141,23 @@ def make_sqlite(root: Path, *, counts: Counts) -> tuple[str, ...]:
     with sqlite3.connect(root / "v1") as before:
         before.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + SCHEMA)
         for table, changes in tables(counts):
-            _insert_rows(before, table, (change.before for change in changes))
+            insert_rows(before, table, (change.before for change in changes))
     before.close()
     shutil.copyfile(root / "v1", root / "v2")
     with sqlite3.connect(root / "v2") as after:
         for table, changes in tables(counts):
-            _update_rows(after, table, (change.after for change in changes if change.after is not change.before))
+            update_rows(after, table, (change.after for change in changes if change.after is not change.before))
     after.close()
     return ("v1", "v2")
 
 
-def _insert_rows(database: sqlite3.Connection, table: str, rows: Iterable[Row]) -> None:
+def insert_rows(database: sqlite3.Connection, table: str, rows: Iterable[Row]) -> None:
     places = ",".join("?" * len(_columns(database, table)))
     database.executemany(f"INSERT INTO {table} VALUES ({places})", rows)
     database.commit()
 
 
-def _update_rows(database: sqlite3.Connection, table: str, rows: Iterable[Row]) -> None:
+def update_rows(database: sqlite3.Connection, table: str, rows: Iterable[Row]) -> None:
     key, *others = _columns(database, table)
     assignments = ", ".join(f"{column} = ?" for column in others)
     statement = f"UPDATE {table} SET {assignments} WHERE {key} = ?"

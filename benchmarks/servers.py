@@ -240,7 +240,7 @@ def to_nowhere(*argv: str) -> tuple[str, ...]:
 
 def column_names(table: str) -> list[str]:
     """All but the key."""
-    body = schema({name: "" for name in ServedPostgres.TYPES}).split(f"CREATE TABLE {table} (")[1].split(");")[0]
+    body = schema(dict.fromkeys(ServedPostgres.TYPES, "")).split(f"CREATE TABLE {table} (")[1].split(");")[0]
     return [column.split()[0] for column in body.split(",")][1:]
 
 

@@ -130,7 +130,9 @@ class _Maker:
         changed = changed_keys(total, source)
         for key in range(1, total + 1):
             at = self._at(key, total)
-            address = f"{prose.words(2)} {source.randrange(1, 300)}, {source.randrange(10_000, 99_999)} {prose.words(1)}"
+            address = (
+                f"{prose.words(2)} {source.randrange(1, 300)}, {source.randrange(10_000, 99_999)} {prose.words(1)}"
+            )
             note = prose.words(source.randrange(0, 20))
             row: Row = (key, self._customer(), source.choice(_STATES), self._money(500_000), address, note, at, at)
             after = (*row[:2], source.choice(_STATES), *row[3:7], self._now()) if key in changed else row

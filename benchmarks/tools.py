@@ -7,6 +7,7 @@ own configuration, caches or passwords has a part in a run.
 import os
 import shlex
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -294,7 +295,7 @@ class Bare:
 
     def version(self) -> str | None:
         found = (first_line(*argv) for argv in (("pg_dump", "--version"), ("mariadb-dump", "--version")))
-        return "; ".join(version for version in found if version) or None
+        return "; ".join([*(version for version in found if version), f"SQLite {sqlite3.sqlite_version}"])
 
     def environment(self, place: Place) -> Mapping[str, str]:
         return {}
@@ -350,7 +351,6 @@ class Dedup:
             Action.HELP: (("--help",), root),
         }[action]
         return Pipeline(commands=((*self.program, *arguments),), cwd=cwd)
-
 
     def _url(self, place: Place) -> str:
         if place.bucket is None:
