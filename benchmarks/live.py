@@ -16,7 +16,7 @@ from benchmarks.measure import CommandFailed, read_all
 from benchmarks.rows import insert_rows, update_rows
 from benchmarks.shop import INDEXES, ShopCounts, schema, shop
 from benchmarks.subject import Further, Subject
-from benchmarks.tools import Database, Place
+from benchmarks.tools import Database
 
 NAME = "shop.db"
 WRITERS = 2
@@ -98,11 +98,6 @@ class Live(Subject):
                     raise CommandFailed(f"who writes to the database failed: {errors}")
                 waited = float(json.loads(output)["longest_wait_seconds"])
                 further.longest_wait_seconds = max(further.longest_wait_seconds, waited)
-
-    @contextmanager
-    def restoring(self, place: Place, *, contents: bool) -> Iterator[None]:
-        raise NotImplementedError("the database has changed since it was saved")
-        yield
 
 
 @contextmanager

@@ -72,7 +72,9 @@ def test_every_line_about_postgresql_works(tmp_path: Path) -> None:
         server.run("CREATE TABLE posts (title text); INSERT INTO posts VALUES ('first'), ('second')", "blog")
         home = tmp_path / "home"
         home.mkdir()
-        shutil.copyfile(server.environment["PGPASSFILE"], home / ".pgpass")
+        (home / ".pgpass").write_text(
+            Path(server.environment["PGPASSFILE"]).read_text().replace("*:*:*:*", "*:*:*:admin")
+        )
         (home / ".pgpass").chmod(0o600)
         # Libraries before PostgreSQL 15 look for the file where /etc/passwd says that home is.
         more = {"PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGUSER": "admin", "PGDATABASE": "postgres"}
@@ -82,6 +84,7 @@ def test_every_line_about_postgresql_works(tmp_path: Path) -> None:
         done = run(here(tour("PostgreSQL")), tmp_path, **more)
         settings = here(tour("PostgreSQL", "toml")).replace("/etc/dedup", str(home))
         (home / "db.pass").write_text("may-only-read\n")
+        (home / "db.pass").chmod(0o600)
         configured(tmp_path, settings, home)
         again = run(
             f"export DEDUP_PASSPHRASE_FILE={home}/passphrase; dedup snapshot; dedup ls latest", tmp_path, **more
@@ -91,7 +94,7 @@ def test_every_line_about_postgresql_works(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(" first\n second\n") == 2
     assert done.stdout.count("1 table, 2 rows") == 2
-    assert names[:2] == ["blog", names[1]] and re.fullmatch(r"blog_before_\w+", names[1])
+    assert names[:2] == ["blog", names[1]] and re.fullmatch(r"blog_before_[\d-]+", names[1])
     assert names[2:] == ["blog_posts"]
     assert again.returncode == 0, again.stderr
     assert all(name in again.stdout for name in ("blog.dump", "shop.dump", "globals.sql"))
@@ -103,13 +106,14 @@ def test_every_line_about_mariadb_works(tmp_path: Path) -> None:
         server.run(
             f"CREATE USER admin IDENTIFIED BY '{PASSWORD.replace(BACKSLASH, BACKSLASH * 2)}'; GRANT ALL ON *.* TO admin"
         )
-        server.run("CREATE DATABASE shop")
+        server.run("DROP USER backup; CREATE DATABASE shop")
         server.run("CREATE TABLE items (name text); INSERT INTO items VALUES ('first'), ('second')", "shop")
         home = tmp_path / "home"
         home.mkdir()
         (home / "admin.pass").write_text(f"{PASSWORD}\n")
+        (home / "admin.pass").chmod(0o600)
         socket = next(word for word in server.ask if word.startswith("--socket="))
-        (home / ".my.cnf").write_text(f"[mariadb]\nuser = root\nsocket = {socket.partition('=')[2]}\n")
+        (home / ".my.cnf").write_text(f"[mariadb-client]\nuser = root\nsocket = {socket.partition('=')[2]}\n")
 
         done = run(tour("MariaDB and MySQL").replace("127.0.0.1:3306", f"127.0.0.1:{server.port}"), tmp_path)
         names = server.run("SHOW DATABASES LIKE 'shop%'").split()
@@ -117,7 +121,7 @@ def test_every_line_about_mariadb_works(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("name\nfirst\nsecond\n") == 2
     assert "1 table, 2 rows" in done.stdout
-    assert any(re.fullmatch(r"shop_before_\w+", name) for name in names), names
+    assert any(re.fullmatch(r"shop_before_[\d-]+", name) for name in names), names
 
 
 def configured(tmp_path: Path, settings: str, home: Path) -> None:
