@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,7 +15,6 @@ _CONNECT_SECONDS = 15
 _ESCAPES = {"0": "\0", "n": "\n", "t": "\t", "\\": "\\"}
 _DUMPERS = ("mariadb-dump", "mysqldump")
 _CLIENTS = {"mariadb-dump": "mariadb", "mysqldump": "mysql"}
-_NOWHERE = "/nonexistent"
 _OPTIONS = frozenset(("socket",))
 
 
@@ -54,20 +52,11 @@ class MysqlClient:
         if not self._exec:
             settings = {**self._settings, "password": self._password}
             lines = [f"{name}={_in_file(value)}" for name, value in settings.items() if value]
-            text = "\n".join([*self._own_file(), "[client]", *lines, ""])
+            text = "\n".join([*self._usual_files(), "[client]", *lines, ""])
             self._fds = (self._stack.enter_context(secret_file(text.encode())),)
         self._find(cancel)
         with self.explained():
             self.server = self.query("SELECT version()", cancel)[0][0]
-
-    def _own_file(self) -> list[str]:
-        """The line that reads the user's ~/.my.cnf: before what the address says, not after it as the programs would.
-
-        It would lead to another server otherwise, whose database of that name a swap would replace.
-        """
-        own = os.path.join(self._environ.get("HOME") or os.path.expanduser("~"), ".my.cnf")
-        self._environ["HOME"] = _NOWHERE
-        return [f"!include {own}"] if os.path.isfile(own) else []
 
     def close(self) -> None:
         self._stack.close()
@@ -84,7 +73,7 @@ class MysqlClient:
             options = [f"--{key}={value}" for key, value in self._settings.items() if value]
             argv, first = inside(self._exec, (name, *options, *words), "MYSQL_PWD", self._password)
             return Program(argv=argv, env=self._environ, first=first)
-        file = f"--defaults-extra-file=/dev/fd/{self._fds[0]}"
+        file = f"--defaults-file=/dev/fd/{self._fds[0]}"
         return Program(argv=(name, file, *words), env=self._environ, fds=self._fds)
 
     def query(self, sql: str, cancel: CancelToken, database: str = "") -> list[list[str]]:
@@ -109,6 +98,16 @@ class MysqlClient:
             if error.code != "source.command_failed":
                 raise
             raise self._explain(error) from error
+
+    def _usual_files(self) -> Iterator[str]:
+        """What the programs read when nothing is said to them. What comes last counts: `--defaults-extra-file` is
+        read before the file in the home directory, whose user and password would be taken instead of ours.
+        """
+        home = self._environ.get("HOME", "")
+        for path in ("/etc/my.cnf", "/etc/mysql/my.cnf", *([f"{home}/.my.cnf"] if home else ())):
+            # One with a line break in its name would be more than one line here.
+            if "\n" not in path:
+                yield f"!include {path}"
 
     def _find(self, cancel: CancelToken) -> None:
         error: SourceFailed | None = None
