@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.donors import CopyDonor, MirrorDonor
@@ -40,7 +40,7 @@ class IndexOutcome:
 def index(access: Access, *, dry_run: bool, listener: Listener, cancel: CancelToken) -> IndexOutcome:
     """Describe again every pack that no readable index segment describes."""
     report = with_repository(
-        access,
+        replace(access, kept_bytes=0),
         lambda repository: repair_index(repository, dry_run=dry_run, listener=listener, cancel=cancel),
         Operation.WRITE,
     )
@@ -112,7 +112,7 @@ def packs(
                 if donor is not None:
                     donor.close()
 
-    report = with_repository(access, work, Operation.WRITE)
+    report = with_repository(replace(access, kept_bytes=0), work, Operation.WRITE)
     return PacksOutcome(
         packs=report.packs,
         pack_bytes=report.pack_bytes,
@@ -152,7 +152,7 @@ class SnapshotsOutcome:
 def snapshots(access: Access, *, dry_run: bool, listener: Listener, cancel: CancelToken) -> SnapshotsOutcome:
     """A new snapshot for each damaged one, without what is lost."""
     report = with_repository(
-        access,
+        replace(access, kept_bytes=0),
         lambda repository: repair_snapshots(repository, dry_run=dry_run, listener=listener, cancel=cancel),
         Operation.WRITE,
     )
@@ -187,7 +187,7 @@ class ParityOutcome:
 def parity(access: Access, *, dry_run: bool, listener: Listener, cancel: CancelToken) -> ParityOutcome:
     """Keep parity from now on, and make that of the packs there are."""
     report = with_repository(
-        access,
+        replace(access, kept_bytes=0),
         lambda repository: make_all_parity(repository, dry_run=dry_run, listener=listener, cancel=cancel),
         Operation.WRITE,
     )

@@ -74,6 +74,11 @@ def listing_delay_seconds(store: ObjectStore) -> float:
     return float(_trait(store, "listing_delay_seconds", 0.0))
 
 
+def is_remote(store: ObjectStore) -> bool:
+    """Whether every request takes a way over a network, and perhaps money: then what never changes is kept here."""
+    return bool(_trait(store, "remote", False))
+
+
 def place_of(store: ObjectStore) -> str:
     """Where the objects are: the same text for every URL of one place, and a beginning of those of all places in it."""
     return str(_trait(store, "place", store.url))

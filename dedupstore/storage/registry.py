@@ -52,7 +52,7 @@ def open_store(url: str, options: StoreOptions = NO_OPTIONS) -> ObjectStore:
         remote: RemoteBackend = _load(scheme)
         return remote.open(location, options)
     local: Backend = _load(scheme)
-    return _throttled(local.open(location), options)
+    return _with_options(local.open(location), options)
 
 
 def create_store(url: str, options: StoreOptions = NO_OPTIONS) -> ObjectStore:
@@ -62,10 +62,17 @@ def create_store(url: str, options: StoreOptions = NO_OPTIONS) -> ObjectStore:
         remote: RemoteBackend = _load(scheme)
         return remote.create(location, options)
     local: Backend = _load(scheme)
-    return _throttled(local.create(location), options)
+    return _with_options(local.create(location), options)
 
 
-def _throttled(store: ObjectStore, options: StoreOptions) -> ObjectStore:
+def _with_options(store: ObjectStore, options: StoreOptions) -> ObjectStore:
+    if options.storage_class:
+        raise UsageError(
+            f"there are no storage classes at {store.url}",
+            why="a storage class is for a bucket",
+            hints=["leave --storage-class out, and storage_class of the configuration of this repository"],
+            code="config.invalid_value",
+        )
     if options.object_lock_ns:
         raise UsageError(
             f"objects cannot be locked at {store.url}",
