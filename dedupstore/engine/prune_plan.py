@@ -12,21 +12,20 @@ from enum import Enum
 
 from dedupstore.cancel import CancelToken
 from dedupstore.codec.block import Codec
-from dedupstore.engine.evacuate import directory_of, packs_missing
+from dedupstore.engine.evacuate import directory_of
 from dedupstore.engine.liveness import ChunkBits, Marker
+from dedupstore.engine.prune_needed import Needed
 from dedupstore.engine.prune_roots import Roots, survey_roots
 from dedupstore.engine.prune_survey import Survey, survey
 from dedupstore.errors import IntegrityError, ObjectNotFound
 from dedupstore.events import Listener
 from dedupstore.repo.catalog import UNDO_WINDOW_SECONDS
-from dedupstore.repo.deltas import DeltaBlocks
-from dedupstore.repo.directory import BlockRecord
 from dedupstore.repo.gcplan import Plan
-from dedupstore.repo.index import Index, Location, PackRow
+from dedupstore.repo.index import Index, PackRow
 from dedupstore.repo.pack import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.writer import WriterSettings
-from dedupstore.types import ChunkId, Kind
+from dedupstore.types import Kind
 
 SECOND_NS = 10**9
 DAY_NS = 24 * 3600 * SECOND_NS
@@ -137,24 +136,28 @@ def _plan(repository: Repository, options: PruneOptions, listener: Listener, can
     roots = survey_roots(repository, options.undo_window_ns)
     # After the roots: what they refer to was indexed before they were published.
     seen = survey(repository)
-    needed = _Needed(repository.index, seen)
+    needed = Needed(repository.index, seen)
     # What is missing is asked for only where something is: it costs a look at every chunk.
     on_lost = needed.missing if seen.lost else None
     Marker(repository, seen.present, needed.chunk, listener, cancel, on_lost=on_lost).mark(roots.kept)
     needed.add_bases()
     rows = [row for row in repository.index.packs() if row.no in seen.safe]
-    needed.add_pinned(repository, rows)
     now_ns = repository.clock.now_ns()
-    usage = [_use(repository.index, row, needed.copies) for row in rows]
     young = {no for no, when in seen.modified_ns.items() if now_ns - options.grace_ns < when}
     epoch = repository.keyring.epoch
-    if options.rekey:
-        choices = _choose_old(usage, young, epoch, options.max_repack, needed)
-    else:
-        choices = (
-            *_lost(repository.index, seen, needed),
-            *_choose([use for use in usage if use.row.no not in young], repository, options, seen, needed),
-        )
+    pinned = True
+    while pinned:
+        usage = [_use(repository.index, row, needed.copies) for row in rows]
+        choices: tuple[Choice, ...]
+        if options.rekey:
+            choices = _choose_old(usage, young, epoch, options.max_repack, needed)
+        else:
+            choices = (
+                *_lost(repository.index, seen, needed),
+                *_choose([use for use in usage if use.row.no not in young], repository, options, seen, needed),
+            )
+        # Each round keeps more, until nothing that goes is leant on.
+        pinned = needed.add_pinned(repository, rows, {choice.row.no for choice in choices})
     return PrunePlan(
         roots=roots,
         choices=choices,
@@ -164,90 +167,6 @@ def _plan(repository: Repository, options: PruneOptions, listener: Listener, can
         bytes=sum(row.size for row in rows),
         young=sum(use.needed == 0 for use in usage if use.row.no in young and _is_asked_for(use.row, options, epoch)),
     )
-
-
-class _Needed:
-    """One copy of every live chunk, and one full copy of each base of the deltas among them.
-
-    A copy that is known to be damaged is taken only where there is no other.
-    """
-
-    def __init__(self, index: Index, seen: Survey) -> None:
-        self.copies = ChunkBits(index)
-        self.irreplaceable: set[int] = set()
-        """Packs with a damaged copy of what is nowhere else: a plan for one of them could not be carried out."""
-
-        self.missed: set[int] = set()
-        """Packs that are not there and held something that no pack gives."""
-
-        self._index = index
-        self._seen = seen
-        self._usable = seen.safe
-        self._bad = seen.bad
-        self._any_bad = bool(seen.bad)
-        self._deltas = DeltaBlocks(index)
-
-    def chunk(self, chunk: ChunkId, at: Location) -> None:
-        """The copy to keep is a full one where there is one: it needs no other, and others may need it."""
-        if at.pack_no in self._usable and not self._is_delta(at) and not self._is_bad(at):
-            self.copies.add(at)
-            return
-        copies = [copy for copy in self._index.find_all(chunk) if copy.pack_no in self._usable]
-        if copies:
-            kept = min(copies, key=lambda copy: (self._is_bad(copy), self._is_delta(copy)))
-            self.copies.add(kept)
-            if self._is_bad(kept):
-                self.irreplaceable.add(kept.pack_no)
-
-    def missing(self, chunk: ChunkId) -> None:
-        """No pack that is there gives this one."""
-        self.missed |= packs_missing(self._index, self._seen, chunk)
-
-    def add_bases(self) -> None:
-        """To be called once, after all chunks."""
-        for pack_no in list(self.copies.packs()):
-            for block_no, block in enumerate(self._index.blocks(pack_no)):
-                if block.codec == Codec.DELTA and self.copies.positions(pack_no, block_no):
-                    for base in block.bases:
-                        at = self._index.find(base)
-                        if at is not None:
-                            self.chunk(base, at)
-
-    def add_pinned(self, repository: Repository, rows: Sequence[PackRow]) -> None:
-        """What rule 1 of `evacuate` would move out of a pack that looks dead: bases of deltas that give a live chunk of
-        which another copy is kept. Chosen for dead, such a pack would be written again by every prune.
-        """
-        dead = {row.no for row in rows}.difference(self.copies.packs())
-        for row in [row for row in rows if row.no not in dead] if dead else ():
-            directory: list[BlockRecord] | None = None
-            for block_no, block in enumerate(self._index.blocks(row.no)):
-                if block.codec != Codec.DELTA or self.copies.positions(row.no, block_no):
-                    continue
-                pinned = [at for base in block.bases if (at := self._only_copy(base, dead)) is not None]
-                if not pinned:
-                    continue
-                if directory is None:
-                    try:
-                        directory = directory_of(repository, row)
-                    except (ObjectNotFound, IntegrityError):
-                        break
-                if any(self._is_kept(chunk) for chunk in directory[block_no].ids):
-                    for at in pinned:
-                        self.copies.add(at)
-
-    def _only_copy(self, base: ChunkId, dead: set[int]) -> Location | None:
-        """A full copy of a base that has none outside `dead`."""
-        copies = [at for at in self._index.find_all(base) if at.pack_no in self._usable and not self._is_delta(at)]
-        return copies[0] if copies and all(copy.pack_no in dead for copy in copies) else None
-
-    def _is_kept(self, chunk: ChunkId) -> bool:
-        return any(self.copies.has(copy) for copy in self._index.find_all(chunk))
-
-    def _is_delta(self, copy: Location) -> bool:
-        return self._deltas.has(copy.pack_no, copy.block_no)
-
-    def _is_bad(self, copy: Location) -> bool:
-        return self._any_bad and (copy.pack_no, copy.block_no) in self._bad
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,14 +197,14 @@ def _use(index: Index, row: PackRow, copies: ChunkBits) -> _Use:
     return _Use(row, used, needed)
 
 
-def _lost(index: Index, seen: Survey, needed: _Needed) -> list[Choice]:
+def _lost(index: Index, seen: Survey, needed: Needed) -> list[Choice]:
     """Packs that are gone, are known to be, and of which nothing is missed: the record of this prune explains them."""
     rows = [index.pack(no) for no in sorted(seen.lost - needed.missed)]
     return [Choice(row=row._replace(size=0), needed=0, reason=Reason.DEAD) for row in rows]
 
 
 def _choose(
-    usage: Sequence[_Use], repository: Repository, options: PruneOptions, seen: Survey, needed: _Needed
+    usage: Sequence[_Use], repository: Repository, options: PruneOptions, seen: Survey, needed: Needed
 ) -> tuple[Choice, ...]:
     chosen = [Choice(row=use.row, needed=0, reason=Reason.DEAD) for use in usage if not use.needed]
     alive = [use for use in usage if use.needed and use.row.no not in needed.irreplaceable]
@@ -325,7 +244,7 @@ def _is_asked_for(row: PackRow, options: PruneOptions, epoch: int) -> bool:
 
 
 def _choose_old(
-    usage: Sequence[_Use], young: set[int], epoch: int, max_repack: int | None, needed: _Needed
+    usage: Sequence[_Use], young: set[int], epoch: int, max_repack: int | None, needed: Needed
 ) -> tuple[Choice, ...]:
     """Packs of earlier epochs, the oldest first; one at least of those that move, however little may be written.
 

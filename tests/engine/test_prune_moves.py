@@ -349,14 +349,18 @@ def test_a_writer_that_lost_a_pack_does_not_say_that_it_is_done(repository: Repo
         writer.finish()
 
 
+@pytest.mark.parametrize("beside", [0, 2_000])
 def test_a_pack_that_a_spare_delta_needs_is_not_written_again_by_every_prune(
-    repository: Repository, tree: Path
+    repository: Repository, tree: Path, beside: int
 ) -> None:
-    """Two clients stored one chunk: as a delta beside what is needed, and in full. The base of the delta looks dead."""
+    """Two clients stored one chunk: as a delta beside what is needed, and in full. The base of the delta looks dead,
+    and so does its whole pack, unless something lies `beside` it that is needed.
+    """
     (tree / "rows").write_bytes(random_bytes("rows", 900))
+    (tree / "beside").write_bytes(random_bytes("beside", beside))
     first, _ = snapshot_of(repository, tree)
     change_a_row(tree, 1)
-    (tree / "more").write_bytes(random_bytes("more", 40_000))
+    (tree / "more").write_bytes(random_bytes("more", 4_000))
     second, files = snapshot_of(repository, tree)
     assert deltas(repository)
     reader = repository.reader
