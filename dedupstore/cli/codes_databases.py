@@ -15,6 +15,8 @@ PAGES: dict[str, str] = {
     "database.dump_incomplete": "The dump has no end although the program said that it succeeded. There is no snapshot.",
     "database.exists": "A database of that name is there already, or a log that one left. A restore never "
     "replaces a database: give another name, look at what was restored, then `dedup db swap`.",
+    "database.export_failed": "A dump of PostgreSQL is written as SQL by its own program, pg_restore, which failed or is not "
+    "there. The message says why. What is stored is not hit by it.",
     "database.in_use": "Somebody has the database open. Whoever writes to it would go on writing to the old one: "
     "stop that program, then swap again.",
     "database.locked": "Another program keeps the database locked for longer than we wait. There is no snapshot.",

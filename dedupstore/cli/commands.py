@@ -43,6 +43,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("mirror", "dedupstore.cli.mirror:mirror", "Replicate", "Keep the same repository at a second place."),
     Entry("replicas", "dedupstore.cli.replicas:replicas", "Replicate", "Where copies are, how old, how safe."),
     Entry("db", "dedupstore.cli.db:db", "Databases", "Test and list databases; put a restored one in place."),
+    Entry("export", "dedupstore.cli.export:export", "Databases", "Write a database of a snapshot as a classic dump."),
     Entry("init", "dedupstore.cli.init:init", "Repository", "Create an encrypted repository."),
     Entry("repo", "dedupstore.cli.repo:repo", "Repository", "Show a repository; trust what its storage shows."),
     Entry("key", "dedupstore.cli.key:key", "Repository", "Add, list and remove passphrases; the recovery kit."),

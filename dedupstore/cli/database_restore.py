@@ -35,7 +35,7 @@ def run(
         name=name,
         which=which,
         tables=tables,
-        target=lambda source: database_named(session, server) if server else _configured(session, source),
+        target=lambda source: database_named(session, server) if server else configured(session, source),
         owners=os.geteuid() == 0 if owners is None else owners,
     )
 
@@ -66,7 +66,7 @@ def run(
     return outcome.exit_code
 
 
-def _configured(session: Session, source: str) -> Database | None:
+def configured(session: Session, source: str) -> Database | None:
     """What the configuration says of the source: the server that it is, and the password."""
     if source not in session.configuration().config.sources:
         return None

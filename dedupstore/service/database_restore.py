@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import codecs
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
 
 from dedupstore.cancel import CancelToken
-from dedupstore.engine.file_content import file_content
 from dedupstore.errors import NothingMatches, UsageError
-from dedupstore.events import Collector, Finding, Listener, Progress
-from dedupstore.model.snapshot import Snapshot
-from dedupstore.model.tree import read_tree
+from dedupstore.events import Collector, Finding, Listener
 from dedupstore.repo.repository import Repository
 from dedupstore.service.access import Access
 from dedupstore.service.config_schema import SqliteSource
+from dedupstore.service.database_stored import Stored, Tables, one_stored, require_database, table_rows
 from dedupstore.service.databases import Database, client_of, from_address
 from dedupstore.service.opened import with_repository
 from dedupstore.service.records import SnapshotInfo, snapshot_info
 from dedupstore.service.selection import Selection, choose
 from dedupstore.sources import mysql, postgres
-from dedupstore.sources.database_files import TABLES
 from dedupstore.sources.mysql_client import MysqlClient
+from dedupstore.sources.mysql_dump import portable
 from dedupstore.sources.mysql_target import NewMysqlDatabase
 from dedupstore.sources.postgres_client import PostgresClient
 from dedupstore.sources.postgres_target import NewPostgresDatabase
 from dedupstore.sources.sqlite import tables as sqlite_tables
 from dedupstore.sources.sqlite_target import NewDatabase
-from dedupstore.units import printable
-
-Tables: TypeAlias = "dict[str, tuple[int | None, str]]"
-"""Of each table by its name: its rows, None where they were not counted, and the hash of its definition."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,14 +70,10 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
     def work(repository: Repository) -> Outcome:
         began = repository.clock.monotonic()
         snapshot = choose(repository.catalog, request.selection)
-        if snapshot.kind not in _RESTORERS:
-            raise UsageError(
-                f'the snapshot of "{snapshot.source}" holds no database',
-                hints=["leave out --as", "choose another source: --source NAME", "dedup snapshots"],
-            )
+        require_database(snapshot)
         repository.look()
-        job = _Job(request, access, Stored(repository, snapshot, request.which), collector, cancel)
-        recorded = table_rows(job.stored.about)
+        job = _Job(request, access, one_stored(repository, snapshot, request.which), collector, cancel)
+        recorded = job.stored.tables
         if request.tables:
             recorded = {name: recorded[name] for name in _chosen(request.tables, recorded)}
         found = _RESTORERS[snapshot.kind](job)
@@ -104,39 +92,6 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
         )
 
     return with_repository(access, work)
-
-
-class Stored:
-    """One database of a snapshot. Raises NothingMatches when it holds several and none, or none of that name, is meant."""
-
-    def __init__(self, repository: Repository, snapshot: Snapshot, which: str) -> None:
-        self.snapshot = snapshot
-        self._repository = repository
-        entries = {entry.name: entry for entry in read_tree(repository.reader.load_manifest, snapshot.root)}
-        end = TABLES.encode()
-        dumps = {name: entry for name, entry in entries.items() if name + end in entries}
-        wanted = os.fsencode(which)
-        named = [entry for name, entry in dumps.items() if wanted in (b"", name, name.rpartition(b".")[0])]
-        if len(named) != 1:
-            names = [printable(name) for name in sorted(dumps)]
-            raise NothingMatches(
-                f"the snapshot has no database {which}" if which else "which database?",
-                why=f"it holds {', '.join(names) or 'none'}",
-                hints=[f"name it: dedup restore --source {snapshot.source} {name} --as NAME" for name in names[:3]],
-            )
-        self.dump = named[0]
-        self.about: dict[str, Any] = json.loads(
-            b"".join(file_content(repository.reader, entries[self.dump.name + end]))
-        )  # fmt: skip
-
-    def content(self, listener: Listener, cancel: CancelToken) -> Iterator[bytes | memoryview]:
-        """The dump, verified, with the progress told."""
-        progress = Progress(phase="restore", bytes_total=self.dump.size, current=self.dump.name)
-        for piece in file_content(self._repository.reader, self.dump):
-            cancel.check()
-            yield piece
-            progress.bytes_done += len(piece)
-            listener.progress(progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +116,6 @@ class _Job:
             raise UsageError(f"a database of type {snapshot.kind} cannot go to one of type {target.type}")
         assert not isinstance(target, SqliteSource)
         return client_of(target, self.access.environ, self.access.note)
-
-
-def table_rows(document: Any) -> Tables:
-    """By the name of each table in a list of tables: its rows, None where they were not counted, and its schema."""
-    return {table["name"]: (table["rows"], table["schema"]) for table in document["tables"]}
 
 
 def _sqlite(job: _Job) -> Tables:
@@ -209,12 +159,12 @@ def _mysql(job: _Job) -> Tables:
     try:
         client.open(cancel)
         with NewMysqlDatabase(client, name, job.stored.about, cancel) as new:
-            for piece in job.content():
+            for piece in job.content() if client.is_mariadb else portable(job.content()):
                 new.write(piece)
             new.finish()
         found = table_rows(mysql.tables(client, cancel, name))
         rows = mysql.counts(client, cancel, name, tuple(found))
-        uncounted = {name for name, (count, _) in table_rows(job.stored.about).items() if count is None}
+        uncounted = {name for name, (count, _) in job.stored.tables.items() if count is None}
         return {table: (None if table in uncounted else rows[table], schema) for table, (_, schema) in found.items()}
     finally:
         client.close()

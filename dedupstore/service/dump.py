@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -14,9 +12,10 @@ from dedupstore.cancel import CancelToken
 from dedupstore.engine.dump import Archive, Dumped, dump
 from dedupstore.engine.dump_tar import TarArchive
 from dedupstore.engine.dump_zip import ZipArchive
-from dedupstore.errors import IntegrityError, Refused, TargetFailed
+from dedupstore.errors import IntegrityError
 from dedupstore.events import Collector, Finding, Listener
 from dedupstore.service.access import Access
+from dedupstore.service.new_file import new_file
 from dedupstore.service.opened import open_repository
 from dedupstore.service.records import SnapshotInfo, snapshot_info
 from dedupstore.service.selection import Selection, choose
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 FORMATS: dict[str, Callable[[IO[bytes]], Archive]] = {"tar": TarArchive, "zip": ZipArchive}
-UNFINISHED = ".incomplete"
-"""What the name of an archive ends in until all of it is there."""
 
 _BUFFER_BYTES = 1 << 20
 _WARNINGS = 3
@@ -107,40 +104,8 @@ def to_file(
 
     Raises Refused when the file exists, TargetFailed when it cannot be written.
     """
-    with _new_file(target) as file:
-        return to_reader(request, access, lambda data: _write(file, target, data), listener, cancel)
-
-
-@contextlib.contextmanager
-def _new_file(target: Path) -> Iterator[int]:
-    unfinished = target.with_name(target.name + UNFINISHED)
-    if os.path.lexists(target):
-        raise Refused(f"{target} exists", hints=["give another name, or move it away"], code="dump.exists")
-    try:
-        file = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as exc:
-        raise TargetFailed(f"cannot write {target}", why=exc.strerror or str(exc)) from exc
-    try:
-        yield file
-        os.fsync(file)
-        # A link, not a renaming: what came to have the name meanwhile is not replaced.
-        os.link(unfinished, target)
-        os.unlink(unfinished)
-    except FileExistsError as exc:
-        raise Refused(f"{target} exists", why=f"the archive is in {unfinished}", code="dump.exists") from exc
-    except OSError as exc:
-        raise TargetFailed(f"cannot write {target}", why=exc.strerror or str(exc)) from exc
-    finally:
-        os.close(file)
-
-
-def _write(file: int, target: Path, data: bytes) -> None:
-    view = memoryview(data)
-    try:
-        while view:
-            view = view[os.write(file, view) :]
-    except OSError as exc:
-        raise TargetFailed(f"cannot write {target}", why=exc.strerror or str(exc)) from exc
+    with new_file(target) as write:
+        return to_reader(request, access, write, listener, cancel)
 
 
 def _outcome(snapshot: SnapshotInfo, done: Dumped, collector: Collector) -> Outcome:

@@ -16,6 +16,7 @@ from dedupstore.model.entry import FILE
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo.repository import Repository
 from dedupstore.service.access import Access
+from dedupstore.service.database_diff import TableChange, tables_changed
 from dedupstore.service.opened import open_repository, with_repository
 from dedupstore.service.records import EntryInfo, SnapshotInfo, entry_info, snapshot_info
 from dedupstore.service.selection import Filter, Selection, choose
@@ -77,6 +78,8 @@ class DiffSummary:
     counts: dict[str, int]
     bytes_added: int = 0
     bytes_removed: int = 0
+    tables: tuple[TableChange, ...] = ()
+    """Of the databases that both hold."""
 
 
 def compare(
@@ -105,6 +108,8 @@ def compare(
                     after=entry_info(change.path, change.after) if change.after is not None else None,
                 )
             )
+        if summary.counts and not split_path(path):
+            summary.tables = tuple(tables_changed(repository, left, right))
         return summary
 
     return with_repository(access, work)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -26,6 +26,7 @@ _TERMINATE_SECONDS = 5.0
 _STDERR_KEPT = 16 << 10
 _STDERR_LINES = 10
 _PIPE_BYTES = 1 << 20
+_EXCHANGE_BYTES = 1 << 18
 _SECRETS = ("DEDUP_PASSPHRASE", "DEDUP_NEW_PASSPHRASE", "DEDUP_TO_PASSPHRASE", "DEDUP_DATABASE_PASSWORD")
 
 
@@ -125,6 +126,30 @@ class CommandStream:
                     continue
                 except BrokenPipeError:
                     return
+
+    def exchange(self, pieces: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
+        """What it prints while it is told `pieces`; each is valid until the next. One that stops reading says why at its end."""
+        assert self._process.stdin is not None
+        given, told = iter(pieces), self._process.stdin.fileno()
+        os.set_blocking(told, False)
+        view = memoryview(bytearray(_EXCHANGE_BYTES))
+        rest: memoryview | None = memoryview(b"")
+        poll = select.poll()
+        poll.register(self._stdout, select.POLLIN)
+        poll.register(told, select.POLLOUT)
+        while True:
+            self._cancel.check()
+            ready = {fd for fd, _ in poll.poll(_POLL_MS)}
+            if self._stdout in ready:
+                count = self.readinto(view)
+                if not count:
+                    return
+                yield view[:count]
+            if rest is not None and told in ready:
+                rest = _told(told, rest or memoryview(next(given, b"")))
+                if rest is None:
+                    poll.unregister(told)
+                    self.end_input()
 
     def end_input(self) -> None:
         assert self._process.stdin is not None
@@ -256,6 +281,18 @@ def _read_when_ready(
         return os.readv(fd, [view])
     except OSError as error:
         raise SourceFailed(f"{name} cannot be read", why=os.strerror(error.errno or 0).lower()) from error
+
+
+def _told(fd: int, data: memoryview) -> memoryview | None:
+    """What is left of it after one write; None when there was nothing, or when nobody reads it any more."""
+    if not data:
+        return None
+    try:
+        return data[os.write(fd, data) :]
+    except BlockingIOError:
+        return data
+    except BrokenPipeError:
+        return None
 
 
 def _widen(fd: int) -> None:

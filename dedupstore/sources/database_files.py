@@ -6,10 +6,13 @@ import json
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 TABLES = ".tables.json"
 """What the name of the list of tables ends in."""
+
+GLOBALS = b"globals.sql"
+"""What a server has beside its databases: roles or users, and their rights."""
 
 _HASH_BYTES = 16
 
@@ -40,11 +43,19 @@ class Texts:
 
 def file_name(database: str, end: str) -> bytes:
     """The name under which a database is kept; what no file can be called is written as in a URL."""
+    if (database + end).encode("utf-8", "surrogateescape") == GLOBALS:
+        return b"%67" + GLOBALS[1:]
     return (
         (quote(database, safe=" !#$&'()*+,-.:;<=>?@[]^_`{|}~\"") + end).encode()
         if _is_odd(database)
         else (database + end).encode("utf-8", "surrogateescape")
     )
+
+
+def database_of(file: bytes) -> str:
+    """The name of the database that is kept under the name of a file."""
+    stem = file.rpartition(b".")[0].decode("utf-8", "surrogateescape")
+    return unquote(stem, errors="surrogateescape") if "%" in stem else stem
 
 
 def schema_hash(definitions: list[str]) -> str:

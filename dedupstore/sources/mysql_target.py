@@ -14,8 +14,6 @@ from dedupstore.sources.mysql_client import MysqlClient
 
 _READ_BYTES = 1 << 16
 _FASTER = "--init-command=SET SESSION FOREIGN_KEY_CHECKS=0, UNIQUE_CHECKS=0"
-_SANDBOX = b"/*!999999\\- enable the sandbox mode */"
-_LONGEST_LINE = 200
 
 
 class NewMysqlDatabase:
@@ -27,7 +25,6 @@ class NewMysqlDatabase:
         self._about = about
         self._cancel = cancel
         self._finished = False
-        self._head: bytes | None = b""
 
     def __enter__(self) -> Self:
         client, name, about = self._client, self._name, self._about
@@ -55,16 +52,10 @@ class NewMysqlDatabase:
             self._drop()
 
     def write(self, data: bytes | memoryview) -> None:
-        if self._head is None:
-            self._stream.send(data)
-            return
-        self._head += bytes(data)
-        if b"\n" in self._head or len(self._head) > _LONGEST_LINE:
-            self._begin()
+        self._stream.send(data)
 
     def finish(self) -> None:
         """Raises TargetFailed; then there is no new database."""
-        self._begin()
         self._stream.end_input()
         view = memoryview(bytearray(_READ_BYTES))
         try:
@@ -78,15 +69,6 @@ class NewMysqlDatabase:
                 code="database.restore_failed",
             ) from error
         self._finished = True
-
-    def _begin(self) -> None:
-        """The first line, without the command that only the programs of a newer MariaDB know."""
-        head, self._head = self._head, None
-        if head is None:
-            return
-        if head.startswith(_SANDBOX) and not self._client.is_mariadb:
-            head = head.partition(b"\n")[2]
-        self._stream.send(head)
 
     def _drop(self) -> None:
         # With a token of its own: what was interrupted is cleaned up all the same.

@@ -17,13 +17,12 @@ from typing import Any, Self
 from dedupstore.cancel import CancelToken
 from dedupstore.errors import SourceFailed
 from dedupstore.sources.base import NamedStream
-from dedupstore.sources.database_files import TABLES, Texts, file_name, schema_hash
+from dedupstore.sources.database_files import GLOBALS, TABLES, Texts, file_name, schema_hash
 from dedupstore.sources.postgres_client import PostgresClient
 from dedupstore.sources.program import Talk, Translated
 
 KIND = "postgresql"
 DUMP = ".dump"
-GLOBALS = b"globals.sql"
 
 _DUMP = ("pg_dump", "-Fc", "-Z0", "--no-password", "--lock-wait-timeout=60s")
 _GLOBALS = ("pg_dumpall", "--globals-only", "--no-role-passwords", "--no-password")

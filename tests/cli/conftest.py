@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import servers
 from tests.support.dedup import Dedup, write_tree
+from tests.support.servers import Server
 
 
 @pytest.fixture(autouse=True)
@@ -46,3 +48,15 @@ def site(tmp_path: Path) -> Path:
             "cache/tmp": "nobody needs it\n",
         },
     )
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    with servers.postgres() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[Server]:
+    with servers.mariadb() as found:
+        yield found

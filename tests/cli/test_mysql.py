@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import servers
+from tests.support.databases import address, instead, prepared, snapshots, write_password
 from tests.support.dedup import Dedup
 from tests.support.servers import Server
 
-PASSWORD = 'se"cr\\et #1'
 
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with servers.mariadb() as found:
-        found.run("CREATE USER backup@'%' IDENTIFIED BY 'se\"cr\\\\et #1'; GRANT ALL ON *.* TO backup@'%'")
-        yield found
+@pytest.fixture
+def server(mariadb_server: Server) -> Server:
+    return mariadb_server
 
 
 @pytest.fixture
-def dedup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dedup:
-    made = Dedup(tmp_path, monkeypatch).init()
-    (tmp_path / "db.pass").write_text(f"{PASSWORD}\n")
-    (tmp_path / "db.pass").chmod(0o600)
-    made.setenv("DEDUP_DATABASE_PASSWORD_FILE", str(tmp_path / "db.pass"))
-    return made
+def dedup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> Dedup:
+    return prepared(tmp_path, monkeypatch, server)
 
 
 @pytest.fixture
@@ -51,16 +42,8 @@ def shop(server: Server) -> str:
     return name
 
 
-def address(server: Server, database: str, user: str = "backup") -> str:
-    return f"mysql://{user}@127.0.0.1:{server.port}/{database}"
-
-
 def count(server: Server, database: str) -> int:
     return int(server.run("SELECT count(*) FROM items", database))
-
-
-def snapshots(dedup: Dedup) -> int:
-    return len(dedup.ok("snapshots", "--json").document["snapshots"])
 
 
 def test_a_database_is_restored_as_a_new_one_and_swapped(dedup: Dedup, server: Server, shop: str) -> None:
@@ -104,7 +87,7 @@ def test_the_second_dump_costs_what_changed(dedup: Dedup, server: Server, shop: 
 
 
 def test_a_wrong_password_makes_no_snapshot(dedup: Dedup, server: Server, shop: str, tmp_path: Path) -> None:
-    (tmp_path / "db.pass").write_text("not-the-password")
+    write_password(tmp_path, "not-the-password")
 
     run = dedup("snapshot", address(server, shop))
 
@@ -117,7 +100,7 @@ def test_missing_rights_name_the_grant_that_helps(dedup: Dedup, server: Server, 
     user = servers.name()
     server.run(f"CREATE USER {user}@'%' IDENTIFIED BY 'secret'; GRANT SELECT ON {shop}.orders TO {user}@'%'")
     server.run(f"GRANT SHOW VIEW ON {shop}.* TO {user}@'%'")
-    (tmp_path / "db.pass").write_text("secret")
+    write_password(tmp_path, "secret")
 
     run = dedup("snapshot", address(server, shop, user))
     assert run.code == "database.missing_rights"
@@ -130,14 +113,11 @@ def test_missing_rights_name_the_grant_that_helps(dedup: Dedup, server: Server, 
 
 @pytest.mark.parametrize("end", ["kill -9 $$", "exit 0"])
 def test_half_a_dump_makes_no_snapshot(dedup: Dedup, server: Server, shop: str, end: str) -> None:
-    place = dedup.home / "fake"
-    place.mkdir()
-    (place / "mariadb-dump").write_text(
-        '#!/bin/bash\nif [ "$1" = --version ]; then exec /usr/bin/mariadb-dump --version; fi\n'
-        f'/usr/bin/mariadb-dump "$@" | head -c 1000000\n{end}\n'
-    )
-    (place / "mariadb-dump").chmod(0o755)
-    dedup.setenv("PATH", f"{place}:{os.environ['PATH']}")
+    instead(
+        dedup, "mariadb-dump",
+        'if [ "$1" = --version ]; then exec /usr/bin/mariadb-dump --version; fi\n'
+        f'/usr/bin/mariadb-dump "$@" | head -c 1000000\n{end}',
+    )  # fmt: skip
 
     assert dedup("snapshot", address(server, shop)).exit_code == 6
     assert snapshots(dedup) == 0

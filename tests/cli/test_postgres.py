@@ -5,30 +5,25 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import servers
 from tests.support.configuration import write
+from tests.support.databases import address, instead, prepared, snapshots, write_password
 from tests.support.dedup import Dedup
 from tests.support.servers import PASSWORD, Server
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with servers.postgres() as found:
-        yield found
+@pytest.fixture
+def server(postgres_server: Server) -> Server:
+    return postgres_server
 
 
 @pytest.fixture
-def dedup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dedup:
-    made = Dedup(tmp_path, monkeypatch).init()
-    (tmp_path / "db.pass").write_text(f"{PASSWORD}\n")
-    (tmp_path / "db.pass").chmod(0o600)
-    made.setenv("DEDUP_DATABASE_PASSWORD_FILE", str(tmp_path / "db.pass"))
-    return made
+def dedup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> Dedup:
+    return prepared(tmp_path, monkeypatch, server)
 
 
 @pytest.fixture
@@ -52,16 +47,8 @@ def blog(server: Server) -> str:
     return name
 
 
-def address(server: Server, database: str, user: str = "admin") -> str:
-    return f"postgresql://{user}@127.0.0.1:{server.port}/{database}"
-
-
 def count(server: Server, database: str) -> int:
     return int(server.run("SELECT count(*) FROM posts", database))
-
-
-def snapshots(dedup: Dedup) -> int:
-    return len(dedup.ok("snapshots", "--json").document["snapshots"])
 
 
 def test_a_database_is_restored_as_a_new_one_and_swapped(dedup: Dedup, server: Server, blog: str) -> None:
@@ -151,7 +138,7 @@ def test_all_databases(dedup: Dedup, server: Server, blog: str, tmp_path: Path) 
         f'[repos.main]\nurl = "{dedup.repository}"\n[sources.all]\ntype = "postgresql"\n'
         f'dsn = "{address(server, "postgres")}"\ndatabases = "all"\nglobals = false\n',
     )
-    for name in server.run("SELECT datname FROM pg_database WHERE datname LIKE 'dedup%'", "postgres").split():
+    for name in server.run("SELECT datname FROM pg_database WHERE datname LIKE 'dedup%'", "postgres").splitlines():
         if name != blog:
             server.run(f'DROP DATABASE "{name}"', "postgres")
 
@@ -162,7 +149,7 @@ def test_all_databases(dedup: Dedup, server: Server, blog: str, tmp_path: Path) 
 
 
 def test_a_wrong_password_makes_no_snapshot(dedup: Dedup, server: Server, blog: str, tmp_path: Path) -> None:
-    (tmp_path / "db.pass").write_text("not-the-password")
+    write_password(tmp_path, "not-the-password")
 
     run = dedup("snapshot", address(server, blog))
 
@@ -175,7 +162,7 @@ def test_a_wrong_password_makes_no_snapshot(dedup: Dedup, server: Server, blog: 
 def test_missing_rights_name_the_grant_that_helps(dedup: Dedup, server: Server, blog: str, tmp_path: Path) -> None:
     role = servers.name()
     server.run(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'", blog)
-    (tmp_path / "db.pass").write_text("secret")
+    write_password(tmp_path, "secret")
 
     run = dedup("snapshot", address(server, blog, role))
     assert run.code == "database.missing_rights"
@@ -188,7 +175,7 @@ def test_missing_rights_name_the_grant_that_helps(dedup: Dedup, server: Server, 
 
 def test_a_dump_that_is_killed_half_way_makes_no_snapshot(dedup: Dedup, server: Server, blog: str) -> None:
     # What it has written so far looks like the beginning of a dump.
-    dedup.setenv("PATH", f"{_fake(dedup, 'pg_dump', KILLED)}:{os.environ['PATH']}")
+    instead(dedup, "pg_dump", KILLED)
 
     run = dedup("snapshot", address(server, blog))
 
@@ -199,7 +186,7 @@ def test_a_dump_that_is_killed_half_way_makes_no_snapshot(dedup: Dedup, server: 
 
 
 def test_a_session_that_is_ended_during_the_dump_makes_no_snapshot(dedup: Dedup, server: Server, blog: str) -> None:
-    dedup.setenv("PATH", f"{_fake(dedup, 'pg_dump', ENDED)}:{os.environ['PATH']}")
+    instead(dedup, "pg_dump", ENDED)
     for name, value in server.environment.items():
         dedup.setenv(f"TEST_{name}", value)
     dedup.setenv("TEST_PORT", str(server.port))
@@ -209,7 +196,7 @@ def test_a_session_that_is_ended_during_the_dump_makes_no_snapshot(dedup: Dedup,
 
 
 def test_an_older_pg_dump_is_refused_before_it_is_run(dedup: Dedup, server: Server, blog: str) -> None:
-    dedup.setenv("PATH", f"{_fake(dedup, 'pg_dump', OLD)}:{os.environ['PATH']}")
+    instead(dedup, "pg_dump", OLD)
 
     run = dedup("snapshot", address(server, blog))
 
@@ -222,10 +209,9 @@ def test_no_password_is_seen_by_others(dedup: Dedup, server: Server, blog: str, 
     """What each program was started with, as `ps` and /proc show it."""
     script = f'cat /proc/$$/cmdline /proc/$$/environ >> {tmp_path}/seen; exec /usr/bin/{{name}} "$@"'
     for program in ("psql", "pg_dump", "pg_dumpall", "pg_restore"):
-        _fake(dedup, program, script.format(name=program))
+        instead(dedup, program, script.format(name=program))
     dedup.setenv("DEDUP_DATABASE_PASSWORD_FILE", None)
     dedup.setenv("DEDUP_DATABASE_PASSWORD", PASSWORD)
-    dedup.setenv("PATH", f"{tmp_path}/fake:{os.environ['PATH']}")
 
     dedup.ok("snapshot", address(server, blog))
     dedup.ok("restore", "--as", f"{blog}_restored")
@@ -261,10 +247,7 @@ def test_a_prefix_runs_the_programs_elsewhere(dedup: Dedup, server: Server, blog
 
 def test_a_restore_that_fails_leaves_no_database(dedup: Dedup, server: Server, blog: str) -> None:
     dedup.ok("snapshot", address(server, blog))
-    dedup.setenv(
-        "PATH",
-        f"{_fake(dedup, 'pg_restore', 'head -c 100000 >/dev/null; echo disk full >&2; exit 1')}:{os.environ['PATH']}",
-    )
+    instead(dedup, "pg_restore", "head -c 100000 >/dev/null; echo disk full >&2; exit 1")
 
     run = dedup("restore", "--as", f"{blog}_restored")
 
@@ -341,12 +324,3 @@ PGPASSFILE=$TEST_PGPASSFILE psql -h 127.0.0.1 -p $TEST_PORT -U admin -d postgres
   "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'" >/dev/null
 exec /usr/bin/pg_dump "$@"
 """
-
-
-def _fake(dedup: Dedup, program: str, script: str) -> Path:
-    """A directory with a program that does something else."""
-    place = dedup.home / "fake"
-    place.mkdir(exist_ok=True)
-    (place / program).write_text(f"#!/bin/bash\n{script}\n")
-    (place / program).chmod(0o755)
-    return place

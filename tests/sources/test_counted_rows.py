@@ -7,7 +7,7 @@ import io
 import pytest
 
 from dedupstore.errors import SourceFailed
-from dedupstore.sources.mysql import CountedRows
+from dedupstore.sources.mysql_dump import CountedRows
 
 DUMP = b"""-- MariaDB dump
 CREATE TABLE `a` (

@@ -24,7 +24,12 @@ import pytest
 from tests.support.dedup import PATIENCE_SECONDS
 
 PASSWORD = "root-of:all\\pass words"
-"""With everything in it that a file of passwords has to escape."""
+"""Of `admin` in PostgreSQL. With everything in it that a file of passwords has to escape."""
+
+BACKUP = "backup"
+MARIADB_PASSWORD = 'se"cr\\et #1'
+MARIADB_LITERAL = "'se\"cr\\\\et #1'"
+"""Of the user BACKUP in MariaDB, and the same as SQL has it."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ class Server:
     user: str
     ask: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    scheme: str = "postgresql"
+    """What its addresses begin with."""
 
     def run(self, sql: str, database: str = "") -> str:
         """What the server answers to the administrator."""
@@ -102,8 +109,10 @@ def mariadb() -> Iterator[Server]:
             user=user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         with _ended(server):
-            found = Server(port, "root", ["mariadb", "--no-defaults", "-BN", "-u", "root", f"--socket={path}"])
+            found = Server(port, "root", ["mariadb", "--no-defaults", "-BN", "-u", "root", f"--socket={path}"],
+                           scheme="mysql")  # fmt: skip
             _wait(server, [*found.ask, "-e", "SELECT 1"], dict(os.environ))
+            found.run(f"CREATE USER {BACKUP}@'%' IDENTIFIED BY {MARIADB_LITERAL}; GRANT ALL ON *.* TO {BACKUP}@'%'")
             yield found
 
 

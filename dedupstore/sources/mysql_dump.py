@@ -1,0 +1,100 @@
+"""The text of a dump of MariaDB or MySQL: its rows counted on the way, and what a client of the other kind takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from dedupstore.errors import SourceFailed
+from dedupstore.sources.base import Stream
+
+_TRAILER = b"-- Dump completed"
+
+_ROWS = re.compile(rb"\nINSERT INTO `((?:[^`]|``)*)` VALUES\n")
+_BEGIN = b"\nINSERT INTO `"
+_END = b";\n"
+_LONGEST_BEGIN = 512
+"""A name has 64 letters of 4 bytes at most, each of which may be doubled."""
+
+_SANDBOX = (b"/*!999999\\- enable the sandbox mode */", b"/*M!999999\\- enable the sandbox mode */")
+"""As older and newer versions of MariaDB write it."""
+
+_LONGEST_LINE = 200
+
+
+class CountedRows:
+    """A dump on its way, with the rows of each table counted; its end can only be read when it is a whole dump.
+
+    Text in a dump has no line breaks of its own (they are escaped), so a row is a line that begins with a bracket.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._rest = b"\n"
+        self._table: str | None = None
+        self._tail = b""
+        self.rows: dict[str, int] = {}
+        self.countable = True
+        """Whether the dump has a line for each row: MySQL's own program writes many in one."""
+
+    def readinto(self, view: memoryview, /) -> int:
+        count = self._stream.readinto(view)
+        if count:
+            piece = bytes(view[:count])
+            self._tail = (self._tail + piece[-len(_TRAILER) - 64 :])[-len(_TRAILER) - 64 :]
+            self._count(self._rest + piece)
+        elif _TRAILER not in self._tail and len(view):
+            raise SourceFailed(
+                "the dump has no end",
+                why="its last line is missing, although the program says that it succeeded",
+                code="database.dump_incomplete",
+            )
+        return count
+
+    def _count(self, text: bytes) -> None:
+        at = 0
+        while True:
+            if self._table is None:
+                match = _ROWS.search(text, at)
+                if match is None:
+                    break
+                self._table = match[1].replace(b"``", b"`").decode("utf-8", "surrogateescape")
+                # The line break before the first row belongs to it.
+                at = match.end() - 1
+            end = text.find(_END, at)
+            stop = end if end >= 0 else len(text)
+            self.rows[self._table] = self.rows.get(self._table, 0) + text.count(b"\n(", at, stop)
+            if end < 0:
+                # A last byte with which a row, or the end of all rows, may begin is looked at again with what follows.
+                at = stop - text.endswith((b"\n", b";"))
+                break
+            self._table = None
+            at = end + 1
+        if self._table is None:
+            begin = text.rfind(_BEGIN, max(at, len(text) - _LONGEST_BEGIN))
+            if b"` VALUES (" in text:
+                self.countable = False
+            at = max(at, begin if begin >= 0 else len(text) - len(_BEGIN))
+        self._rest = text[at:]
+
+
+def portable(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """The same dump without its first line, when that is the command which only programs of a newer MariaDB know.
+
+    They refuse `\\!` after it; everybody else ends with a syntax error.
+    """
+    head: bytes | None = b""
+    for piece in pieces:
+        if head is None:
+            yield piece
+            continue
+        head += bytes(piece)
+        if b"\n" in head or len(head) > _LONGEST_LINE:
+            yield _without_sandbox(head)
+            head = None
+    if head:
+        yield _without_sandbox(head)
+
+
+def _without_sandbox(head: bytes) -> bytes:
+    return head.partition(b"\n")[2] if head.startswith(_SANDBOX) else head
