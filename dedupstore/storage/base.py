@@ -84,6 +84,11 @@ def place_of(store: ObjectStore) -> str:
     return str(_trait(store, "place", store.url))
 
 
+def expansion_of(store: ObjectStore) -> str:
+    """The URL with everything said that a shorter one leaves to be known; empty where there is nothing to add."""
+    return str(_trait(store, "expansion", ""))
+
+
 def requests_of(store: ObjectStore) -> Mapping[str, int]:
     """Requests that were sent for this store so far, by kind; none where no request costs anything."""
     count = _trait(store, "requests", dict)

@@ -79,6 +79,10 @@ class S3Store:
         return self._location.place
 
     @property
+    def expansion(self) -> str:
+        return self._location.expansion
+
+    @property
     def listing_delay_seconds(self) -> float:
         return self._location.listing_delay_seconds
 

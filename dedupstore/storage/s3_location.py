@@ -65,6 +65,19 @@ class S3Location:
         """The same text for every URL of the same objects."""
         return f"{self.endpoint or 'aws'}/{self.bucket}/{self.prefix}".rstrip("/")
 
+    @property
+    def expansion(self) -> str:
+        """The URL of `s3:` with everything said that decides where it leads and how the server is spoken to."""
+        said = {
+            "endpoint": self.endpoint,
+            "region": self.region,
+            "style": self.style,
+            "vendor": self.dialect.name,
+            "consistency": "eventual" if self.listing_delay_seconds else "strong",
+        }
+        query = "&".join(f"{name}={value}" for name, value in said.items() if value)
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/") + f"?{query}"
+
 
 def parse_location(url: str) -> S3Location:
     """Raises UsageError for what is no URL of an S3 repository."""

@@ -402,7 +402,9 @@ def test_what_is_begun_is_the_slot_that_is_tried_first(store, ring, monkeypatch)
 def test_nothing_is_begun_where_no_slot_takes_the_secret(store, ring):
     add(store, ring)
 
-    assert start_opening(store, REPOSITORY, RECOVERY, allow_weak=True) is RECOVERY
+    started = start_opening(store, REPOSITORY, RECOVERY, allow_weak=True)
+
+    assert started == RECOVERY and started.ahead is None
 
 
 def test_a_store_that_cannot_be_listed_says_so_at_the_beginning(ring):
