@@ -20,14 +20,15 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dedupstore.errors import CacheError, Refused
 from dedupstore.repo.cache_folder import secure_folder
 from dedupstore.repo.pack import PackName
-from dedupstore.types import Data, RepositoryId, Span
+from dedupstore.types import Data, PackId, RepositoryId, Span
 
+_HEX = 64
 _NAME = re.compile(r"([0-9a-f]{64})(?:-([0-9]+))?")
 
 
@@ -87,6 +88,15 @@ class PackCache:
         """What was read there does not open."""
         for file, _ in self._files(name, span):
             self._remove(file)
+
+    def forget(self, packs: Iterable[PackId]) -> None:
+        """Drop what is here of packs that are not in storage any more: what was pruned should be gone."""
+        with self._lock:
+            files = list(self._sizes)
+        gone = {pack.hex() for pack in packs} if files else set()
+        for file in files:
+            if file[:_HEX] in gone:
+                self._remove(file)
 
     def _files(self, name: PackName, span: Span) -> list[tuple[str, int]]:
         """The files that hold that part, and where in them it begins."""

@@ -222,6 +222,8 @@ class Repository:
         """A fresh view of what may be used (protocol steps W1 and W5)."""
         view = refresh(self.store, self.keyring, self.index)
         self.reader.avoid(view.gone, view.bad)
+        if self.reader.kept is not None:
+            self.reader.kept.forget(self.index.pack(number).id for number in view.gone)
         return view
 
     def is_ahead(self) -> bool:

@@ -76,6 +76,25 @@ def test_what_was_not_used_for_longest_goes_first_and_what_this_process_has_stay
     assert sum(smaller.has(pack(number), Span(0, 10)) for number in (1, 4, 5)) == 1
 
 
+def test_what_storage_has_not_any_more_goes(tmp_path: Path, far: FarStore) -> None:
+    tree, cache = make_tree(tmp_path / "tree"), tmp_path / "cache"
+    with new_repository(far, cache) as repository:
+        repository.kept_bytes = 1 << 20
+        take(repository, tree)
+    kept = {path.name[:64] for path in cache.glob("*-packs/*")}
+    (gone, *_) = sorted(kept)
+    (key,) = [row.key for row in far.list("packs/") if gone in row.key]
+    pack = far.get(key)
+    far.delete(key)
+
+    with on_this_machine(far, cache) as repository:
+        repository.look()
+        assert {path.name[:64] for path in cache.glob("*-packs/*")} == kept - {gone}
+
+        far.put(key, [pack])
+        assert_clean(repository)
+
+
 def test_a_folder_that_cannot_be_used_keeps_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
