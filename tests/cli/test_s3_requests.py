@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from dedupstore.repo.slots import Secret
 from dedupstore.storage.registry import open_store
 from dedupstore.types import SnapshotId
 from tests.support.dedup import PASSPHRASE, Dedup, Run, read_tree
+from tests.support.repositories import random_bytes
 from tests.support.s3_servers import S3Server, use
 
-SNAPSHOT, LIST, RESTORE = 19, 9, 12
+SNAPSHOT, LIST, RESTORE, RESTORE_MANY = 19, 9, 12, 30
 """Requests for a snapshot of unchanged files, for the list of snapshots, for one small file: whatever there is already."""
 
 
@@ -87,4 +89,22 @@ def test_a_snapshot_says_how_many_requests_it_took(remote: Dedup, site: Path, ur
     assert told["put"] == 2
     assert f"requests {SNAPSHOT}: " in shown.err
     assert remote.ok("snapshot", "--init", "-r", "local", "--json", site).summary["requests"] is None
+    remote.ok("check")
+
+
+@pytest.mark.slow
+def test_thousands_of_small_files_come_back_by_few_requests(remote: Dedup, url: str) -> None:
+    tree = remote.home / "tree"
+    for number in range(4000):
+        path = tree / f"{number % 40:02d}" / f"{number:04d}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(random_bytes(str(number), 16_000))
+    sent = Counter(remote, url)
+    remote.snapshot(tree)
+    shutil.rmtree(remote.home / "cache")
+
+    requests = sent("restore", "--to", "back")
+
+    assert requests <= RESTORE_MANY
+    assert read_tree(remote.home / "back/tree") == read_tree(tree)
     remote.ok("check")
