@@ -13,7 +13,7 @@ from dedupstore.cli.session import Place, Session
 from dedupstore.errors import Refused, WrongPassphrase
 from dedupstore.service import access as service
 from dedupstore.service import secrets
-from dedupstore.service.access import Access, Credential
+from dedupstore.service.access import NO_OPTIONS, Access, Credential, StoreOptions
 
 Answer = TypeVar("Answer")
 
@@ -149,7 +149,6 @@ def from_environment(session: Session, environ: Mapping[str, str] | None = None)
 
 
 def access_to(session: Session, place: Place, credential: Credential) -> Access:
-    repo = session.repo_at(place)
     access = Access(
         url=place.url,
         credential=credential,
@@ -157,22 +156,30 @@ def access_to(session: Session, place: Place, credential: Credential) -> Access:
         environ=session.environ,
         note=lambda finding: session.out.findings([finding]),
         repository=session.found.get(place.url),
+        options=options_at(session, place),
     )
-    if repo is not None:
-        access = replace(access, kept_bytes=repo.base_cache)
-        if repo.asks_of_the_store:
-            # Loaded only for who asks for limits, locks or a storage class.
-            asked = import_module("dedupstore.service.store_options").options_of(repo, session.clock, session.environ)
-            access = replace(access, options=asked)
-    if session.storage_class:
-        access = replace(access, options=replace(access.options, storage_class=session.storage_class))
-    return access
+    repo = session.repo_at(place)
+    return access if repo is None else replace(access, kept_bytes=repo.base_cache)
+
+
+def options_at(session: Session, place: Place) -> StoreOptions:
+    """Limits, locks and the storage class that the configuration asks for at a place, if it was read, or this call."""
+    repo = session.repo_at(place)
+    asked = NO_OPTIONS
+    if repo is not None and repo.asks_of_the_store:
+        # Loaded only for who asks for something.
+        asked = import_module("dedupstore.service.store_options").options_of(repo, session.clock, session.environ)
+    return replace(asked, storage_class=session.storage_class) if session.storage_class else asked
 
 
 def repeated(session: Session) -> str:
     """` -r URL` and ` -c FILE` for a command line we suggest, when the environment does not already say them."""
     settings, environ = session.settings, session.environ
-    given = ((" -r", settings.repo, "DEDUP_REPO"), (" -c", settings.config, "DEDUP_CONFIG"))
+    given = (
+        (" -r", settings.repo, "DEDUP_REPO"),
+        (" -c", settings.config, "DEDUP_CONFIG"),
+        (" --at-store-time", settings.at_store_time, "DEDUP_AT_STORE_TIME"),
+    )
     return "".join(f"{flag} {quoted(text)}" for flag, text, name in given if text and text != environ.get(name))
 
 

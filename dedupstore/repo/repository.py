@@ -40,7 +40,7 @@ from dedupstore.repo.segment import PackFacts, read_facts
 from dedupstore.repo.slots import DEFAULT_COST, KdfCost, Secret
 from dedupstore.repo.view import View, refresh
 from dedupstore.repo.writer import ChunkWriter, WriterSettings
-from dedupstore.storage.base import ObjectStore, is_remote, listing_delay_seconds
+from dedupstore.storage.base import ObjectStore, is_remote, listing_delay_seconds, shows_past
 from dedupstore.types import RepositoryId
 
 GEAR_CONTEXT = b"dedupstore/v1/gear64"
@@ -201,7 +201,7 @@ class Repository:
     def reader(self) -> ChunkReader:
         if self._reader is None:
             kept = None
-            if self.kept_bytes and self.cache_path is not None and is_remote(self.store):
+            if self.kept_bytes and self.cache_path and is_remote(self.store) and not shows_past(self.store):
                 kept = PackCache(self.cache_path, self.id, self.kept_bytes)
             self._reader = ChunkReader(self.store, self.keyring, self.index, kept=kept)
         return self._reader

@@ -16,10 +16,9 @@ from typing import Any
 
 from dedupstore.clock import Clock, SystemClock
 from dedupstore.errors import DedupError, ObjectNotFound, StoreError
-from dedupstore.storage.s3 import client_for
+from dedupstore.storage.s3 import S3Store, client_for
 from dedupstore.storage.s3_client import CHANGED_MEANWHILE, S3Client, answer_code
 from dedupstore.storage.s3_location import parse_location
-from dedupstore.storage.s3_versions import Versions
 
 ROUNDS = 20
 """So many objects are put, listed at once, deleted and listed at once again."""
@@ -217,11 +216,11 @@ class _Trial:
         """Take everything away, in all its versions; what could not be."""
         if self._locked_until is not None:
             self.sleep(max(0.0, (self._locked_until - self._now()).total_seconds()) + 1)
-        versions = Versions(self.client, self.clock)
+        store = S3Store(self.client, clock=self.clock)
         left = []
         for key in sorted(self._there):
             try:
-                versions.delete(key, what=f"delete from {self._url}")
+                store.delete(key.removeprefix(self.client.location.prefix))
             except DedupError:
                 left.append(key)
         return left
