@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +92,32 @@ def test_a_snapshot_says_how_many_requests_it_took(remote: Dedup, site: Path, ur
     assert f"requests {SNAPSHOT}: " in shown.err
     assert remote.ok("snapshot", "--init", "-r", "local", "--json", site).summary["requests"] is None
     remote.ok("check")
+
+
+def test_an_increment_of_a_dump_reads_no_pack_of_contents(remote: Dedup, url: str) -> None:
+    lines = [b"%06d a row of the table, as it was dumped\n" % number for number in range(20_000)]
+    dump = remote.home / "dump.sql"
+    dump.write_bytes(b"".join(lines))
+    first = remote.ok("snapshot", "--json", dump).summary["bytes"]["stored"]
+    client = open_store(url).inner._client  # type: ignore[attr-defined]
+
+    def of_contents(at: int) -> list[str]:
+        """What is asked about packs of contents for a snapshot of the dump with other rows there."""
+        asked: list[str] = []
+        lines[at : at + 10] = [b"another row of %d\n" % at] * 7
+        dump.write_bytes(b"".join(lines))
+        client.on_sending = lambda request: asked.append(f"{request.method} {request.url}")
+        assert remote.ok("snapshot", "--json", dump).summary["bytes"]["stored"] < first
+        client.on_sending = lambda request: None
+        return [line.partition(" ")[0] for line in asked if re.search(r"/packs/../[0-9a-f]{64}\.d", line)]
+
+    with_cache = of_contents(10_000)
+    for path in (remote.home / "cache").glob("*-packs/*"):
+        path.unlink()
+
+    assert with_cache == ["PUT"]
+    assert set(of_contents(5_000)) == {"GET", "PUT"}
+    remote.ok("check", "--read-data")
 
 
 @pytest.mark.slow
