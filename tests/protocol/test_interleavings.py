@@ -95,10 +95,10 @@ deep | | pb | 1 | a base may become a delta
 flat | | pb, pc | 2 | new references
 copies | | pc, pf | 2 | only own plans
 copies | | pc, pf | 2 | no LIST packs at E3
-flat | c/b! | pb, pc | 2 | gc before index
+flat | c/b! | pb, pc | 2 | root is gone; gc before index
 delta | | pb, pc | 2 | no second index
-flat | c/b! | pb, pc w0 | 2 | moved without bases
-flat | c/b! | pb, pc w0 | 2 | moved though unindexed
+flat | c/b! | pb, pc w0 | 2 | root is gone; moved without bases
+flat | c/b! | pb, pc w0 | 2 | root is gone; moved though unindexed
 delta | c | all, all | 1 | all forgotten; root is gone; unindexed packs are passed over
 delta | c | all | 1 | all forgotten; plan first
 delta | c | all | 2 | all forgotten; plans are taken back
