@@ -100,7 +100,7 @@ class Dedup:
         return inherited | self.environment() | {"PYTHONPATH": str(ROOT)} | changes
 
     def init(self) -> Dedup:
-        assert self("init", "--insecure-test-kdf", "--chunk-size", "4KiB").exit_code == 0
+        self.ok("init", "--insecure-test-kdf", "--chunk-size", "4KiB")
         return self
 
     def __call__(self, *arguments: str | os.PathLike[str], stdin: io.TextIOBase | None = None) -> Run:
@@ -111,7 +111,7 @@ class Dedup:
             patch.setattr(sys, "stderr", err)
             patch.setattr(sys, "stdin", stdin or io.TextIOWrapper(io.BytesIO()))
             exit_code = main([os.fspath(argument) for argument in arguments])
-        run = Run(exit_code, out.buffer.getvalue(), err.buffer.getvalue().decode("utf-8", "replace"))  # type: ignore[attr-defined]
+        run = Run(exit_code, out.buffer.getvalue(), err.buffer.getvalue().decode("utf-8", "replace"))
         assert PASSPHRASE not in run.out + run.err
         return run
 
