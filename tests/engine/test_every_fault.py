@@ -69,7 +69,10 @@ def test_a_fault_at_any_operation_breaks_no_promise_and_running_it_again_is_enou
         verbs.update(faulty.by_verb)
         return faulty
 
-    assert every_fault(fault, run, writes_only=writes_only, times=times) or not verbs.intersection(fault.verbs)
+    # What mends reads a lot: for time's sake at each third of its operations.
+    every = 3 if action in MENDING and not writes_only else 1
+    struck = every_fault(fault, run, writes_only=writes_only, times=times, every=every)
+    assert struck or not verbs.intersection(fault.verbs)
 
 
 def judge(scene: Scene, action: Action, store: MemoryStore, judged: set[frozenset[tuple[str, bytes]]]) -> None:
