@@ -68,6 +68,7 @@ def test_what_was_deleted_and_overwritten_is_restored_from_the_storage_of_before
     assert len(remote.ok("snapshots", "--json").document["snapshots"]) == 3
 
 
+@pytest.mark.slow
 def test_undeleting_by_taking_the_markers_away_brings_the_repository_back(
     remote: Dedup, site: Path, server: S3Server
 ) -> None:
