@@ -41,6 +41,12 @@ class Fault(Enum):
     """Half of the body of an answer, then the end of the connection."""
     FLIPPED = auto()
     """The whole answer, with one wrong byte in the middle."""
+    PAGE = auto()
+    """200 and a page for people, as hotels and failing proxies answer."""
+    ENDLESS = auto()
+    """An answer that does not say how long it is and does not end."""
+    NO_RANGE = auto()
+    """The whole object where a part was asked for."""
     DRIP = auto()
     """The body of an answer in many small pieces with pauses between, each shorter than a timeout."""
 
@@ -135,7 +141,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(
                 403, "RequestTimeTooSkewed", "The difference between the request time and the server's is too large."
             )
+        elif fault is Fault.PAGE:
+            self._answer(200, "text/html", b"<html><body>Please accept our conditions.</body></html>")
+        elif fault is Fault.ENDLESS:
+            self._never_end()
         else:
+            if fault is Fault.NO_RANGE:
+                del self.headers["Range"]
             self._ask(body, fault)
 
     do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = _pass_on
@@ -203,12 +215,24 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _say(self, status: int, code: str, message: str) -> None:
         body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'.encode()
+        self._answer(status, "application/xml", body)
+
+    def _answer(self, status: int, kind: str, body: bytes) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+    def _never_end(self) -> None:
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.close_connection = True
+        with suppress(OSError):
+            while self.command != "HEAD":
+                self.wfile.write(b"10000\r\n" + bytes(1 << 16) + b"\r\n")
 
     def _reset(self) -> None:
         """Not the polite end of a connection: the one of a machine that lost its power."""
