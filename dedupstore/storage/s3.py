@@ -147,7 +147,7 @@ class S3Store:
             # The answer has no body, so it does not say whether it is the object or the whole bucket that is missing.
             self._require_bucket()
             raise
-        return int(answer["ContentLength"])
+        return _length(answer, f"look up {key} in {self.url}")
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         check_prefix(prefix)
@@ -192,7 +192,7 @@ class S3Store:
     def _whole(self, key: str, named: Mapping[str, object]) -> bytes:
         what = f"read {key} from {self.url}"
         answer = self._client.call("get_object", named, what=what, key=key)
-        size = int(answer["ContentLength"])
+        size = _length(answer, what)
         if size > LARGEST_WHOLE_GET_BYTES:
             answer["Body"].close()
             raise StoreError(f"cannot {what}", why=f"{size} bytes is larger than any object")
@@ -200,7 +200,7 @@ class S3Store:
 
     def _body(self, answer: Mapping[str, Any], key: str, span: Span) -> bytes:
         what = f"read {key} from {self.url}"
-        length = int(answer["ContentLength"])
+        length = _length(answer, what)
         if length != span.length:
             answer["Body"].close()
             raise self._too_short(key, span, span.start + length)
@@ -253,6 +253,15 @@ class S3Store:
             why=f"bytes {span.start} to {span.end} were asked for{has}",
             code="store.short_object",
         )
+
+
+def _length(answer: Mapping[str, Any], what: str) -> int:
+    """How long the server says an answer's body is; a StoreError where it does not say."""
+    if "ContentLength" not in answer:
+        if "Body" in answer:
+            answer["Body"].close()
+        raise StoreError(f"cannot {what}", why="the server does not say how long the object is", transient=True)
+    return int(answer["ContentLength"])
 
 
 def _is_pack(key: str) -> bool:
