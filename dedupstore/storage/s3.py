@@ -159,13 +159,13 @@ class S3Store:
             if error.code != "store.short_object":
                 raise
             # An empty object has no first byte.
-            return int(
-                self._client.call("head_object", {"Key": self._prefix + key}, what=what, key=key)["ContentLength"]
-            )
+            answer = self._client.call("head_object", {"Key": self._prefix + key}, what=what, key=key)
+            return _length(answer, what)
+        length = _length(answer, what)
         # Read, so that the connection can be used again.
         self._client.read(answer["Body"], 1, what=what)
         size = str(answer.get("ContentRange", "")).rpartition("/")[2]
-        return int(size) if size.isdecimal() else int(answer["ContentLength"])
+        return int(size) if size.isdecimal() else length
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         check_prefix(prefix)
@@ -210,7 +210,7 @@ class S3Store:
     def _whole(self, key: str, named: Mapping[str, object]) -> bytes:
         what = f"read {key} from {self.url}"
         answer = self._client.call("get_object", named, what=what, key=key)
-        size = int(answer["ContentLength"])
+        size = _length(answer, what)
         if size > LARGEST_WHOLE_GET_BYTES:
             answer["Body"].close()
             raise StoreError(f"cannot {what}", why=f"{size} bytes is larger than any object")
@@ -218,7 +218,7 @@ class S3Store:
 
     def _body(self, answer: Mapping[str, Any], key: str, span: Span) -> bytes:
         what = f"read {key} from {self.url}"
-        length = int(answer["ContentLength"])
+        length = _length(answer, what)
         if length != span.length:
             answer["Body"].close()
             raise self._too_short(key, span, span.start + length)
@@ -265,6 +265,15 @@ class S3Store:
             why=f"bytes {span.start} to {span.end} were asked for{has}",
             code="store.short_object",
         )
+
+
+def _length(answer: Mapping[str, Any], what: str) -> int:
+    """How long the server says an answer's body is; a StoreError where it does not say."""
+    if "ContentLength" not in answer:
+        if "Body" in answer:
+            answer["Body"].close()
+        raise StoreError(f"cannot {what}", why="the server does not say how long the object is", transient=True)
+    return int(answer["ContentLength"])
 
 
 def _is_ours(name: str) -> bool:
