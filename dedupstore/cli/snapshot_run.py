@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dedupstore.cli import progress
@@ -15,13 +16,14 @@ from dedupstore.cli.gentle import Gentle
 from dedupstore.cli.opening import opened, repeated
 from dedupstore.cli.session import REPO, Place, Session
 from dedupstore.cli.several import Several
-from dedupstore.cli.snapshot_shapes import outcome_fields, tell_outcome
+from dedupstore.cli.snapshot_shapes import outcome_fields, requests_fields, tell_outcome, tell_requests
 from dedupstore.errors import DedupError, Interrupted, NothingMatches, UsageError
 from dedupstore.events import Listener
 from dedupstore.service import configured, runs
 from dedupstore.service.access import Access
 from dedupstore.service.config_schema import StdinSource
 from dedupstore.service.pace import Pace
+from dedupstore.service.requests import counted
 from dedupstore.units import format_number
 
 DEFAULT = ""
@@ -73,6 +75,7 @@ def run(session: Session, wanted: Wanted, *, init: bool) -> int:
     out.begin("snapshot", source=safe(wanted.sources[0]) if len(wanted.sources) == 1 else None)
     tasks = _tasks(session, wanted, wanted.gentle.begin(session, loaded.config))
     repos = tuple(dict.fromkeys(repo for task in tasks for repo in task.repos))
+    sent = [counted(url) for url in dict.fromkeys(_place(session, repo).url for repo in repos)]
     # Before anything is taken: nobody wants to be asked for a passphrase after an hour.
     accesses = {repo: _open(session, _place(session, repo), wanted, init=init, only=len(repos) == 1) for repo in repos}
     alone = len(tasks) == 1 and len(repos) == 1
@@ -108,7 +111,15 @@ def run(session: Session, wanted: Wanted, *, init: bool) -> int:
     if concurrent > 1:
         for result in results:
             _tell(session, result, several=len(repos) > 1, alone=alone)
-    return _end(session, results, alone=alone)
+    return _end(session, results, _together(sent), alone=alone)
+
+
+def _together(sent: Sequence[Callable[[], Mapping[str, int]]]) -> Mapping[str, int]:
+    """The requests to all repositories."""
+    total: Counter[str] = Counter()
+    for since in sent:
+        total.update(since())
+    return dict(sorted(total.items()))
 
 
 def _tasks(session: Session, wanted: Wanted, pace: Pace | None) -> list[runs.Task]:
@@ -192,15 +203,17 @@ def _tell(session: Session, result: runs.Result, *, several: bool, alone: bool) 
         out.event("result", **_fields(session, result))
 
 
-def _end(session: Session, results: Sequence[runs.Result], *, alone: bool) -> int:
+def _end(session: Session, results: Sequence[runs.Result], sent: Mapping[str, int], *, alone: bool) -> int:
     out = session.out
+    requests = requests_fields(sent)
+    tell_requests(out, sent)
     code = runs.worst([result.exit_code for result in results])
     if alone:
         (result,) = results
         if result.error is not None:
             raise result.error
         assert result.outcome is not None
-        out.finish(result.status, exit_code=code, **outcome_fields(out, result.outcome))
+        out.finish(result.status, exit_code=code, **outcome_fields(out, result.outcome), **requests)
         return code
     failed = sum(result.error is not None for result in results)
     text = f"{len(results) - failed} of {format_number(len(results), 'snapshot')} taken"
@@ -209,7 +222,7 @@ def _end(session: Session, results: Sequence[runs.Result], *, alone: bool) -> in
         out.note(f"  next: dedup restore{repeated(session)} --at now --to ./restored")
     interrupted = any(isinstance(result.error, Interrupted) for result in results)
     status = "interrupted" if interrupted else "failed" if failed else "warnings" if code else "ok"
-    out.finish(status, exit_code=code, results=[_fields(session, result) for result in results])
+    out.finish(status, exit_code=code, results=[_fields(session, result) for result in results], **requests)
     return code
 
 

@@ -46,6 +46,7 @@ from dedupstore.service.config_values import (
     Rate,
 )
 from dedupstore.storage.registry import refuse_secrets
+from dedupstore.units import GIB
 
 _MINUTE = 60 * 1_000_000_000
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -174,12 +175,16 @@ class Repo:
         DURATION, None, "Nobody can delete what is written for that long; needs a bucket with Object Lock."
     )
 
+    storage_class: str = setting(TEXT, "", "The storage class of file contents in a bucket: STANDARD_IA.")
+    base_cache: int = setting(
+        SIZE, GIB, "How much of a bucket this machine keeps, so that increments are made without reading from there."
+    )
+
     @property
-    def limits(self) -> bool:
-        """Whether anything is said of bandwidth."""
-        return bool(
-            self.limit_upload or self.limit_download or self.limit_upload_windows or self.limit_download_windows
-        )  # fmt: skip
+    def asks_of_the_store(self) -> bool:
+        """Whether anything is said of how it is spoken to: bandwidth, a storage class, locks."""
+        limits = self.limit_upload or self.limit_download or self.limit_upload_windows or self.limit_download_windows
+        return bool(limits or self.storage_class or self.object_lock)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,7 +73,7 @@ def require_together(found: SourceSet, tolerance_ns: int | None) -> None:
 def _find(repository: Repository, at_ns: int, host: str, paths: Sequence[bytes]) -> SourceSet | None:
     snapshots = [
         snapshot
-        for snapshot in repository.catalog.marked()[0].snapshots
+        for snapshot in repository.catalog.marked(cached=True)[0].snapshots
         if snapshot.time_ns <= at_ns and snapshot.trigger != SAFETY and (not host or snapshot.host == host)
     ]
     told = [snapshot for snapshot in snapshots if SOURCES in dict(snapshot.details)]
