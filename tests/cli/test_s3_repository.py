@@ -70,6 +70,28 @@ def test_a_missing_bucket_a_second_init_and_a_dead_server_are_told_apart(
     remote.ok("check")
 
 
+def test_a_storage_class_is_for_file_contents_in_buckets(remote: Dedup, site: Path, moto_server: S3Server) -> None:
+    bucket = moto_server.bucket()
+    url = moto_server.url(bucket, "backup")
+    settings = f'[repos.main]\nurl = "{url}"\nstorage_class = "STANDARD_IA"\nbase_cache = "0"\n'
+    (remote.home / "c.toml").write_text(f"version = 1\n{settings}")
+    remote.ok("init", "--insecure-test-kdf", "-r", url)
+    remote.snapshot("-r", "repo:main", "-c", "c.toml", site)
+    assert list((remote.home / "cache").glob("*-packs/*")) == []
+    (site / "new").write_bytes(bytes(range(256)))
+    remote.snapshot("-r", url, "--storage-class", "ONEZONE_IA", site)
+
+    refused = remote("snapshot", "-r", "local", "--init", "--storage-class", "STANDARD_IA", site)
+
+    classes: dict[str, set[str]] = {"d": set(), "m": set(), "": set()}
+    for row in moto_server.client().list_objects_v2(Bucket=bucket)["Contents"]:
+        name = row["Key"].rpartition(".")[2] if "/packs/" in row["Key"] and "." in row["Key"] else ""
+        classes[name[:1]].add(row["StorageClass"])
+    assert classes == {"d": {"STANDARD_IA", "ONEZONE_IA"}, "m": {"STANDARD"}, "": {"STANDARD"}}
+    assert (refused.exit_code, refused.code) == (2, "config.invalid_value")
+    remote.ok("check", "-r", url, "--read-data")
+
+
 def test_credentials_in_the_url_are_refused(remote: Dedup) -> None:
     run = remote("snapshots", "-r", "s3://AKIA:hunter2@bucket/x")
 
