@@ -107,6 +107,16 @@ def _dsn(text: str) -> str:
     return text
 
 
+def _pitr(text: str) -> str:
+    # Refused: who asks for it must not believe that every minute is kept.
+    if text != "off":
+        raise UsageError(
+            "there is no continuous archiving",
+            hints=['write pitr = "off", and take snapshots more often; or archive beside it, by pgBackRest or WAL-G'],
+        )
+    return text
+
+
 def _dump_option(text: str) -> str:
     if _COMPRESSION.fullmatch(text):
         raise UsageError("a dump must not be compressed: it would not deduplicate", hints=["leave this option out"])
@@ -115,6 +125,7 @@ def _dump_option(text: str) -> str:
 
 HOURS: Kind[Hours] = Text(parse_hours, 'hours in quotes, as in "Mon-Fri 08:00-20:00"')
 DSN: Kind[str] = Text(_dsn, "the address of a database")
+PITR: Kind[str] = Text(_pitr, '"off"', "^off$")
 DUMP_OPTIONS: Kind[tuple[str, ...]] = Several(Text(_dump_option, "an option"))
 
 
@@ -219,8 +230,8 @@ class PostgresqlSource(Source):
     )
     globals: bool = setting(FLAG, True, "Roles and tablespaces too, without passwords.")
     options: tuple[str, ...] = setting(DUMP_OPTIONS, (), "More options for pg_dump.")
-    pitr: str = setting(Choice(("off", "wal")), "off", "Continuous archiving beside the dumps.")
-    max_downtime_check: bool = setting(FLAG, False, "Say how long a restore would take.")
+    pitr: str = setting(PITR, "off", "Continuous archiving beside the dumps: there is none yet.")
+    max_downtime_check: bool = setting(FLAG, False, "Say after each snapshot how long a restore would take.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,8 +246,8 @@ class MysqlSource(Source):
     )
     globals: bool = setting(FLAG, True, "Users and their rights too.")
     options: tuple[str, ...] = setting(DUMP_OPTIONS, (), "More options for the dump.")
-    pitr: str = setting(Choice(("off", "binlog")), "off", "Continuous archiving beside the dumps.")
-    max_downtime_check: bool = setting(FLAG, False, "Say how long a restore would take.")
+    pitr: str = setting(PITR, "off", "Continuous archiving beside the dumps: there is none yet.")
+    max_downtime_check: bool = setting(FLAG, False, "Say after each snapshot how long a restore would take.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

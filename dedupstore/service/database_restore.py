@@ -11,6 +11,7 @@ from dedupstore.cancel import CancelToken
 from dedupstore.errors import NothingMatches, UsageError
 from dedupstore.events import Collector, Finding, Listener
 from dedupstore.repo.repository import Repository
+from dedupstore.service import database_downtime
 from dedupstore.service.access import Access
 from dedupstore.service.config_schema import SqliteSource
 from dedupstore.service.database_stored import Stored, Tables, globals_text, one_stored, require_database, table_rows
@@ -85,6 +86,9 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
             # Of single tables only the rows come back, without indexes and what refers to other tables.
             recorded = {name: (rows, found.get(name, (0, ""))[1]) for name, (rows, _) in recorded.items()}
         _compare(recorded, found, collector)
+        seconds = repository.clock.monotonic() - began
+        if not request.tables:
+            database_downtime.remember(access.environ, snapshot.source, stored.dump.size, seconds, access.note)
         return Outcome(
             snapshot=snapshot_info(snapshot),
             name=request.name,
@@ -92,7 +96,7 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
             tables=len(found),
             rows=sum(rows for rows, _ in found.values() if rows is not None),
             findings=tuple(collector.findings),
-            seconds=repository.clock.monotonic() - began,
+            seconds=seconds,
         )
 
     return with_repository(access, work)

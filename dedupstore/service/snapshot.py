@@ -125,7 +125,11 @@ def _take(request: Request, access: Access, listener: Listener, cancel: CancelTo
             # A stream can be read once: no second try when the cache breaks.
             with open_repository(access, Operation.WRITE) as repository:
                 result = work(repository)
-    return _outcome(plan, result)
+    outcome = _outcome(plan, result)
+    if request.database is not None and outcome.snapshot is not None:
+        downtime = import_module("dedupstore.service.database_downtime")
+        downtime.tell(access.environ, request.database, outcome.source, outcome.counts.bytes_total, access.note)
+    return outcome
 
 
 def default_source(paths: Sequence[bytes]) -> str:

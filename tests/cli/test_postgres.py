@@ -309,6 +309,21 @@ def test_a_server_is_looked_at(dedup: Dedup, server: Server, blog: str) -> None:
     assert snapshots(dedup) == 0
 
 
+def test_how_long_a_restore_would_take_is_told_when_asked_for(
+    dedup: Dedup, server: Server, blog: str, tmp_path: Path
+) -> None:
+    write(
+        tmp_path / "etc" / "config.toml",
+        f'[repos.main]\nurl = "{dedup.repository}"\n[sources.blogdb]\ntype = "postgresql"\n'
+        f'dsn = "{address(server, blog)}"\npassword = "file:{tmp_path}/db.pass"\nmax_downtime_check = true\n',
+    )
+
+    assert 'nobody has restored "blogdb" on this machine' in dedup.ok("snapshot", "blogdb").err
+    dedup.ok("restore", "--source", "blogdb", "--as", f"{blog}_restored")
+
+    assert 'a restore of "blogdb" would take about ' in dedup.ok("snapshot", "blogdb").err
+
+
 OLD = 'echo "pg_dump (PostgreSQL) 9.6.24"'
 
 KILLED = """
