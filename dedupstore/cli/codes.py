@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from dedupstore.cli.codes_configuration import PAGES as CONFIGURATION_PAGES
 from dedupstore.cli.codes_databases import PAGES as DATABASE_PAGES
+from dedupstore.cli.codes_locks import PAGES as LOCK_PAGES
 
 PAGES: dict[str, str] = {
     **CONFIGURATION_PAGES,
     **DATABASE_PAGES,
+    **LOCK_PAGES,
     "cache.damaged": "The local index contradicts itself. It is only a copy of what the repository says: it is "
     "dropped and built again, and no data is lost.",
     "cache.dropped": "The local cache broke while it was used and was set aside. It is only a copy of what the "
@@ -177,6 +179,8 @@ PAGES: dict[str, str] = {
     "refused.majority": "More than half of the snapshots of a source would go. That is what a mistake looks "
     "like; if the plan is right, add --yes.",
     "refused.not_confirmed": "The plan was not agreed to, so nothing was changed. Add --yes where nobody can be asked.",
+    "refused.too_many_keys": "With one more key, some would never be tried. The work of an opening has a bound "
+    "(64 passphrases of the usual cost, 16 strong ones), because storage could plant keys. Remove one, or use a key file.",
     "refused.test_only_cost": "The key slot was made at a cost meant for tests. Such a passphrase is guessed "
     "quickly; make the slot anew.",
     "repair.incomplete": "Not everything could be mended, because what is damaged is nowhere to be had. Name another "
@@ -246,6 +250,9 @@ PAGES: dict[str, str] = {
     "memory and time this program spends, so the slot is refused.",
     "repo.too_new": "The repository was written by a newer dedup, or uses a feature this one does not know. "
     "Install a newer version.",
+    "repo.too_many_keys": "There are more keys than an opening tries, and none of those opened. "
+    "The cheapest are tried first, and the newest of these. dedup refuses to make so many, so storage has put some there, or several machines added keys at once. Whoever "
+    "has another key removes what nobody needs.",
     "repo.unknown_epoch": "There is no key for the epoch in which something was written. A key that was removed "
     "does not open what came after it.",
     "repo.wrong_passphrase": "No key slot opens with that passphrase. A wrong passphrase and an altered slot "

@@ -38,6 +38,7 @@ COMMANDS: tuple[Entry, ...] = (
     Entry("tag", "dedupstore.cli.marks:tag", "Keep tidy", "Add tags to a snapshot or take them away."),
     Entry("note", "dedupstore.cli.marks:note", "Keep tidy", "Write a note beside a snapshot."),
     Entry("prune", "dedupstore.cli.prune:prune", "Keep tidy", "Free the space of what no snapshot needs."),
+    Entry("extend-locks", "dedupstore.cli.extend_locks:extend_locks", "Keep tidy", "Lock what is needed for longer."),
     Entry("repair", "dedupstore.cli.repair:repair", "Keep tidy", "Mend what a check found; never deletes."),
     Entry("copy", "dedupstore.cli.copy:copy", "Replicate", "Copy snapshots to another repository."),
     Entry("mirror", "dedupstore.cli.mirror:mirror", "Replicate", "Keep the same repository at a second place."),

@@ -6,6 +6,7 @@ import click
 
 from dedupstore.cli import options, progress, prompts
 from dedupstore.cli.command import command
+from dedupstore.cli.opening import options_at
 from dedupstore.cli.progress import Reporter
 from dedupstore.cli.session import Session
 from dedupstore.errors import IntegrityError, Refused
@@ -36,15 +37,18 @@ def mirror(
     Its objects as they are, each proven by its name: no passphrase is asked, and the same passphrases open the
     mirror. Nothing is overwritten, and nothing deleted without --delete. Run again, it copies what is new.
     """
-    target = session.resolved(target).url
+    source, place = session.require_place(), session.resolved(target)
+    target = place.url
     request = service.Request(
-        source=session.require_repository_url(),
+        source=source.url,
         target=target,
         init=init,
         delete=delete,
         verify=verify,
         despite_damage=despite_damage,
         dry_run=dry_run,
+        source_options=options_at(session, source),
+        target_options=options_at(session, place),
     )
     session.out.begin("mirror")
     token = session.take_token()

@@ -13,7 +13,7 @@ from dedupstore.cli.session import Place, Session
 from dedupstore.errors import Refused, WrongPassphrase
 from dedupstore.service import access as service
 from dedupstore.service import secrets
-from dedupstore.service.access import Access, Credential
+from dedupstore.service.access import NO_OPTIONS, Access, Credential, StoreOptions
 
 Answer = TypeVar("Answer")
 
@@ -144,25 +144,36 @@ def from_environment(session: Session, environ: Mapping[str, str] | None = None)
 
 
 def access_to(session: Session, place: Place, credential: Credential) -> Access:
-    repo = session.repo_at(place)
-    access = Access(
+    return Access(
         url=place.url,
         credential=credential,
         clock=session.clock,
         environ=session.environ,
         note=lambda finding: session.out.findings([finding]),
+        options=options_at(session, place),
     )
+
+
+def options_at(session: Session, place: Place) -> StoreOptions:
+    """Limits and locks that the configuration asks for at a place, if it was read."""
+    repo = session.repo_at(place)
     if repo is None or not (repo.limits or repo.object_lock):
-        return access
+        return NO_OPTIONS
     # Loaded only for who asks for limits or locks.
-    asked = import_module("dedupstore.service.store_options").options_of(repo, session.clock, session.environ)
-    return replace(access, options=asked)
+    asked: StoreOptions = import_module("dedupstore.service.store_options").options_of(
+        repo, session.clock, session.environ
+    )
+    return asked
 
 
 def repeated(session: Session) -> str:
     """` -r URL` and ` -c FILE` for a command line we suggest, when the environment does not already say them."""
     settings, environ = session.settings, session.environ
-    given = ((" -r", settings.repo, "DEDUP_REPO"), (" -c", settings.config, "DEDUP_CONFIG"))
+    given = (
+        (" -r", settings.repo, "DEDUP_REPO"),
+        (" -c", settings.config, "DEDUP_CONFIG"),
+        (" --at-store-time", settings.at_store_time, "DEDUP_AT_STORE_TIME"),
+    )
     return "".join(f"{flag} {quoted(text)}" for flag, text, name in given if text and text != environ.get(name))
 
 

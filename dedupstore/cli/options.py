@@ -21,6 +21,7 @@ class Settings:
 
     repo: str | None = None
     config: str | None = None
+    at_store_time: str | None = None
     json: bool = False
     progress: str = "auto"
     quiet: bool = False
@@ -51,6 +52,7 @@ def global_options(*, from_environment: bool) -> list[GlobalOption]:
     return [
         flag("-r", "--repo", metavar="URL", help="The repository: a directory, or s3://bucket/prefix."),
         flag("-c", "--config", metavar="FILE", help="This configuration instead of the usual files."),
+        flag("--at-store-time", metavar="TIME", help="The storage as it was then, read-only: a bucket with versions."),
         flag("--json", is_flag=True, help="Machine-readable output on stdout."),
         flag("--progress", type=click.Choice(PROGRESS_MODES), help="How to show progress."),
         flag("-q", "--quiet", is_flag=True, help="No progress, no hints."),

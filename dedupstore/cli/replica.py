@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import click
 
+from dedupstore.cli.opening import options_at
 from dedupstore.cli.session import Session
 from dedupstore.cli.target import with_target
 from dedupstore.service import repair as service
@@ -39,9 +40,9 @@ def with_replica(
     """Do the work with the replica that was named, if any. A copy is opened as the target of `dedup copy` would be."""
     if not url:
         return work(None)
-    place = session.resolved(url).url
-    if service.is_mirror(session.require_repository_url(), place):
-        return work(service.Replica(url=place))
+    place = session.resolved(url)
+    if service.is_mirror(session.require_repository_url(), place.url):
+        return work(service.Replica(url=place.url, options=options_at(session, place)))
     environ = secrets.of_target(
         session.environ, passphrase_file=passphrase_file, passphrase_command=passphrase_command, key_file=key_file
     )

@@ -50,6 +50,7 @@ class Session:
         self.stdin = stdin
         self.out = Output(self.settings, clock, environ, stdout=stdout, stderr=stderr)
         self._configuration: Loaded | None = None
+        self._past_ns: int | None = None
 
     @property
     def can_ask(self) -> bool:
@@ -72,9 +73,9 @@ class Session:
         """The repository of this call: -r, `DEDUP_REPO`, the first line of `DEDUP_REPO_FILE`, or the configuration's."""
         named = self.settings.repo or self._repository_file()
         if named:
-            return self.resolved(named)
+            return self.in_past(self.resolved(named))
         name = self.configuration().default_repo
-        return self.resolved(f"{REPO}{name}") if name else None
+        return self.in_past(self.resolved(f"{REPO}{name}")) if name else None
 
     def require_place(self) -> Place:
         place = self.place()
@@ -92,6 +93,18 @@ class Session:
             return Place(text)
         name = text.removeprefix(REPO)
         return Place(os.path.expanduser(self.configuration().repo(name).url), name)
+
+    def in_past(self, place: Place) -> Place:
+        """The same place as it was at the time of --at-store-time, if that is given. Raises UsageError."""
+        text = self.settings.at_store_time
+        if not text:
+            return place
+        if self._past_ns is None:
+            times = import_module("dedupstore.service.times")
+            # Once for all uses of this run: "2h ago" must not move on.
+            self._past_ns = times.instant(text, self.clock, self.environ, utc=self.settings.utc)
+        past = import_module("dedupstore.service.places").in_past
+        return Place(past(place.url, self._past_ns), place.name or self.configuration().repo_at(place.url) or "")
 
     def repo_at(self, place: Place) -> Repo | None:
         """What the configuration says of that place; one named by its URL only if the configuration was read at all."""

@@ -151,7 +151,7 @@ def _descriptor(session: Session) -> int | None:
 
 
 def _place(session: Session, repo: str) -> Place:
-    return session.require_place() if repo == DEFAULT else session.resolved(f"{REPO}{repo}")
+    return session.require_place() if repo == DEFAULT else session.in_past(session.resolved(f"{REPO}{repo}"))
 
 
 def _open(session: Session, place: Place, wanted: Wanted, *, init: bool) -> Access | DedupError:

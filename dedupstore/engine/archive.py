@@ -58,10 +58,10 @@ _Seen = tuple[bytes, os.stat_result, Entry | None, bool, bytes | None]
 
 @dataclass(slots=True, kw_only=True)
 class WalkSettings:
-    """What the walk is told. `parent_start_ns` is when the parent's run began; 0 without a parent."""
+    """What the walk is told. `parent_read_ns` is when the parent's files began to be read; 0 without a parent."""
 
     excluder: Excluder
-    parent_start_ns: int = 0
+    parent_read_ns: int = 0
     force: bool = False
     """Read everything, trust no earlier look."""
 
@@ -121,7 +121,7 @@ class Archiver:
     ) -> Entry | None:
         """Store one name that is not a directory; None when it could not be read."""
         trusted = not self.settings.force and self.sink.view.whole
-        if before is not None and trusted and is_same(before, stat, 0, self.settings.parent_start_ns):
+        if before is not None and trusted and is_same(before, stat, 0, self.settings.parent_read_ns):
             self.tally.unchanged(stat)
             return before
         return self._store(name, path, dir_fd, stat, before)
@@ -338,7 +338,7 @@ class Archiver:
         trusted = place.vouched and self.sink.view.whole
         if row is not None and (row.tree == place.previous or self.sink.has(row.tree)):
             return row.tree, row.tree != place.previous or not trusted, row.read_at
-        return place.previous, not trusted, self.settings.parent_start_ns
+        return place.previous, not trusted, self.settings.parent_read_ns
 
     def _usable(self, entry: Entry) -> bool:
         if entry.kind != FILE:

@@ -75,6 +75,9 @@ class CheckOptions:
     max_seconds: float | None = None
     """Start no more packs after this long; the next check goes on where this one stopped."""
 
+    object_lock_ns: int = 0
+    """For how long objects are to be locked when they are put; 0: nothing is expected of locks."""
+
     recent_days: int = 30
     """The window in which data counts as recently verified."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from dedupstore.errors import CorruptObject, ObjectNotFound
+from dedupstore.errors import CorruptObject, ObjectNotFound, StoreError
 from dedupstore.repo import layout
 from dedupstore.repo.gcplan import read_pruned
 from dedupstore.repo.pack import PackName
@@ -35,12 +35,19 @@ def compact_segments(repository: Repository) -> int:
     small = [row for row in layout.list_complete(store, layout.INDEX) if row.size <= SMALL_BYTES][:AT_ONCE]
     segments = {row: facts for row in small if (facts := _read(repository, row)) is not None}
     redundant = _redundant(segments, pruned)
-    for row in redundant:
-        store.delete(row.key)
-    if redundant:
+    gone = 0
+    try:
+        for row in redundant:
+            store.delete(row.key)
+            gone += 1
+    except StoreError as error:
+        # Locked, or not ours to delete: they do no harm, and must not keep the others from being merged.
+        if not error.is_denial:
+            raise
+    if gone:
         store.barrier()
     _merge(repository, {row: facts for row, facts in segments.items() if row not in redundant}, pruned)
-    return len(redundant)
+    return gone
 
 
 def pruned_packs(repository: Repository) -> frozenset[PackId]:

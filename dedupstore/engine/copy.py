@@ -127,7 +127,7 @@ class _Run:
         view = target.look()
         # After the look: what is forgotten from here on is condemned after it, and W5 will see that.
         known = self._known.refreshed()
-        memory = CopyMemory(target.index, target.keyring.cache_key(), source.id)
+        memory = CopyMemory(target.index, target.keyring.cache_key(), source.id, source.index)
         try:
             return self._copy(snapshot, view, known, memory)
         except BaseException:

@@ -18,8 +18,9 @@ from dedupstore.errors import CorruptChunk, CorruptObject, IntegrityError, Objec
 from dedupstore.events import Finding, Listener, Progress
 from dedupstore.model.entry import DIRECTORY, FILE, Entry
 from dedupstore.model.tree import read_content, read_tree
+from dedupstore.repo.index import Location
 from dedupstore.repo.repository import Repository
-from dedupstore.types import ChunkId, Kind, SnapshotId
+from dedupstore.types import ChunkId, Data, Kind, SnapshotId
 
 Row = TypeVar("Row")
 
@@ -31,10 +32,10 @@ MAX_FINDINGS = 1000
 
 @dataclass(slots=True)
 class _Window:
-    """Chunks to be read: by block and position, and the first file each was met in."""
+    """Chunks to be read: by block and position, and where the index finds each, with the first file it was met in."""
 
     blocks: dict[Block, dict[int, ChunkId]] = field(default_factory=dict)
-    paths: dict[ChunkId, bytes] = field(default_factory=dict)
+    places: dict[ChunkId, tuple[Location, bytes]] = field(default_factory=dict)
 
 
 class DataCopy:
@@ -98,7 +99,7 @@ class DataCopy:
             except IntegrityError as error:
                 self._fail("copy.chunk_damaged", path, error)
                 return
-            if len(self._window.paths) >= MAX_WINDOW_CHUNKS:
+            if len(self._window.places) >= MAX_WINDOW_CHUNKS:
                 self._read_window()
 
     def _next(self, rows: Iterator[Row], code: str, path: bytes) -> Row | None:
@@ -114,15 +115,16 @@ class DataCopy:
 
     def _need(self, chunk: ChunkId, length: int, path: bytes) -> None:
         window = self._window
-        if chunk in window.paths:
+        if chunk in window.places:
             return
-        own = self._memory.chunk(chunk)
+        first = self._source.index.find(chunk)
+        own = self._memory.chunk_at(first, chunk)
         if own is not None and self._writer.has(own):
             return
-        place = self._reader.locate(chunk)
+        place = self._reader.locate(chunk, first)
         if place.length != length:
             raise CorruptObject(f"chunk {chunk.hex()[:16]} is not as long as the manifest says")
-        window.paths[chunk] = path
+        window.places[chunk] = (first or place, path)
         window.blocks.setdefault((place.pack_no, place.block_no), {})[place.position] = chunk
 
     def _read_window(self) -> None:
@@ -133,21 +135,21 @@ class DataCopy:
             # What the source compressed against is what stood there before: the same goes for the target.
             like = [own for base in fetched.bases if (own := self._memory.chunk(base)) is not None]
             for chunk, own, data in fetched.chunks:
-                self._take(chunk, own, data, like)
+                self._take(chunk, window.places[chunk][0], own, data, like)
             lost.update(fetched.failed)
             self._writer.checkpoint()
             self._listener.progress(self._progress)
-        for chunk, error in (self._once_more(lost) if lost else {}).items():
-            self._fail("copy.chunk_damaged", window.paths[chunk], error)
+        for chunk, error in (self._once_more(lost, window) if lost else {}).items():
+            self._fail("copy.chunk_damaged", window.places[chunk][1], error)
         self._memory.flush()
 
-    def _take(self, chunk: ChunkId, own: ChunkId, data: bytes | bytearray | memoryview, like: list[ChunkId]) -> None:
+    def _take(self, chunk: ChunkId, place: Location, own: ChunkId, data: Data, like: list[ChunkId]) -> None:
         self._writer.save_as(Kind.DATA, own, data, like)
-        self._memory.put_chunk(chunk, own)
+        self._memory.put_chunk(place, chunk, own)
         self.bytes_read += len(data)
         self._progress.bytes_done += len(data)
 
-    def _once_more(self, lost: dict[ChunkId, RepositoryError]) -> dict[ChunkId, RepositoryError]:
+    def _once_more(self, lost: dict[ChunkId, RepositoryError], window: _Window) -> dict[ChunkId, RepositoryError]:
         """What a prune of the source moved meanwhile is found by a second look; the rest is lost."""
         if not self._looked_again and any(not isinstance(error, CorruptChunk) for error in lost.values()):
             self._looked_again = True
@@ -159,7 +161,7 @@ class DataCopy:
             except (IntegrityError, ObjectNotFound) as error:
                 still[chunk] = error
                 continue
-            self._take(chunk, own, data, [])
+            self._take(chunk, window.places[chunk][0], own, data, [])
         return still
 
     def _fail(self, code: str, path: bytes, error: RepositoryError) -> None:

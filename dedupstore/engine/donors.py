@@ -137,7 +137,8 @@ class CopyDonor:
 
     def mend_directory(self, sink: RepairSink, there: ChunkId, here: ChunkId) -> bool:
         """Store what is lacking of a directory and all below it; whether its manifest came out the same as here."""
-        memory = CopyMemory(self._repository.index, self._repository.keyring.cache_key(), self._other.id)
+        key = self._repository.keyring.cache_key()
+        memory = CopyMemory(self._repository.index, key, self._other.id, self._other.index)
         try:
             with ForeignChunks(self._other, sink.digest) as foreign:
                 data = DataCopy(

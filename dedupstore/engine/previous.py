@@ -8,12 +8,22 @@ from collections.abc import Iterator
 from dedupstore.engine.parent import DirectoryRow
 from dedupstore.errors import IntegrityError, ObjectNotFound
 from dedupstore.model.entry import FILE, SECOND, Entry
+from dedupstore.model.snapshot import Snapshot
 from dedupstore.model.tree import Load, read_tree
 from dedupstore.sources.attributes import KINDS
 from dedupstore.types import ChunkId
 
 RACY_NS = 2_000_000_000
 """A file written less than this before it was read may be written again with the same times: never trusted."""
+
+READ_FROM = "read-from"
+"""The detail of a record that was given its time: when its files began to be read, in ns by the clock."""
+
+
+def read_from(snapshot: Snapshot) -> int:
+    """When the files of a snapshot began to be read. The time that it was given says nothing of that."""
+    told = dict(snapshot.details).get(READ_FROM, "")
+    return int(told) if told.isdecimal() else min(snapshot.start_ns, snapshot.end_ns)
 
 
 class PreviousEntries:

@@ -11,6 +11,7 @@ from dedupstore.engine.allocator import keep_freed_memory
 from dedupstore.engine.archive import Archiver, WalkSettings
 from dedupstore.engine.content import ContentStore
 from dedupstore.engine.directory_cache import DirectoryCache
+from dedupstore.engine.previous import READ_FROM, read_from
 from dedupstore.engine.roots import archive_roots
 from dedupstore.engine.sink import ChunkSink, DrySink
 from dedupstore.engine.streams import StreamArchive
@@ -187,7 +188,7 @@ def _archive(run: _Run, sink: ChunkSink, *, remember: bool) -> tuple[ChunkId, Ca
         cache=cache,
         settings=WalkSettings(
             excluder=plan.excluder,
-            parent_start_ns=run.parent.start_ns if run.parent is not None else 0,
+            parent_read_ns=read_from(run.parent) if run.parent is not None else 0,
             force=plan.force,
         ),
         tally=tally,
@@ -221,7 +222,7 @@ def _record(run: _Run, root: ChunkId, statistics: Statistics) -> Snapshot:
         chunker=tuple(repository.config.chunker[name] for name in sorted(repository.config.chunker)),
         tool=plan.tool,
         statistics=statistics,
-        details=plan.details,
+        details=plan.details if plan.time_ns is None else (*plan.details, (READ_FROM, str(run.start_ns))),
     )
 
 

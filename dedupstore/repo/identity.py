@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dedupstore.errors import ObjectNotFound, RepositoryNotFound
 from dedupstore.repo import layout
-from dedupstore.storage.base import ObjectStore
+from dedupstore.storage.base import ObjectStore, shows_past
+from dedupstore.storage.versions import versions_of
 from dedupstore.types import RepositoryId
 
 
@@ -15,8 +16,11 @@ def identify(store: ObjectStore) -> RepositoryId:
     except ObjectNotFound:
         pass
     empty = not any(True for _ in store.list(layout.CONFIG))
+    hints = [f"mount it, or create one: dedup init -r {store.url}"]
+    if versions_of(store) is not None and not shows_past(store):
+        hints.append("was it deleted, and the bucket keeps versions? look at it as it was: --at-store-time yesterday")
     raise RepositoryNotFound(
         f"no repository at {store.url}",
         why="the place is empty; is the disk mounted?" if empty else "FORMAT is missing; was it created completely?",
-        hints=[f"mount it, or create one: dedup init -r {store.url}"],
+        hints=hints,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dedupstore.errors import (
@@ -37,6 +37,11 @@ from dedupstore.units import format_id
 
 # Storage can plant slots that are expensive to try; availability is not promised, our time and memory are bounded.
 _MAX_KDF_ATTEMPTS = 8
+"""So many slots are tried whatever they cost,"""
+
+_MAX_KDF_WORK = 64 * DEFAULT_COST.work
+"""and more while all of them together cost no more than this: 10 s on the machine where the default takes 0.16 s."""
+
 _MAX_SLOTS = 256
 
 
@@ -65,7 +70,11 @@ def create_slot(
     label: str = "",
     allow_weak: bool = False,
 ) -> SlotInfo:
-    """Add a slot that opens `ring`'s current epoch; durable and read back when this returns."""
+    """Add a slot that opens `ring`'s current epoch; durable and read back when this returns.
+
+    Raises Refused `refused.too_many_keys` where no opening would get as far as to try it, or one that is there.
+    """
+    _require_room(store, ring, secret, cost)
     slot = seal_slot(
         secret,
         ring.secrets(),
@@ -77,6 +86,22 @@ def create_slot(
     )
     import_slot(store, slot, repository=ring.repository)
     return _info(slot, ring)
+
+
+def _require_room(store: ObjectStore, ring: KeyRing, secret: Secret, cost: KdfCost) -> None:
+    slots, findings = _readable_slots(store, None)
+    own = [row for row in _rows(slots, ring) if row.kind is secret.kind and row.label is not None]
+    full = len(slots) + len(findings) >= _MAX_SLOTS
+    if secret.kind is SlotKind.PASSPHRASE:
+        work = cost.work + sum(row.cost.work for row in own)
+        full = full or (len(own) >= _MAX_KDF_ATTEMPTS and work > _MAX_KDF_WORK)
+    if full:
+        raise Refused(
+            "there are too many keys for one more",
+            why=f"{len(own)} of its kind are there; not all would be tried when somebody opens the repository",
+            hints=["remove one that nobody needs: dedup key list, then dedup key remove ID", "or add a key file"],
+            code="refused.too_many_keys",
+        )
 
 
 def import_slot(store: ObjectStore, slot: bytes, *, repository: RepositoryId) -> None:
@@ -123,10 +148,13 @@ def open_slot(
     """
     slots, findings = _readable_slots(store, slot_id)
     failure: WrongPassphrase | None = None
-    attempts = 0
-    for slot in _in_order_of_trial(slots, secret.kind):
-        if attempts == _MAX_KDF_ATTEMPTS and secret.kind is SlotKind.PASSPHRASE:
-            findings.append(Refused(f"only the {attempts} cheapest key slots were tried"))
+    order = _in_order_of_trial(slots, secret.kind)
+    attempts = work = 0
+    for slot in order:
+        work += parse_header(slot).cost.work
+        if attempts >= _MAX_KDF_ATTEMPTS and work > _MAX_KDF_WORK:
+            if failure is None or failure.code == WrongPassphrase.code:
+                raise _untried(secret, attempts, len(order) - attempts)
             break
         try:
             secrets = open_slot_bytes(slot, secret, repository=repository, allow_weak=allow_weak)
@@ -191,8 +219,11 @@ def _in_order_of_trial(slots: Sequence[bytes], kind: SlotKind) -> list[bytes]:
 def list_slots(store: ObjectStore, ring: KeyRing) -> list[SlotInfo]:
     """Every readable slot of this repository, oldest first."""
     slots, _ = _readable_slots(store, None)
-    rows = [_info(slot, ring) for slot in slots if parse_header(slot).repository == ring.repository]
-    return sorted(rows, key=lambda row: (row.created_ns, row.slot_id))
+    return sorted(_rows(slots, ring), key=lambda row: (row.created_ns, row.slot_id))
+
+
+def _rows(slots: Iterable[bytes], ring: KeyRing) -> list[SlotInfo]:
+    return [_info(slot, ring) for slot in slots if parse_header(slot).repository == ring.repository]
 
 
 def remove_slot(store: ObjectStore, ring: KeyRing, slot_id: bytes) -> None:
@@ -252,6 +283,15 @@ def _readable_slots(store: ObjectStore, wanted: bytes | None) -> tuple[list[byte
 
 def _no_such_slot(slot_id: bytes) -> NothingMatches:
     return NothingMatches(f"no key slot {format_id(slot_id)}", hints=["dedup key list"], code="key.not_found")
+
+
+def _untried(secret: Secret, tried: int, left: int) -> WrongPassphrase:
+    return WrongPassphrase(
+        f"none of the {tried} cheapest keys opens by this {secret.kind.noun}",
+        why=f"{left} more are there and were not tried, for that could take for ever",
+        hints=["try again", "with another key: dedup key list, then dedup key remove what nobody needs"],
+        code="repo.too_many_keys",
+    )
 
 
 def _key_of_another(epoch: int, wanted: int) -> WrongPassphrase:

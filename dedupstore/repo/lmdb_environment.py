@@ -12,7 +12,6 @@ What LMDB does not do for us, and what is done instead:
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from dedupstore.repo import cache_folder, mapped_pages
 from dedupstore.repo import index_values as values
 from dedupstore.repo.cache_folder import LastWrites, WritingMark
 from dedupstore.repo.index_values import CacheDamaged
+from dedupstore.repo.temporary_folder import TemporaryFolder
 from dedupstore.types import RepositoryId
 
 Row = TypeVar("Row")
@@ -66,8 +66,9 @@ class LmdbEnvironment:
     """One LMDB environment of this process, shared by everyone who has its folder open."""
 
     def __init__(
-        self, folder: Path, repository: RepositoryId, key: bytes, *, temporary: bool, schema: Schema = INDEX
-    ) -> None:
+        self, folder: Path, repository: RepositoryId, key: bytes, *, schema: Schema = INDEX,
+        temporary: TemporaryFolder | None = None,
+    ) -> None:  # fmt: skip
         self.folder = folder
         self._schema = schema
         self.cipher = Cipher(key)
@@ -108,7 +109,7 @@ class LmdbEnvironment:
         self._check_process()
         try:
             with self._write_lock:
-                if self._mark is None and not self._temporary:
+                if self._mark is None and self._temporary is None:
                     self._mark = WritingMark(self.folder)
                 with self._lmdb.begin(write=True) as writer:
                     yield writer
@@ -116,9 +117,15 @@ class LmdbEnvironment:
             raise self.failure(exc) from exc
 
     def limit_mapped(self) -> None:
-        """Unmap the file when too much of it is mapped. For a user of the environment, who stays one meanwhile."""
+        """Unmap what environments have mapped when that is too much. For a user of this one, who stays one meanwhile.
+
+        All of them: that of one repository would else be unmapped again and again because of that of another.
+        """
         if mapped_pages.mapped_bytes() > mapped_pages.MAX_BYTES:
-            mapped_pages.unmap_pages(self.folder / "data.mdb")
+            # None is closed meanwhile: its addresses could be somebody else's by then.
+            with open_lock:
+                for folder in {self.folder, *(environment.folder for environment in _shared.values())}:
+                    mapped_pages.unmap_pages(folder / "data.mdb")
 
     def in_parts(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         """Few enough at a time that what they map can be unmapped in between: keys of chunks lie all over the file."""
@@ -141,8 +148,8 @@ class LmdbEnvironment:
             # A full disk, at the end of work that needs this cache no more: the mark that stays tells the next boot.
             synced = False
         self._close(synced=synced)
-        if self._temporary:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if self._temporary is not None:
+            self._temporary.remove()
 
     def _close(self, *, synced: bool) -> None:
         self._lmdb.close()
@@ -214,15 +221,27 @@ class LmdbEnvironment:
             raise CacheError("the local index was opened before a fork", hints=["open it again in this process"])
 
 
-def share(
-    folder: Path, repository: RepositoryId, key: bytes, *, temporary: bool = False, schema: Schema = INDEX
-) -> LmdbEnvironment:
+def share(folder: Path, repository: RepositoryId, key: bytes, *, schema: Schema = INDEX) -> LmdbEnvironment:
     environment = _shared.get(str(folder))
     if environment is None:
-        environment = LmdbEnvironment(folder, repository, key, temporary=temporary, schema=schema)
+        environment = LmdbEnvironment(folder, repository, key, schema=schema)
         _shared[str(folder)] = environment
     else:
         environment.check_identity(Cipher(key))
+    environment.users += 1
+    return environment
+
+
+def make_temporary(
+    folder: TemporaryFolder, repository: RepositoryId, key: bytes, *, schema: Schema = INDEX
+) -> LmdbEnvironment:
+    """A new one in a folder that goes with its last user."""
+    try:
+        environment = LmdbEnvironment(folder.path, repository, key, schema=schema, temporary=folder)
+    except BaseException:
+        folder.remove()
+        raise
+    _shared[str(folder.path)] = environment
     environment.users += 1
     return environment
 

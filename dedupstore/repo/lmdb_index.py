@@ -22,8 +22,6 @@ What LMDB does not do for us, and what is done instead (more of it in lmdb_envir
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -42,6 +40,7 @@ from dedupstore.repo.directory import BlockRecord
 from dedupstore.repo.index import BlockInfo, IndexCounts, Location, PackRow
 from dedupstore.repo.index_values import CacheDamaged
 from dedupstore.repo.segment import PackFacts
+from dedupstore.repo.temporary_folder import TemporaryFolder
 from dedupstore.types import ChunkId, PackId, RepositoryId, SegmentId
 
 KEYS_PER_TRANSACTION = 8_192
@@ -68,16 +67,9 @@ def open_index(path: Path, repository: RepositoryId, key: bytes) -> LmdbIndex:
 
 def temporary_index(repository: RepositoryId, key: bytes, parent: Path | None = None) -> LmdbIndex:
     """An empty index in a new folder under `parent` (or the system's), deleted when closed."""
-    try:
-        folder = Path(tempfile.mkdtemp(prefix="dedup-index-", dir=parent))
-    except OSError as exc:
-        raise CacheError("no place for a temporary index", why=exc.strerror or str(exc)) from exc
-    try:
-        with lmdb_environment.open_lock:
-            return LmdbIndex(lmdb_environment.share(folder, repository, key, temporary=True))
-    except CacheError:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    folder = TemporaryFolder(parent)
+    with lmdb_environment.open_lock:
+        return LmdbIndex(lmdb_environment.make_temporary(folder, repository, key))
 
 
 def drop_index(path: Path, repository: RepositoryId) -> None:

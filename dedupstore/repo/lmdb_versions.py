@@ -17,9 +17,7 @@ snapshot's row comes last: a run that is killed leaves events of a number that n
 
 from __future__ import annotations
 
-import shutil
 import struct
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +30,7 @@ from dedupstore.errors import CacheError, CorruptObject
 from dedupstore.repo import cache_folder, lmdb_environment
 from dedupstore.repo import index_values as values
 from dedupstore.repo.index_values import CacheDamaged
+from dedupstore.repo.temporary_folder import TemporaryFolder
 from dedupstore.repo.versions import EventPlace, IndexedSnapshot, Version
 from dedupstore.types import RepositoryId, SnapshotId
 
@@ -62,16 +61,9 @@ def open_versions(path: Path, repository: RepositoryId, key: bytes) -> VersionTa
 
 def temporary_versions(repository: RepositoryId, key: bytes) -> VersionTable:
     """An empty table in a new folder, deleted when closed."""
-    try:
-        folder = Path(tempfile.mkdtemp(prefix="dedup-versions-"))
-    except OSError as exc:
-        raise CacheError("no place for a temporary table of paths", why=exc.strerror or str(exc)) from exc
-    try:
-        with lmdb_environment.open_lock:
-            return VersionTable(lmdb_environment.share(folder, repository, key, temporary=True, schema=SCHEMA), key)
-    except CacheError:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    folder = TemporaryFolder()
+    with lmdb_environment.open_lock:
+        return VersionTable(lmdb_environment.make_temporary(folder, repository, key, schema=SCHEMA), key)
 
 
 def _folder(path: Path, repository: RepositoryId) -> Path:

@@ -38,7 +38,10 @@ def unmap_pages(path: Path) -> bool:
     if advise is None or place is None:
         return False
     start, end = place
-    length = min(end - start, -(-os.stat(path).st_size // mmap.PAGESIZE) * mmap.PAGESIZE)
+    try:
+        length = min(end - start, -(-os.stat(path).st_size // mmap.PAGESIZE) * mmap.PAGESIZE)
+    except OSError:
+        return False
     return bool(advise(ctypes.c_void_p(start), ctypes.c_size_t(length), mmap.MADV_DONTNEED) == 0)
 
 

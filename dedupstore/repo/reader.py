@@ -28,6 +28,9 @@ BASES_BYTES = 8 << 20
 CACHE_BYTES = 32 << 20
 """Decoded blocks kept: about 30 full ones, enough for a directory walk and for delta bases in order."""
 
+MAX_OPEN_PACKS = 1024
+"""Packs whose keys are kept at hand: 3 KB each, and a big repository has hundreds of thousands."""
+
 
 class _Decoded(NamedTuple):
     """A block as read, with where each of its chunks ends."""
@@ -67,9 +70,12 @@ class ChunkReader:
         self._gone = gone
         self._bad = bad
 
-    def locate(self, chunk: ChunkId) -> Location:
-        """The preferred copy of a chunk. Raises MissingChunk when no indexed, present pack holds it."""
-        location = self._index.find(chunk)
+    def locate(self, chunk: ChunkId, first: Location | None = None) -> Location:
+        """The preferred copy of a chunk. Raises MissingChunk when no indexed, present pack holds it.
+
+        `first` is what the index finds of it, for callers that have asked: in a big index that is not cheap.
+        """
+        location = first or self._index.find(chunk)
         if location is not None and (self._usable is None or location.pack_no in self._usable):
             if not self._is_doubtful(location):
                 return location
@@ -230,6 +236,8 @@ class ChunkReader:
                 raise CorruptChunk(f"a {kind.name.lower()} chunk is indexed in a pack of another kind")
             pack_key = self._keyring.pack_key(row.epoch, row.salt, row.kind)
             known = (row.name, BlockSealer(pack_key, self._keyring.repository, row.salt, row.kind))
+            if len(self._packs) >= MAX_OPEN_PACKS:
+                self._packs.clear()
             self._packs[pack_no] = known
         return known
 

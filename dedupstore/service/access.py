@@ -16,7 +16,9 @@ from dedupstore.repo.keys import start_opening
 from dedupstore.repo.slots import Secret, weak_cost_allowed
 from dedupstore.service.dirs import cache_dir
 from dedupstore.service.seen import memory_of, require_known
-from dedupstore.storage.options import NO_OPTIONS, StoreOptions
+from dedupstore.storage.base import shows_past
+from dedupstore.storage.options import NO_OPTIONS as NO_OPTIONS
+from dedupstore.storage.options import StoreOptions as StoreOptions
 from dedupstore.storage.registry import open_store
 
 if TYPE_CHECKING:
@@ -110,7 +112,7 @@ class Access:
 
         Raises Refused `repo.replaced`, `repo.rolled_back`.
         """
-        if self.trusting:
+        if self.trusting or shows_past(catalog.store):
             return
         memory = memory_of(self.environ, catalog.keyring.repository.hex(), catalog.store.url, self.note)
         if memory is not None:
@@ -126,7 +128,7 @@ def require_repository(url: str, environ: Mapping[str, str] | None = None) -> st
     store = open_store(url)
     try:
         repository = identify(store).hex()
-        if environ is not None:
+        if environ is not None and not shows_past(store):
             require_known(environ, repository, store.url)
         return repository
     finally:

@@ -93,6 +93,7 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
                 restore_sources=options.restore_sources,
                 snapshots=chosen,
                 max_seconds=options.max_seconds,
+                object_lock_ns=access.options.object_lock_ns,
             ),
             listener=listener,
             cancel=cancel,

@@ -20,6 +20,7 @@ from dedupstore.service.places import require_apart
 from dedupstore.service.replica_state import Replica, device_of, remember_run
 from dedupstore.storage.base import ObjectStore
 from dedupstore.storage.memory import MemoryStore
+from dedupstore.storage.options import NO_OPTIONS, StoreOptions
 from dedupstore.storage.registry import create_store, open_store
 
 
@@ -36,6 +37,9 @@ class Request:
 
     despite_damage: bool = False
     dry_run: bool = False
+    source_options: StoreOptions = NO_OPTIONS
+    target_options: StoreOptions = NO_OPTIONS
+    """Limits of bandwidth of either, and for how long what is put to the target is locked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +89,7 @@ def run(
     """
     began = clock.monotonic()
     source_url, target_url = require_apart(request.source, request.target)
-    source = open_store(request.source)
+    source = open_store(request.source, request.source_options)
     try:
         identify(source)
         target = _target(request)
@@ -131,7 +135,7 @@ def run(
 
 def _target(request: Request) -> ObjectStore:
     """The store to mirror to; made only when that was asked for: an unmounted disk must not be filled."""
-    store = open_store(request.target)
+    store = open_store(request.target, request.target_options)
     try:
         identify(store)
         return store
@@ -145,7 +149,7 @@ def _target(request: Request) -> ObjectStore:
     if request.dry_run:
         return store
     store.close()
-    return create_store(request.target)
+    return create_store(request.target, request.target_options)
 
 
 def _remember(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from dedupstore.errors import CacheError
+from dedupstore.errors import CacheError, StoreReadOnly
 from dedupstore.events import Finding
 from dedupstore.repo.config import Operation
 from dedupstore.repo.repository import Repository
 from dedupstore.service.access import Access
+from dedupstore.storage.base import shows_past
 from dedupstore.storage.registry import open_store
 
 Answer = TypeVar("Answer")
@@ -20,8 +21,15 @@ def open_repository(access: Access, operation: Operation = Operation.READ) -> Re
 
     And Refused when it is another one, or its keys are older, than this machine has seen at this place.
     """
+    store = open_store(access.url, access.options)
+    if operation is not Operation.READ and shows_past(store):
+        raise StoreReadOnly(
+            f"nothing can be changed at {store.url}",
+            why="this is the storage as it was at an earlier time",
+            hints=["leave --at-store-time out", "or bring it to a new place: dedup mirror --to URL --init"],
+        )
     repository = Repository.open(
-        open_store(access.url, access.options),
+        store,
         access.secret,
         clock=access.clock,
         cache_path=access.cache_path,

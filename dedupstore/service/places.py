@@ -1,12 +1,29 @@
-"""Whether two places where repositories lie are one."""
+"""Whether two places where repositories lie are one, and what a place was like before."""
 
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime, timedelta
 
-from dedupstore.errors import Refused
+from dedupstore.errors import Refused, UsageError
 from dedupstore.storage.base import place_of
 from dedupstore.storage.registry import open_store
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def in_past(url: str, past_ns: int) -> str:
+    """The URL of the same storage as it was then. Raises UsageError for one that keeps no versions at all."""
+    scheme, mark, _ = url.partition("://")
+    if not mark or scheme.lower() == "file":
+        raise UsageError(
+            f"{url} does not keep its past",
+            why="--at-store-time needs a bucket that keeps versions",
+            hints=["snapshots of that time: dedup snapshots, dedup restore --at TIME"],
+            code="usage.no_past",
+        )
+    moment = (_EPOCH + timedelta(microseconds=past_ns // 1000)).replace(tzinfo=None).isoformat()
+    return f"{url}{'&' if '?' in url else '?'}at-store-time={moment}Z"
 
 
 def require_apart(source_url: str, target_url: str) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from dedupstore.service.access import Access
 from dedupstore.service.opened import open_repository, with_repository
 from dedupstore.service.places import require_apart
 from dedupstore.service.records import SnapshotInfo, snapshot_info
+from dedupstore.storage.options import NO_OPTIONS, StoreOptions
 from dedupstore.storage.registry import open_store
 from dedupstore.units import format_id
 
@@ -63,6 +64,8 @@ class Replica:
 
     url: str
     access: Access | None = None
+    options: StoreOptions = NO_OPTIONS
+    """Of a mirror; a copy's are in its access."""
 
 
 def is_mirror(repository_url: str, replica_url: str) -> bool:
@@ -100,7 +103,7 @@ def packs(
     def work(repository: Repository) -> PacksReport:
         mirror = copy = None
         if replica is not None and replica.access is None:
-            mirror = MirrorDonor(repository, open_store(replica.url))
+            mirror = MirrorDonor(repository, open_store(replica.url, replica.options))
         elif replica is not None and replica.access is not None:
             copy = CopyDonor(repository, open_repository(replica.access), cancel)
         try:

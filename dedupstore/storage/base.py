@@ -71,21 +71,26 @@ class ObjectStore(Protocol):
 
 def listing_delay_seconds(store: ObjectStore) -> float:
     """How long a listing of this store may lag behind a put or a delete; 0 where there is no such thing."""
-    return float(_trait(store, "listing_delay_seconds", 0.0))
+    return float(trait_of(store, "listing_delay_seconds", 0.0))
 
 
 def place_of(store: ObjectStore) -> str:
     """Where the objects are: the same text for every URL of one place, and a beginning of those of all places in it."""
-    return str(_trait(store, "place", store.url))
+    return str(trait_of(store, "place", store.url))
 
 
 def requests_of(store: ObjectStore) -> Mapping[str, int]:
     """Requests that were sent for this store so far, by kind; none where no request costs anything."""
-    count = _trait(store, "requests", dict)
+    count = trait_of(store, "requests", dict)
     return dict(count())
 
 
-def _trait(store: ObjectStore, name: str, default: Any) -> Any:
+def shows_past(store: ObjectStore) -> bool:
+    """Whether what it shows is known to be an earlier state, which nobody should take for a storage put back in secret."""
+    return trait_of(store, "past_ns", None) is not None
+
+
+def trait_of(store: ObjectStore, name: str, default: Any) -> Any:
     """What the store, or the innermost of those around it, says of itself beyond the contract."""
     while True:
         found = getattr(store, name, None)

@@ -14,6 +14,7 @@ from typing import TypeVar
 from dedupstore.clock import Clock, SystemClock
 from dedupstore.errors import StoreError
 from dedupstore.storage.base import ObjectInfo, ObjectStore
+from dedupstore.storage.versions import Lock, Version, Versions, versions_of
 from dedupstore.types import Data, Span
 from dedupstore.units import format_duration
 
@@ -87,6 +88,12 @@ class RetryingStore:
     def close(self) -> None:
         self.inner.close()
 
+    @property
+    def versions(self) -> Versions | None:
+        """Those of `inner`, asked as patiently as everything else."""
+        inner = versions_of(self.inner)
+        return None if inner is None else _RetryingVersions(inner, self)
+
     def _try(self, work: Callable[[], Answer]) -> Answer:
         attempt = _Attempt(self)
         while True:
@@ -97,6 +104,41 @@ class RetryingStore:
             else:
                 self._answered = True
                 return answer
+
+
+class _RetryingVersions:
+    def __init__(self, inner: Versions, store: RetryingStore) -> None:
+        self._inner = inner
+        self._store = store
+
+    def can_lock(self) -> bool:
+        return self._store._try(self._inner.can_lock)
+
+    def all_of(self, prefix: str) -> Iterator[Version]:
+        """Begun anew where it broke off; what was given already is passed over, for versions only become more."""
+        given: set[str] = set()
+        last = ""
+        attempt = _Attempt(self._store)
+        while True:
+            try:
+                for version in self._inner.all_of(prefix):
+                    if version.key > last:
+                        given, last = set(), version.key
+                    if version.key == last and version.id not in given:
+                        given.add(version.id)
+                        yield version
+                return
+            except StoreError as error:
+                attempt.failed(error)
+
+    def read(self, version: Version, span: Span | None = None) -> bytes:
+        return self._store._try(lambda: self._inner.read(version, span))
+
+    def lock_of(self, version: Version) -> Lock | None:
+        return self._store._try(lambda: self._inner.lock_of(version))
+
+    def lock(self, version: Version, lock: Lock) -> None:
+        self._store._try(lambda: self._inner.lock(version, lock))
 
 
 class _Attempt:

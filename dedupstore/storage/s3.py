@@ -20,7 +20,7 @@ from dedupstore.storage.names import TEMPORARY, check_key, check_prefix, is_name
 from dedupstore.storage.options import NO_OPTIONS, StoreOptions
 from dedupstore.storage.s3_client import CHANGED_MEANWHILE, NOT_UNDERSTOOD, S3Client, answer_code, missing_bucket
 from dedupstore.storage.s3_location import S3Location
-from dedupstore.storage.s3_versions import Versions
+from dedupstore.storage.s3_versions import S3Versions
 from dedupstore.storage.throttle import PIECE_BYTES, PacedBody
 from dedupstore.types import Data, Span
 from dedupstore.units import GIB
@@ -29,7 +29,8 @@ LARGEST_WHOLE_GET_BYTES = GIB
 """No object of ours is larger; a server that answers with more must not take all memory."""
 
 _NEVER_LOCKED = "gc/"
-"""What prune writes and deletes when it is done: a lock on it would only be in its way."""
+_SENTINELS = ("/-begin", "/zz-end")
+"""What prune writes and deletes when it is done: a lock on it would only be in its way. Not so the ends of its listing."""
 
 _clients: dict[S3Location, S3Client] = {}
 _clients_lock = threading.Lock()
@@ -54,7 +55,7 @@ class S3Store:
         self._options = options
         self._rows_per_page = rows_per_page
         self._clock = clock or SystemClock()
-        self._versions = Versions(client, self._clock)
+        self._versions = S3Versions(client, self._clock, self._read)
         self._location = client.location
         self._prefix = client.location.prefix
         self._create_only = client.location.dialect.create_only
@@ -79,6 +80,10 @@ class S3Store:
         """Requests sent by this process to this place so far, by kind; each try counts."""
         return self._client.requests.so_far()
 
+    @property
+    def versions(self) -> S3Versions:
+        return self._versions
+
     def put(self, key: str, parts: Sequence[Data]) -> None:
         check_key(key)
         data = b"".join(parts)
@@ -90,7 +95,7 @@ class S3Store:
             arguments["StorageClass"] = self._location.storage_class
         if self._location.encryption:
             arguments["ServerSideEncryption"] = self._location.encryption
-        if self._options.object_lock_ns and not key.startswith(_NEVER_LOCKED):
+        if self._options.object_lock_ns and (not key.startswith(_NEVER_LOCKED) or key.endswith(_SENTINELS)):
             arguments.update(self._versions.lock_for(self._options.object_lock_ns))
         what = f"write {key} to {self.url}"
         if self._create_only:
@@ -109,9 +114,13 @@ class S3Store:
         self._create_only = False
 
     def get(self, key: str, span: Span | None = None) -> bytes:
+        return self._read(key, span)
+
+    def _read(self, key: str, span: Span | None, version: str = "") -> bytes:
         check_key(key)
+        named = {"Key": self._prefix + key, **({"VersionId": version} if version else {})}
         if span is None:
-            return self._whole(key)
+            return self._whole(key, named)
         if span.start < 0 or span.length < 0:
             raise self._too_short(key, span, None)
         if not span.length:
@@ -122,7 +131,7 @@ class S3Store:
             return b""
         what = f"read {key} from {self.url}"
         asked = f"bytes={span.start}-{span.end - 1}"
-        answer = self._client.call("get_object", {"Key": self._prefix + key, "Range": asked}, what=what, key=key)
+        answer = self._client.call("get_object", {**named, "Range": asked}, what=what, key=key)
         if not str(answer.get("ContentRange", "")).startswith(f"bytes {span.start}-"):
             answer["Body"].close()
             raise StoreError(f"cannot {what}", why="the server does not give ranges of an object", transient=True)
@@ -180,9 +189,9 @@ class S3Store:
                 raise StoreError(f"cannot list {self.url}", why="the server does not say how to go on", transient=True)
             more = {"ContinuationToken": token}
 
-    def _whole(self, key: str) -> bytes:
+    def _whole(self, key: str, named: Mapping[str, object]) -> bytes:
         what = f"read {key} from {self.url}"
-        answer = self._client.call("get_object", {"Key": self._prefix + key}, what=what, key=key)
+        answer = self._client.call("get_object", named, what=what, key=key)
         size = int(answer["ContentLength"])
         if size > LARGEST_WHOLE_GET_BYTES:
             answer["Body"].close()
@@ -215,7 +224,9 @@ class S3Store:
     def _checksum(self, data: bytes) -> dict[str, object]:
         """What the server compares before it takes the object; computed here, so that it covers the whole way."""
         if self._location.dialect.checksum == "crc32":
-            return {"ChecksumCRC32": base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()}
+            # The name of the algorithm is said as well: some servers look for it before they lock an object.
+            crc = base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
+            return {"ChecksumAlgorithm": "CRC32", "ChecksumCRC32": crc}
         digest = hashlib.md5(data, usedforsecurity=False).digest()
         return {"ContentMD5": base64.b64encode(digest).decode()}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dedupstore.storage.base import ObjectStore
 from dedupstore.storage.options import NO_OPTIONS, StoreOptions
+from dedupstore.storage.past import PastStore
 from dedupstore.storage.retry import RetryingStore
 from dedupstore.storage.s3 import S3Store, client_for
 from dedupstore.storage.s3_location import parse_location, with_storage_class
@@ -16,7 +17,13 @@ class S3Backend:
         place = parse_location(location)
         if options.storage_class:
             place = with_storage_class(place, options.storage_class)
-        return RetryingStore(S3Store(client_for(place), options))
+        bucket = S3Store(client_for(place), options)
+        store = RetryingStore(bucket)
+        if place.past_ns is None:
+            return store
+        versions = store.versions
+        assert versions is not None, "a bucket has versions"
+        return PastStore(store, versions, place.past_ns)
 
     @classmethod
     def create(cls, location: str, options: StoreOptions = NO_OPTIONS) -> ObjectStore:

@@ -2,6 +2,7 @@
 
 ```
 s3://bucket/prefix?endpoint=…&region=…&style=path|virtual|auto&class=…&profile=…&sse=…&vendor=…&consistency=…
+                                &at-store-time=2026-11-27T10:00:00Z
 oss://bucket/prefix?region=cn-hangzhou[&internal=1]
 cos://bucket-1250000000/prefix?region=ap-guangzhou
 minio://host:9000/bucket/prefix        minio+http://127.0.0.1:9000/bucket/prefix
@@ -14,6 +15,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -29,9 +31,10 @@ _AUTHORITY = re.compile(r"(?P<host>[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:(?P<port>[
 _COLD = frozenset({"GLACIER", "DEEP_ARCHIVE", "ARCHIVE", "ColdArchive", "DeepColdArchive"})
 """Classes from which an object cannot be read before somebody has asked for it hours ago."""
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STYLES = ("path", "virtual", "auto")
 _ENCRYPTIONS = ("AES256", "aws:kms")
-_EVERYWHERE = frozenset({"region", "class", "profile", "sse", "style", "vendor", "consistency"})
+_EVERYWHERE = frozenset({"region", "class", "profile", "sse", "style", "vendor", "consistency", "at-store-time"})
 _KEYS: Mapping[str, frozenset[str]] = {
     "s3": _EVERYWHERE | {"endpoint"},
     "oss": _EVERYWHERE | {"internal"},
@@ -59,6 +62,8 @@ class S3Location:
     profile: str = ""
     encryption: str = ""
     listing_delay_seconds: float = 0.0
+    past_ns: int | None = None
+    """Not as it is: as it was then, in nanoseconds since the epoch."""
 
     @property
     def place(self) -> str:
@@ -101,6 +106,7 @@ def parse_location(url: str) -> S3Location:
         profile=settings.get("profile", ""),
         encryption=settings.get("sse", ""),
         listing_delay_seconds=_delay(settings, dialect),
+        past_ns=_past(url, settings.get("at-store-time")),
     )
 
 
@@ -176,6 +182,18 @@ def _delay(settings: Mapping[str, str], dialect: Dialect) -> float:
     if consistency is None:
         return dialect.listing_delay_seconds
     return 0.0 if consistency == "strong" else UNKNOWN.listing_delay_seconds
+
+
+def _past(url: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise _wrong(url, f"{text!r} is no time in UTC", "for example at-store-time=2026-11-27T10:00:00Z")
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
 def _check_authority(url: str, host: str) -> None:

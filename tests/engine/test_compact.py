@@ -87,6 +87,31 @@ def test_many_small_segments_become_one_two_prunes_later(
         assert_sound(fresh, taken)
 
 
+class Locked(FaultyStore):
+    """Deletes nothing that is there by now."""
+
+    def delete(self, key: str) -> None:
+        raise StoreError("it is locked", code="store.locked")
+
+
+def test_locked_segments_stay_and_keep_no_others_from_being_merged(
+    repository: Repository, store: MemoryStore, tree: Path
+) -> None:
+    taken = many(repository, tree)
+    compact_segments(repository)
+    old = segments(store)
+    repository.store = Locked(store)
+    taken |= many(repository, tree)
+
+    gone = compact_segments(repository)
+
+    assert gone == 0
+    assert set(old) < set(segments(store))
+    assert len(segments(store)) == len(old) + MANY + 1
+    repository.store = store
+    assert_sound(repository, taken)
+
+
 def test_a_segment_that_speaks_of_pruned_packs_only_goes(
     repository: Repository, store: MemoryStore, tree: Path
 ) -> None:

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from dedupstore.engine.copy_memory import CopyMemory
 from dedupstore.engine.foreign_chunks import Block, ForeignChunks
 from dedupstore.errors import IntegrityError
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.memory import MemoryStore
-from dedupstore.types import ChunkId, Data, Kind, SnapshotId
+from dedupstore.types import ChunkId, Data, Kind
 from tests.support.repositories import make_tree, new_repository, open_repository, segment_facts, take
 
 
@@ -71,23 +70,3 @@ def test_a_damaged_block_fails_its_own_chunks_and_no_others(tmp_path: Path) -> N
 
         assert set(found[0].failed) == set(wanted[hit].values()) and not found[0].chunks
         assert all(block.chunks and not block.failed for block in found[1:])
-
-
-def test_names_of_two_sources_are_kept_apart_and_survive_a_restart(tmp_path: Path) -> None:
-    store = MemoryStore()
-    chunk, own, snapshot = ChunkId(b"c" * 32), ChunkId(b"o" * 32), SnapshotId(b"s" * 16)
-    with new_repository(store, tmp_path) as target:
-        memory = CopyMemory(target.index, target.keyring.cache_key(), target.id)
-        memory.put_chunk(chunk, own)
-        memory.put_tree(own, chunk, snapshot)
-        memory.put_tree(ChunkId(b"m" * 32), None, snapshot)
-        memory.flush()
-
-    with open_repository(store, tmp_path) as target, new_repository(MemoryStore()) as other:
-        key = target.keyring.cache_key()
-        again, stranger = CopyMemory(target.index, key, target.id), CopyMemory(target.index, key, other.id)
-
-        assert again.chunk(chunk) == own and again.tree(own) == (chunk, snapshot)
-        assert again.tree(ChunkId(b"m" * 32)) == (None, snapshot)
-        assert again.tree(chunk) is None and again.chunk(own) is None
-        assert stranger.chunk(chunk) is None and stranger.tree(own) is None

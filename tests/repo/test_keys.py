@@ -16,7 +16,7 @@ from dedupstore.errors import (
     RepositoryError,
     WrongPassphrase,
 )
-from dedupstore.repo import layout, slots
+from dedupstore.repo import keys, layout, slots
 from dedupstore.repo.keyring import KeyRing
 from dedupstore.repo.keys import (
     create_slot,
@@ -193,7 +193,8 @@ def test_the_wrong_kind_of_secret_names_the_right_ones(store, ring):
     assert "recovery key" in caught.value.why
 
 
-def test_planted_slots_cost_a_bounded_number_of_attempts(store, ring, monkeypatch):
+@pytest.mark.parametrize(("bound", "tried"), [(0, 8), (9, 9), (20, 20)])
+def test_planted_slots_cost_a_bounded_number_of_attempts(store, ring, monkeypatch, bound, tried):
     for number in range(30):
         import_slot(store, weak_slot(ring, "planted", seed=f"planted {number}"), repository=REPOSITORY)
     attempts = 0
@@ -205,11 +206,56 @@ def test_planted_slots_cost_a_bounded_number_of_attempts(store, ring, monkeypatc
         return real(*arguments, **costs)
 
     monkeypatch.setattr(slots.crypto, "argon2id", counted)
+    monkeypatch.setattr(keys, "_MAX_KDF_WORK", bound * WEAK.work)
 
-    with pytest.raises(WrongPassphrase):
+    with pytest.raises(WrongPassphrase) as caught:
         unlock(store)
 
-    assert attempts == 8
+    assert attempts == tried
+    assert caught.value.code == "repo.too_many_keys"
+    assert f"{30 - tried} more are there" in caught.value.why
+
+
+def test_of_many_keys_the_last_one_that_is_tried_opens_as_well(store, ring):
+    """So many as a repository can have: the oldest of equal cost comes last."""
+    mine = add(store, ring, at=-1)
+    for number in range(63):
+        import_slot(store, weak_slot(ring, "others", seed=f"{number}"), repository=REPOSITORY)
+
+    assert unlock(store).secrets() == ring.secrets()
+    assert unlock(store, slot_id=mine).secrets() == ring.secrets()
+
+
+def test_no_key_is_made_that_would_not_be_tried(store, ring, monkeypatch):
+    monkeypatch.setattr(keys, "_MAX_KDF_WORK", 10 * WEAK.work)
+    made = [add(store, ring, Secret.passphrase(f"number {number}"), at=number) for number in range(10)]
+
+    with pytest.raises(Refused, match="too many keys") as caught:
+        add(store, ring, Secret.passphrase("number 10"), at=10)
+    with pytest.raises(Refused, match="too many keys"):
+        # Dearer ones come after all others.
+        create_slot(store, ring, RIGHT, created_ns=CREATED_NS, cost=DEFAULT_COST)
+
+    assert caught.value.code == "refused.too_many_keys"
+    assert len(list_slots(store, ring)) == 10
+    for number in range(10):
+        assert unlock(store, Secret.passphrase(f"number {number}")).secrets() == ring.secrets()
+    add(store, ring, RECOVERY)
+    remove_slot(store, ring, made[0])
+    add(store, ring, Secret.passphrase("number 10"), at=10)
+    assert unlock(store, Secret.passphrase("number 10")).secrets() == ring.secrets()
+
+
+def test_planted_keys_do_not_count_as_keys_of_the_repository(store, ring, monkeypatch):
+    """Their labels do not open."""
+    monkeypatch.setattr(keys, "_MAX_KDF_WORK", 10 * WEAK.work)
+    stranger = dataclasses.replace(fixed_ring(), domain=bytes(32))
+    for number in range(10):
+        import_slot(store, weak_slot(stranger, "planted", seed=f"{number}"), repository=REPOSITORY)
+
+    add(store, ring, at=1)
+
+    assert unlock(store).secrets() == ring.secrets()
 
 
 def test_a_named_slot_is_found_among_many(store, ring):

@@ -248,14 +248,14 @@ def _rotate_done(scene: Scene, store: MemoryStore) -> None:
 
 
 @cache
-def _empty(scene: Scene) -> Mapping[str, bytes]:
+def empty(scene: Scene) -> Mapping[str, bytes]:
     """A repository with keys of its own."""
     store = MemoryStore()
     new_repository(store, options=OPTIONS).close()
     return store.objects
 
 
-def _copy(scene: Scene, store: ObjectStore) -> None:
+def copy_into(scene: Scene, store: ObjectStore) -> None:
     with open_repository(scene.store()) as here, open_repository(store) as there:
         copy_snapshots(here, there, here.catalog.snapshots().snapshots, listener=NullListener(), cancel=CancelToken())
 
@@ -329,7 +329,7 @@ ACTIONS = (
     Action(name="key remove", act=_remove_key, done=_remove_key_done, sound=keeps, before=_with_two_keys),
     Action(name="key change", act=_change_key, done=_change_key_done, sound=keeps),
     Action(name="key rotate", act=_rotate, done=_rotate_done, sound=keeps),
-    Action(name="copy", act=_copy, done=_copy_done, sound=keeps_copies, before=_empty),
+    Action(name="copy", act=copy_into, done=_copy_done, sound=keeps_copies, before=empty),
     Action(name="mirror", act=_mirror, done=_mirror_done, sound=keeps_mirrored, before=lambda scene: {}),
     Action(name="mirror --delete", act=_mirror_and_delete, done=_forget_done, sound=keeps_mirrored, before=_mirrored),
 )

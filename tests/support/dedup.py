@@ -100,7 +100,7 @@ class Dedup:
         return inherited | self.environment() | {"PYTHONPATH": str(ROOT)} | changes
 
     def init(self) -> Dedup:
-        assert self("init", "--insecure-test-kdf", "--chunk-size", "4KiB").exit_code == 0
+        self.ok("init", "--insecure-test-kdf", "--chunk-size", "4KiB")
         return self
 
     def __call__(self, *arguments: str | os.PathLike[str], stdin: io.TextIOBase | None = None) -> Run:

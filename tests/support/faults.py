@@ -24,6 +24,7 @@ from tests.support import evidence
 T = TypeVar("T")
 
 VERBS = ("put", "get", "head", "list", "delete", "barrier")
+WRITES = ("put", "delete", "barrier")
 
 
 class Fault(Enum):
@@ -53,6 +54,8 @@ class FaultPlan:
     fault: Fault
     at: int
     verb: str | None = None
+    writes_only: bool = False
+    """Count only what changes the store."""
     below: str = ""
     """Count only keys and prefixes that start so; barriers have the key ""."""
     times: int | None = 1
@@ -145,6 +148,8 @@ class FaultyStore:
                 return number, None
             if verb != plan.verb if plan.verb else verb not in plan.fault.verbs:
                 return number, None
+            if plan.writes_only and verb not in WRITES:
+                return number, None
             since = self._eligible - plan.at
             self._eligible += 1
             if since < 0 or (plan.times is not None and since >= plan.times):
@@ -186,14 +191,16 @@ def _damaged(data: bytes, fault: Fault) -> bytes:
 
 
 def every_fault(
-    fault: Fault, run: Callable[[FaultPlan], FaultyStore], *, verb: str | None = None, times: int | None = 1
-) -> int:
+    fault: Fault, run: Callable[[FaultPlan], FaultyStore], *, verb: str | None = None, writes_only: bool = False,
+    times: int | None = 1,
+) -> int:  # fmt: skip
     """Call `run` with the fault at operation 0, 1, 2, … until it did not strike; say how often it did.
 
     `run` acts, asserts, and gives back the store it used.
     """
     for at in itertools.count():
-        if not run(FaultPlan(fault=fault, at=at, verb=verb, times=times)).fired:
+        plan = FaultPlan(fault=fault, at=at, verb=verb, writes_only=writes_only, times=times)
+        if not run(plan).fired:
             return at
     raise AssertionError("unreachable")
 

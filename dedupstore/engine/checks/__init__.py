@@ -6,6 +6,7 @@ from dedupstore.engine.checks.base import Check
 from dedupstore.engine.checks.config import ConfigCheck
 from dedupstore.engine.checks.data import DataCheck
 from dedupstore.engine.checks.listing import ListingCheck
+from dedupstore.engine.checks.locks import LocksCheck
 from dedupstore.engine.checks.marks import MarksCheck
 from dedupstore.engine.checks.packs import PacksCheck
 from dedupstore.engine.checks.parity import ParityCheck
@@ -26,5 +27,6 @@ CHECKS: tuple[Check, ...] = (
     ParityCheck(),
     DataCheck(),
     StructureCheck(),
+    LocksCheck(),
     RestoreCheck(),
 )

@@ -1,0 +1,97 @@
+"""After somebody has deleted or overwritten everything in a bucket that keeps versions: the storage as it was before."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support.dedup import Dedup, read_tree
+from tests.support.s3_servers import S3Server, use
+from tests.support.s3_versions import delete_everything, locks, next_second, overwrite, versions
+
+
+@pytest.fixture(params=["moto_server", pytest.param("ceph_server", marks=pytest.mark.slow)])
+def server(request: pytest.FixtureRequest) -> S3Server:
+    found: S3Server = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: S3Server) -> Dedup:
+    use(server, monkeypatch)
+    return Dedup(tmp_path, monkeypatch)
+
+
+def test_what_was_deleted_and_overwritten_is_restored_from_the_storage_of_before(
+    remote: Dedup, site: Path, server: S3Server
+) -> None:
+    bucket = server.bucket(lock=True)
+    remote.setenv("DEDUP_REPO", server.url(bucket, "backup"))
+    remote.init()
+    remote.snapshot(site)
+    (site / "uploads/a.txt").write_text("second version\n")
+    second = remote.snapshot(site)
+    before = next_second(server, bucket).isoformat()
+
+    assert overwrite(server, bucket, "backup/packs/") > 2
+    damaged = remote("check", "--read-data")
+    delete_everything(server, bucket)
+    gone = remote("check")
+    (site / "uploads/a.txt").write_text("the attacker's\n")
+
+    past = ("--at-store-time", before)
+    assert damaged.exit_code == 4
+    assert (gone.exit_code, gone.code) == (10, "repo.not_found")
+    assert "--at-store-time" in gone.err
+    for _ in range(2):
+        remote.ok("check", "--read-data", *past)
+        assert second in remote.ok("snapshots", "--json", *past).out
+        remote.ok("restore", "--to", "back", *past)
+        assert read_tree(remote.home / "back/site")["uploads/a.txt"] == b"second version\n"
+        # Once as the machine that made it, once as one that knows nothing.
+        for folder in ("back", "cache", "state"):
+            shutil.rmtree(remote.home / folder)
+
+    refused = remote("snapshot", site, *past)
+    assert (refused.exit_code, refused.code) == (7, "store.read_only")
+    locked = remote("extend-locks", "--for", "2d", "--json", *past).summary
+    assert locked["exit_code"] == 4
+    assert locked["hidden"] and locked["extended"] == locked["needed"]["objects"]
+    assert all(locks(server, bucket, "backup/roots/").values())
+
+    remote.ok("mirror", "--to", server.url(bucket, "saved"), "--init", *past)
+    remote.setenv("DEDUP_REPO", server.url(bucket, "saved"))
+    remote.ok("check", "--read-data")
+    remote.ok("snapshot", site)
+    assert len(remote.ok("snapshots", "--json").document["snapshots"]) == 3
+
+
+def test_undeleting_by_taking_the_markers_away_brings_the_repository_back(
+    remote: Dedup, site: Path, server: S3Server
+) -> None:
+    bucket = server.bucket(lock=True)
+    remote.setenv("DEDUP_REPO", server.url(bucket, "backup"))
+    remote.init()
+    remote.snapshot(site)
+    there = versions(server, bucket)
+    delete_everything(server, bucket)
+
+    gone = remote("snapshots")
+    for row in server.client().list_object_versions(Bucket=bucket)["DeleteMarkers"]:
+        server.client().delete_object(Bucket=bucket, Key=row["Key"], VersionId=row["VersionId"])
+
+    assert gone.exit_code == 10
+    assert [row["VersionId"] for row in versions(server, bucket)] == [row["VersionId"] for row in there]
+    remote.ok("check", "--read-data")
+
+
+def test_a_place_without_versions_has_no_past(remote: Dedup, site: Path) -> None:
+    remote.init()
+    remote.snapshot(site)
+
+    run = remote("snapshots", "--at-store-time", "1h ago")
+
+    assert (run.exit_code, run.code) == (2, "usage.no_past")
+    remote.ok("check")
