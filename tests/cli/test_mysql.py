@@ -144,7 +144,7 @@ def test_a_server_is_looked_at(dedup: Dedup, server: Server, shop: str) -> None:
     tested = dedup.ok("db", "test", address(server, shop)).out
 
     assert {(table["name"], table["rows"]) for table in tables} == {("items", 20_003), ("orders", 50), ("odd `name", 0)}
-    assert "in 2 files" in tested
+    assert "in 3 files" in tested
 
 
 def test_single_tables_come_back(dedup: Dedup, server: Server, shop: str) -> None:
