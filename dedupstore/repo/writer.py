@@ -132,6 +132,10 @@ class ChunkWriter:
         """The id that `data` has (or would have) in this repository. Any thread may ask."""
         return ChunkId(self._digests[kind](data))
 
+    def digests(self, kind: Kind, pieces: Sequence[Data]) -> list[ChunkId]:
+        """As `digest`, for many at once: with one release of the GIL."""
+        return list(map(ChunkId, self._keyring.id_key(kind).digests(pieces)))
+
     def has(self, chunk: ChunkId) -> bool:
         """Whether the chunk need not be stored: written by this run, or in a usable pack."""
         if chunk in self._pending:

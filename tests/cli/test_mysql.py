@@ -61,6 +61,18 @@ def test_a_database_is_restored_as_a_new_one_and_swapped(dedup: Dedup, server: S
     dedup.ok("check", "--read-data")
 
 
+def test_the_address_counts_whatever_the_home_directory_says(
+    dedup: Dedup, server: Server, shop: str, tmp_path: Path
+) -> None:
+    (tmp_path / ".my.cnf").write_text("[client]\nuser = root\npassword = another\n[mariadb-client]\nuser = nobody\n")
+    dedup.setenv("HOME", str(tmp_path))
+
+    taken = dedup.ok("snapshot", address(server, shop), "--json").summary["snapshot"]
+
+    assert taken["kind"] == "mysql"
+    dedup.ok("check", "--read-data")
+
+
 def test_an_unchanged_database_makes_no_second_snapshot(dedup: Dedup, server: Server, shop: str) -> None:
     dedup.ok("snapshot", address(server, shop))
 
