@@ -15,8 +15,8 @@ PAGES: dict[str, str] = {
     "is used, and try an earlier snapshot.",
     "database.downtime": "How long a restore would take, reckoned from the last one on this machine; `max_downtime_check` asks "
     "for it.",
-    "database.downtime_unknown": "The option `max_downtime_check` asks how long a restore would take, and nobody has restored the source "
-    "on this machine yet. Restore it once with `dedup restore --as NAME`, and look at it.",
+    "database.downtime_unknown": "Nobody has restored the source on this machine, so how long that takes is not known. "
+    "Restore it once with `dedup restore --as NAME`, and look at it; `max_downtime_check` asks for this.",
     "database.dump_incomplete": "The dump has no end although the program said that it succeeded. There is no snapshot.",
     "database.exists": "A database of that name is there already, or a log that one left. A restore never "
     "replaces a database: give another name, look at what was restored, then `dedup db swap`.",
