@@ -23,6 +23,7 @@ from dedupstore.repo.index import Location
 from dedupstore.repo.pack import PackName
 from dedupstore.repo.parity import parse_parity_key
 from dedupstore.repo.repository import Repository
+from dedupstore.storage.base import shows_past
 from dedupstore.storage.versions import Lock, Version, Versions, versions_of
 from dedupstore.types import ChunkId, PackId, SnapshotId
 
@@ -161,7 +162,7 @@ def look_at_locks(repository: Repository, term: Term, *, listener: Listener, can
             raise
         raise _denied(error) from error
     if report.hidden:
-        findings.append(_hidden(report.hidden))
+        findings.append(_hidden(report.hidden, known=shows_past(repository.store)))
     for finding in findings:
         listener.finding(finding)
     report.findings = tuple(findings)
@@ -214,12 +215,13 @@ def _in_order(
             raise
 
 
-def _hidden(keys: list[str]) -> Finding:
+def _hidden(keys: list[str], *, known: bool) -> Finding:
+    """`known`: who asks looks at the time before that."""
     return Finding(
         code="locks.hidden",
         message=f"{len(keys)} objects that snapshots need were deleted, the first {keys[0]}; their versions are still there: "
         "see them with --at-store-time, and docs/storage.md",
-        severity="error",
+        severity="note" if known else "error",
     )
 
 

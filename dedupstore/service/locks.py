@@ -60,7 +60,7 @@ def run(
         term = Term(short_ns=short_ns, until_ns=None if request.dry_run else until_ns)
         report = look_at_locks(repository, term, listener=listener, cancel=cancel)
         severities = {finding.severity for finding in report.findings}
-        code = 4 if "error" in severities else 3 if severities else 0
+        code = 4 if "error" in severities else 3 if "warning" in severities else 0
         return Outcome(
             url=repository.store.url, until_ns=until_ns, report=report, dry_run=request.dry_run, exit_code=code
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.donors import CopyDonor, MirrorDonor
@@ -31,7 +31,7 @@ ParityOutcome = ParityReport
 def index(access: Access, *, dry_run: bool, listener: Listener, cancel: CancelToken) -> IndexOutcome:
     """Describe again every pack that no readable index segment describes."""
     return with_repository(
-        access,
+        replace(access, kept_bytes=0),
         lambda repository: repair_index(repository, dry_run=dry_run, listener=listener, cancel=cancel),
         Operation.WRITE,
     )
@@ -80,7 +80,7 @@ def packs(
                 if donor is not None:
                     donor.close()
 
-    return with_repository(access, work, Operation.WRITE)
+    return with_repository(replace(access, kept_bytes=0), work, Operation.WRITE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ class SnapshotsOutcome:
 def snapshots(access: Access, *, dry_run: bool, listener: Listener, cancel: CancelToken) -> SnapshotsOutcome:
     """A new snapshot for each damaged one, without what is lost."""
     report = with_repository(
-        access,
+        replace(access, kept_bytes=0),
         lambda repository: repair_snapshots(repository, dry_run=dry_run, listener=listener, cancel=cancel),
         Operation.WRITE,
     )
@@ -133,7 +133,7 @@ def snapshots(access: Access, *, dry_run: bool, listener: Listener, cancel: Canc
 def parity(access: Access, *, dry_run: bool, listener: Listener, cancel: CancelToken) -> ParityOutcome:
     """Keep parity from now on, and make that of the packs there are."""
     return with_repository(
-        access,
+        replace(access, kept_bytes=0),
         lambda repository: make_all_parity(repository, dry_run=dry_run, listener=listener, cancel=cancel),
         Operation.WRITE,
     )

@@ -159,6 +159,16 @@ def test_a_server_is_looked_at(dedup: Dedup, server: Server, shop: str) -> None:
     assert "in 3 files" in tested
 
 
+def test_the_address_wins_against_the_file_of_the_user(dedup: Dedup, server: Server, shop: str, tmp_path: Path) -> None:
+    own = tmp_path / "home of the user"
+    own.mkdir()
+    (own / ".my.cnf").write_text("[client]\nhost=192.0.2.1\nport=1\nuser=nobody\npassword=wrong\n[mariadb]\nport=2\n")
+    (own / ".my.cnf").chmod(0o600)
+    dedup.setenv("HOME", str(own))
+
+    assert "ok" in dedup.ok("db", "test", address(server, shop)).out
+
+
 def test_single_tables_come_back(dedup: Dedup, server: Server, shop: str) -> None:
     server.run(
         "CREATE TRIGGER t AFTER DELETE ON orders FOR EACH ROW UPDATE items SET body = 'x' WHERE id = OLD.item;"

@@ -44,6 +44,7 @@ def in_days(days: float) -> datetime:
     return datetime.now(UTC) + timedelta(days=days)
 
 
+@pytest.mark.slow
 def test_locked_objects_stop_forget_politely_and_everything_stays(remote: Dedup, site: Path, server: S3Server) -> None:
     bucket = server.bucket(lock=True)
     configured(remote, server.url(bucket, "backup")).init()
@@ -96,6 +97,7 @@ def test_prune_waits_for_locked_packs_with_its_plan_and_frees_them_later(
     remote.ok("check", "--read-data")
 
 
+@pytest.mark.slow
 def test_a_bucket_with_versions_is_really_freed_by_prune(remote: Dedup, site: Path, server: S3Server) -> None:
     bucket = server.bucket(lock=True)
     remote.setenv("DEDUP_REPO", server.url(bucket, "backup"))
@@ -179,6 +181,7 @@ def test_locks_of_what_snapshots_need_are_extended_and_of_nothing_else(
     remote.ok("check")
 
 
+@pytest.mark.slow
 def test_check_tells_of_locks_that_end_too_early_until_they_are_extended(
     remote: Dedup, site: Path, server: S3Server
 ) -> None:

@@ -101,6 +101,18 @@ def test_what_is_gone_is_an_error_and_disappears(scene: Scene) -> None:
             mounted.open(path)
 
 
+def test_a_new_snapshot_appears(scene: Scene, tmp_path: Path) -> None:
+    with open_repository(scene.store, clock=scene.clock) as repository:
+        mounted = scene.mount(repository)
+        with open_repository(scene.store) as other:
+            take(other, tmp_path / "tree", source="later")
+        assert [name for name, _ in mounted.names(b"by-source")] == [b"both", b"one"]
+        scene.clock.advance(REFRESH_SECONDS)
+
+        assert [name for name, _ in mounted.names(b"by-source")] == [b"both", b"later", b"one"]
+        assert mounted.open(b"by-source/later/" + _name(mounted, b"later") + b"/tree/kept").read(0, 60_000) == KEPT
+
+
 def test_two_that_meet_a_moved_pack_at_once_both_read_on(scene: Scene) -> None:
     """While one is told that the pack is gone, the other is told as well, looks again, and has read."""
     faulty = FaultyStore(scene.store)
