@@ -20,6 +20,13 @@ setup(
             optional=True,
         ),
         Extension(
+            "dedupstore.codec._blake3",
+            ["dedupstore/codec/_blake3.c"],
+            depends=["dedupstore/codec/_blake3_lanes.h"],
+            extra_compile_args=_OPTIMIZE,
+            optional=True,
+        ),
+        Extension(
             "dedupstore.sources._many_names",
             ["dedupstore/sources/_many_names.c"],
             depends=["dedupstore/sources/_stat_result.h"],

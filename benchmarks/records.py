@@ -24,6 +24,10 @@ class Sample:
     stored_bytes: int
     """The size of the repository after the step: the lengths of all its files."""
     input_bytes: int
+    requests: int = 0
+    """What was asked of a server that keeps the repository."""
+    longest_wait_seconds: float = 0.0
+    """How long a program that writes to the data meanwhile had to wait, at worst."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

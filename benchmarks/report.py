@@ -8,6 +8,8 @@ from benchmarks.records import Sample, WorkloadResult
 from benchmarks.workloads.base import Figure, Limit, Step, Workload
 
 OURS = "dedup"
+SMALL = 1 / 20
+"""Factors up to here are told as one part in so many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +63,8 @@ def judge(workload: Workload, result: WorkloadResult | None) -> Iterator[Verdict
         if limit.peer is None:
             yield _against_value(work, limit, ours)
         else:
-            peer = summarize(result, limit.step, limit.peer, limit.figure) if result else None
+            figure = limit.peer_figure or limit.figure
+            peer = summarize(result, limit.step, limit.peer, figure) if result else None
             yield _against_peer(work, limit, ours, peer)
 
 
@@ -71,6 +74,8 @@ NOUNS = {
     Figure.STORED: "stored",
     Figure.MEMORY: "peak memory",
     Figure.RATE: "read",
+    Figure.REQUESTS: "requests",
+    Figure.WAIT: "longest wait of a writer",
 }
 
 
@@ -84,9 +89,10 @@ def _against_value(work: str, limit: Limit, ours: Summary | None) -> Verdict:
 
 
 def _against_peer(work: str, limit: Limit, ours: Summary | None, peer: Summary | None) -> Verdict:
-    small = limit.factor < 0.05
+    small = limit.factor <= SMALL
     wanted = f"1/{1 / limit.factor:.0f} of" if small else f"{limit.factor:g} x"
-    must = f"{NOUNS[limit.figure]} ≤ {wanted} {limit.peer}"
+    theirs = f"{limit.peer}'s {NOUNS[limit.peer_figure]}" if limit.peer_figure else limit.peer
+    must = f"{NOUNS[limit.figure]} ≤ {wanted} {theirs}"
     if ours is None or peer is None:
         return Verdict(work=work, must=must, measured="-", met=None)
     met = ours.median <= limit.factor * peer.median
@@ -102,7 +108,9 @@ def _ratio(ours: Summary, peer: Summary) -> float:
 
 def show(value: float, figure: Figure) -> str:
     """A figure with its unit, three digits or so."""
-    if figure is Figure.WALL:
+    if figure is Figure.REQUESTS:
+        return f"{value:.0f}"
+    if figure in (Figure.WALL, Figure.WAIT):
         return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
     if figure is Figure.RATE:
         return f"{value / 1e9:.2f} GB/s"
@@ -155,10 +163,13 @@ def _section(workload: Workload, result: WorkloadResult, titles: Mapping[str, st
     yield ""
     yield "; ".join(f"{titles.get(name, name)}: {version}" for name, version in result.versions.items()) + "."
     yield ""
-    rows = [("step", "tool", "wall", "processor time", "peak memory", "added", "stored")]
+    # What only some workloads have is a column only there.
+    more = [figure for figure in (Figure.REQUESTS, Figure.WAIT) if any(value_of(s, figure) for s in result.samples)]
+    head = ("step", "tool", "wall", "processor time", "peak memory", "added", "stored")
+    rows = [(*head, *(NOUNS[figure] for figure in more))]
     for step in workload.steps:
         if step.shown:
-            rows += _step_rows(step, result, titles)
+            rows += _step_rows(step, result, titles, more)
     yield from (*table(rows), "")
     for failure in result.failures:
         yield f"* {failure.tool} failed in {failure.step}, repetition {failure.repetition + 1}: {failure.message}"
@@ -174,8 +185,8 @@ def _with_range(wall: Summary) -> str:
 
 
 def _step_rows(
-    step: Step, result: WorkloadResult, titles: Mapping[str, str]
-) -> Iterator[tuple[str, str, str, str, str, str, str]]:
+    step: Step, result: WorkloadResult, titles: Mapping[str, str], more: Sequence[Figure]
+) -> Iterator[tuple[str, ...]]:
     for tool in step.tools:
         wall = summarize(result, step.name, tool, Figure.WALL)
         if wall is None:
@@ -195,4 +206,5 @@ def _step_rows(
             show(busy, Figure.WALL),
             show(median(sample.peak_rss_bytes for sample in mine), Figure.MEMORY),
             *sizes,
+            *(show(median(value_of(sample, figure) for sample in mine), figure) for figure in more),
         )

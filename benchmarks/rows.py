@@ -65,7 +65,8 @@ def tables(counts: Counts) -> Iterator[tuple[str, Iterator[Change]]]:
     yield "comments", _comments(counts, prose, source)
 
 
-def _changed_keys(rows: int, source: random.Random) -> frozenset[int]:
+def changed_keys(rows: int, source: random.Random) -> frozenset[int]:
+    """Which rows a day changes."""
     changed = max(2, round(rows * CHANGED))
     newest = max(changed, round(rows * RECENT))
     recent = source.sample(range(rows - newest + 1, rows + 1), changed // 2)
@@ -74,7 +75,7 @@ def _changed_keys(rows: int, source: random.Random) -> frozenset[int]:
 
 
 def _users(counts: Counts, prose: Prose, source: random.Random) -> Iterator[Change]:
-    changed = _changed_keys(counts.users, source)
+    changed = changed_keys(counts.users, source)
     for key in range(1, counts.users + 1):
         name = prose.words(2).strip(".,").title()
         created = EPOCH + key * 900
@@ -84,7 +85,7 @@ def _users(counts: Counts, prose: Prose, source: random.Random) -> Iterator[Chan
 
 
 def _posts(counts: Counts, prose: Prose, source: random.Random) -> Iterator[Change]:
-    changed = _changed_keys(counts.posts, source)
+    changed = changed_keys(counts.posts, source)
     for key in range(1, counts.posts + 1):
         created = EPOCH + key * 600
         author, views = 1 + source.randrange(counts.users), source.randrange(20_000)
@@ -99,7 +100,7 @@ def _posts(counts: Counts, prose: Prose, source: random.Random) -> Iterator[Chan
 
 
 def _comments(counts: Counts, prose: Prose, source: random.Random) -> Iterator[Change]:
-    changed = _changed_keys(counts.comments, source)
+    changed = changed_keys(counts.comments, source)
     for key in range(1, counts.comments + 1):
         # Comments gather on the posts that are new when they are written.
         post = max(1, min(counts.posts, key * counts.posts // counts.comments + source.randrange(-200, 200)))
@@ -140,23 +141,23 @@ def make_sqlite(root: Path, *, counts: Counts) -> tuple[str, ...]:
     with sqlite3.connect(root / "v1") as before:
         before.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + SCHEMA)
         for table, changes in tables(counts):
-            _insert_rows(before, table, (change.before for change in changes))
+            insert_rows(before, table, (change.before for change in changes))
     before.close()
     shutil.copyfile(root / "v1", root / "v2")
     with sqlite3.connect(root / "v2") as after:
         for table, changes in tables(counts):
-            _update_rows(after, table, (change.after for change in changes if change.after is not change.before))
+            update_rows(after, table, (change.after for change in changes if change.after is not change.before))
     after.close()
     return ("v1", "v2")
 
 
-def _insert_rows(database: sqlite3.Connection, table: str, rows: Iterable[Row]) -> None:
+def insert_rows(database: sqlite3.Connection, table: str, rows: Iterable[Row]) -> None:
     places = ",".join("?" * len(_columns(database, table)))
     database.executemany(f"INSERT INTO {table} VALUES ({places})", rows)
     database.commit()
 
 
-def _update_rows(database: sqlite3.Connection, table: str, rows: Iterable[Row]) -> None:
+def update_rows(database: sqlite3.Connection, table: str, rows: Iterable[Row]) -> None:
     key, *others = _columns(database, table)
     assignments = ", ".join(f"{column} = ?" for column in others)
     statement = f"UPDATE {table} SET {assignments} WHERE {key} = ?"

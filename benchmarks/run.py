@@ -12,7 +12,6 @@ from benchmarks.chart import chart
 from benchmarks.data import Bench, DataUnavailable
 from benchmarks.install import install_peers
 from benchmarks.machine import commit, describe_machine, file_system, versions
-from benchmarks.measure import size_of
 from benchmarks.records import WorkloadResult, load, save
 from benchmarks.report import judge, markdown
 from benchmarks.session import Session
@@ -68,8 +67,6 @@ def measure(bench: Bench, workload: Workload, tools: dict[str, Tool], options: a
     """Prepare the data, then run the workload."""
     print(f"{workload.name}: preparing data", flush=True)
     data = workload.prepare(bench)
-    data.show(0)
-    files, length = size_of(data.shown)
     machine = describe_machine() | {"file system": file_system(bench.work)}
     session = Session(
         bench=bench,
@@ -78,7 +75,10 @@ def measure(bench: Bench, workload: Workload, tools: dict[str, Tool], options: a
         settle_seconds=SETTLE_SECONDS if bench.full else 0.0,
         report=lambda line: print(line, flush=True),
     )
-    session.run(data, options.repeat)
+    with workload.open(bench, data) as subject:
+        subject.show(0)
+        files, length = subject.size()
+        session.run(subject, options.repeat)
     return WorkloadResult(
         name=workload.name,
         date=datetime.now(UTC).date().isoformat(),

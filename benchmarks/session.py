@@ -1,13 +1,14 @@
 """Runs a workload: every tool takes every step, in turn, so that a noisy minute hits all of them."""
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from benchmarks.data import Bench, DataSet
-from benchmarks.measure import CommandFailed, assert_same, read_all, run_pipeline, settle, size_of
+from benchmarks.data import Bench
+from benchmarks.measure import CommandFailed, run_pipeline, settle
 from benchmarks.records import Failure, Sample
-from benchmarks.tools import Action, Job, Place, Tool, base_environment
+from benchmarks.subject import Subject
+from benchmarks.tools import Action, Place, Tool, base_environment
 from benchmarks.workloads.base import Step, Workload
 
 TIMEOUT_SECONDS = 1800.0
@@ -21,11 +22,12 @@ class Contestant:
 
     tool: Tool
     place: Place
+    surroundings: Mapping[str, str]
     snapshots: int = 0
 
     @property
     def environment(self) -> dict[str, str]:
-        return base_environment(self.place) | dict(self.tool.environment(self.place))
+        return base_environment(self.place) | dict(self.surroundings) | dict(self.tool.environment(self.place))
 
 
 @dataclass(slots=True)
@@ -40,34 +42,34 @@ class Session:
     samples: list[Sample] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
-    def run(self, data: DataSet, repetitions: int) -> None:
+    def run(self, subject: Subject, repetitions: int) -> None:
         """Fill samples and failures. A tool that fails is left out for the rest of the repetition."""
         for repetition in range(repetitions):
-            contestants = self._start(repetition)
+            contestants = self._start(subject, repetition)
             for step in self.workload.steps:
-                step.arrange(data)
+                step.arrange(subject)
                 for name in _rotated(step.tools, repetition):
                     if name in contestants:
-                        self._take(step, contestants, name, data, repetition)
+                        self._take(step, contestants, name, subject, repetition)
             for contestant in contestants.values():
-                shutil.rmtree(contestant.place.root)
+                subject.remove(contestant.place)
 
-    def _start(self, repetition: int) -> dict[str, Contestant]:
+    def _start(self, subject: Subject, repetition: int) -> dict[str, Contestant]:
         """Empty repositories for all tools that the workload has a step for."""
         wanted = {name for step in self.workload.steps for name in step.tools}
         contestants = {}
         for name, tool in self.tools.items():
             if name not in wanted:
                 continue
-            contestant = Contestant(tool, Place(root=self.bench.work / "run" / self.workload.name / name))
-            contestant.place.clear()
-            pipeline = tool.initialize(contestant.place)
+            place = subject.place(self.bench.work / "run" / self.workload.name / name)
+            contestant = Contestant(tool, place, subject.environment)
+            pipeline = tool.initialize(place)
             try:
                 if pipeline:
                     run_pipeline(
                         pipeline,
                         environment=contestant.environment,
-                        log=contestant.place.log,
+                        log=place.log,
                         timeout_seconds=TIMEOUT_SECONDS,
                     )
                 contestants[name] = contestant
@@ -75,14 +77,16 @@ class Session:
                 self._fail("init", name, repetition, error)
         return contestants
 
-    def _take(self, step: Step, contestants: dict[str, Contestant], name: str, data: DataSet, repetition: int) -> None:
+    def _take(
+        self, step: Step, contestants: dict[str, Contestant], name: str, subject: Subject, repetition: int
+    ) -> None:
         settle(self.settle_seconds)
         count = step.samples if self.bench.full else min(step.samples, SMALL_SAMPLES)
         try:
             for _ in range(count):
                 # Before each command, not each step: systems take from the cache what has lain there for a minute.
-                read_all(data.shown)
-                sample = self._measure(step, contestants[name], data, repetition)
+                subject.warm()
+                sample = self._measure(step, contestants[name], subject, repetition)
                 self.samples.append(sample)
         except CommandFailed as error:
             del contestants[name]
@@ -93,23 +97,22 @@ class Session:
                 f"{sample.peak_rss_bytes / 1e6:8.1f} MB memory{sample.added_bytes / 1e6:10.2f} MB added"
             )
 
-    def _measure(self, step: Step, contestant: Contestant, data: DataSet, repetition: int) -> Sample:
+    def _measure(self, step: Step, contestant: Contestant, subject: Subject, repetition: int) -> Sample:
         place = contestant.place
-        job = Job(place=place, stage=data.stage, item=data.item, snapshots=contestant.snapshots)
-        if step.action is Action.RESTORE:
-            place.target.mkdir()
-        before = size_of(place.repository)[1]
-        usage = run_pipeline(
-            contestant.tool.pipeline(step.action, job),
-            environment=contestant.environment,
-            log=place.log,
-            timeout_seconds=TIMEOUT_SECONDS,
-        )
-        after = size_of(place.repository)[1]
-        if step.action is Action.RESTORE:
-            # A fast restore of something else is worth nothing; contents are compared once, names always.
-            assert_same(data.shown, place.target / data.item, contents=repetition == 0)
-            shutil.rmtree(place.target)
+        job = subject.job(place, contestant.snapshots)
+        before = subject.stored_bytes(place)
+        with ExitStack() as around:
+            if step.action is Action.RESTORE:
+                # A fast restore of something else is worth nothing; contents are compared once, names always.
+                around.enter_context(subject.restoring(place, contents=repetition == 0))
+            with subject.watch() as further:
+                usage = run_pipeline(
+                    contestant.tool.pipeline(step.action, job),
+                    environment=contestant.environment,
+                    log=place.log,
+                    timeout_seconds=TIMEOUT_SECONDS,
+                )
+            after = subject.stored_bytes(place)
         if step.action is Action.SNAPSHOT:
             contestant.snapshots += 1
         return Sample(
@@ -122,7 +125,9 @@ class Session:
             peak_rss_bytes=usage.peak_rss_bytes,
             added_bytes=after - before,
             stored_bytes=after,
-            input_bytes=size_of(data.shown)[1],
+            input_bytes=subject.size()[1],
+            requests=further.requests,
+            longest_wait_seconds=further.longest_wait_seconds,
         )
 
     def _fail(self, step: str, tool: str, repetition: int, error: CommandFailed) -> None:

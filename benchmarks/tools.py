@@ -7,6 +7,7 @@ own configuration, caches or passwords has a part in a run.
 import os
 import shlex
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,10 +35,27 @@ class Action(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """A part of a bucket on a server that speaks S3."""
+
+    endpoint: str
+    name: str
+    prefix: str
+    access: str
+    secret: str
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return {"AWS_ACCESS_KEY_ID": self.access, "AWS_SECRET_ACCESS_KEY": self.secret}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """The directories of one tool in one repetition of a workload."""
 
     root: Path
+    bucket: Bucket | None = None
+    """Where the repository is instead of below the root."""
 
     @property
     def repository(self) -> Path:
@@ -59,14 +77,36 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """How tools that know nothing of databases save one, as their users do it."""
+
+    file: str
+    """What they call it."""
+    bare: tuple[str, ...]
+    """Reads all of it as dedup lets it be read, and throws it away."""
+    restored: str
+    """The name of a new database for a restore."""
+    dump: tuple[str, ...] = ()
+    """Prints it."""
+    load: tuple[str, ...] = ()
+    """Reads what `dump` has printed into the new database."""
+    copy: tuple[str, ...] = ()
+    """Where there is nothing to print: makes the file, a copy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One action to do: save `item`, a name inside `stage`, or restore it below the place's target."""
+    """One action to do: save `item`, a name inside `stage`, or restore it below the place's target.
+
+    A database has an address instead of a name.
+    """
 
     place: Place
     stage: Path
     item: str
     snapshots: int
     """How many snapshots the repository has before this action; also the name of the next one."""
+    database: Database | None = None
 
 
 class Tool(Protocol):
@@ -124,8 +164,11 @@ class Restic:
         return first_line("restic", "version")
 
     def environment(self, place: Place) -> Mapping[str, str]:
+        bucket = place.bucket
+        url = f"s3:{bucket.endpoint}/{bucket.name}/{bucket.prefix}" if bucket else str(place.repository)
         return {
-            "RESTIC_REPOSITORY": str(place.repository),
+            **(bucket.environment if bucket else {}),
+            "RESTIC_REPOSITORY": url,
             "RESTIC_PASSWORD": PASSPHRASE,
             "RESTIC_CACHE_DIR": str(place.root / "cache"),
         }
@@ -135,6 +178,8 @@ class Restic:
 
     def pipeline(self, action: Action, job: Job) -> Pipeline:
         root = job.place.root
+        if job.database and action in (Action.SNAPSHOT, Action.RESTORE):
+            return Pipeline(commands=_restic_database(action, job.database), cwd=job.stage)
         argv, cwd = {
             Action.SNAPSHOT: (("restic", "backup", job.item), job.stage),
             Action.RESTORE: (("restic", "restore", "latest", "--target", str(job.place.target)), root),
@@ -144,6 +189,16 @@ class Restic:
             Action.HELP: (("restic", "--help"), root),
         }[action]
         return Pipeline(commands=(argv,), cwd=cwd)
+
+
+def _restic_database(action: Action, database: Database) -> tuple[tuple[str, ...], ...]:
+    if database.copy:
+        if action is Action.RESTORE:
+            return (("restic", "restore", "latest", "--target", database.restored),)
+        return (in_turn(database.copy, ("restic", "backup", database.file)),)
+    if action is Action.RESTORE:
+        return (("restic", "dump", "latest", f"/{database.file}"), database.load)
+    return (database.dump, ("restic", "backup", "--stdin", "--stdin-filename", database.file))
 
 
 class Borg:
@@ -232,6 +287,28 @@ class Copy:
         return Pipeline(commands=(("cp", "-a", str(job.stage / job.item), "."),), cwd=job.place.target)
 
 
+class Bare:
+    """The server's own program, or a copy, with nothing kept: what reading a database takes by itself."""
+
+    name = "bare"
+    title = "only read"
+
+    def version(self) -> str | None:
+        found = (first_line(*argv) for argv in (("pg_dump", "--version"), ("mariadb-dump", "--version")))
+        return "; ".join([*(version for version in found if version), f"SQLite {sqlite3.sqlite_version}"])
+
+    def environment(self, place: Place) -> Mapping[str, str]:
+        return {}
+
+    def initialize(self, place: Place) -> Pipeline | None:
+        return None
+
+    def pipeline(self, action: Action, job: Job) -> Pipeline:
+        if action is not Action.SNAPSHOT or job.database is None:
+            raise KeyError(action)
+        return Pipeline(commands=(job.database.bare,), cwd=job.stage)
+
+
 class Dedup:
     """dedupstore on its defaults, with the default key derivation."""
 
@@ -245,6 +322,7 @@ class Dedup:
 
     def environment(self, place: Place) -> Mapping[str, str]:
         return {
+            **(place.bucket.environment if place.bucket else {}),
             "DEDUP_PASSPHRASE": PASSPHRASE,
             "DEDUP_NEW_PASSPHRASE": PASSPHRASE,
             "DEDUP_CACHE_DIR": str(place.root / "cache"),
@@ -253,25 +331,31 @@ class Dedup:
         }
 
     def initialize(self, place: Place) -> Pipeline | None:
-        argv = (*self.program, "init", "-r", str(place.repository), "--no-input")
+        argv = (*self.program, "init", "-r", self._url(place), "--no-input")
         return Pipeline(commands=(argv,), cwd=place.root)
 
     def pipeline(self, action: Action, job: Job) -> Pipeline:
-        root, repository = job.place.root, ("-r", str(job.place.repository))
+        root, repository = job.place.root, ("-r", self._url(job.place))
         quiet = ("--progress", "none")
         if action is Action.PRUNE:
             # A benchmark's snapshots come in a flood, and nobody may want them back.
             forget = (*self.program, "forget", *repository, "--keep-last", str(KEPT), "--count-bursts", "--yes")
             prune = (*self.program, "prune", *repository, "--grace", "0", "--undo-window", "0", *quiet)
             return Pipeline(commands=(in_turn(forget, prune),), cwd=root)
+        target = ("--as", job.database.restored) if job.database else ("--to", str(job.place.target))
         arguments, cwd = {
             Action.SNAPSHOT: (("snapshot", job.item, *repository, *quiet), job.stage),
-            Action.RESTORE: (("restore", *repository, "--to", str(job.place.target), *quiet), root),
+            Action.RESTORE: (("restore", *repository, *target, *quiet), root),
             Action.CHECK: (("check", *repository, "--read-data", *quiet), root),
             Action.LIST: (("snapshots", *repository), root),
             Action.HELP: (("--help",), root),
         }[action]
         return Pipeline(commands=((*self.program, *arguments),), cwd=cwd)
+
+    def _url(self, place: Place) -> str:
+        if place.bucket is None:
+            return str(place.repository)
+        return f"s3://{place.bucket.name}/{place.bucket.prefix}?endpoint={place.bucket.endpoint}&vendor=ceph"
 
 
 def dedup_program() -> tuple[str, ...]:
@@ -295,5 +379,6 @@ def all_tools(work: Path) -> dict[str, Tool]:
         Borg(borg, compression="zstd,3"),
         TarZstd(),
         Copy(),
+        Bare(),
     )
     return {tool.name: tool for tool in tools}

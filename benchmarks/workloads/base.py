@@ -1,10 +1,12 @@
 """What a workload is: data, steps that every tool takes in turn, and limits that the figures must keep."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
 
 from benchmarks.data import Bench, DataSet
+from benchmarks.subject import Subject, files
 from benchmarks.tools import Action
 
 DEDUPLICATING = ("dedup", "restic", "borg", "borg-zstd")
@@ -19,6 +21,8 @@ class Figure(Enum):
     STORED = "stored_bytes"
     MEMORY = "peak_rss_bytes"
     RATE = "bytes_per_second"
+    REQUESTS = "requests"
+    WAIT = "longest_wait_seconds"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +33,7 @@ class Step:
     title: str
     action: Action
     tools: tuple[str, ...] = DEDUPLICATING
-    arrange: Callable[[DataSet], None] = lambda data: None
+    arrange: Callable[[Subject], None] = lambda subject: None
     samples: int = 1
     """How often the command runs in each repetition; more than once for the very short ones."""
     shown: bool = True
@@ -47,6 +51,8 @@ class Limit:
     factor: float = 1.0
     value: float | None = None
     at_least: bool = False
+    peer_figure: Figure | None = None
+    """Which of the peer's figures counts; the same one unless told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +66,10 @@ class Panel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """A table of steps over one data set. `prepare` makes the data once; later calls only find them."""
+    """A table of steps over one data set.
+
+    `prepare` makes the data once; later calls only find them. `open` puts around them what the tools need while they run.
+    """
 
     name: str
     title: str
@@ -68,11 +77,12 @@ class Workload:
     steps: tuple[Step, ...]
     limits: tuple[Limit, ...]
     panels: tuple[Panel, ...] = ()
+    open: Callable[[Bench, DataSet], AbstractContextManager[Subject]] = files
 
 
-def show(number: int) -> Callable[[DataSet], None]:
+def show(number: int) -> Callable[[Subject], None]:
     """Arranges for a version of the data, counted from zero."""
-    return lambda data: data.show(number)
+    return lambda subject: subject.show(number)
 
 
 MEMORY_LIMIT = Limit(step=None, figure=Figure.MEMORY, value=300 * MEGABYTE)

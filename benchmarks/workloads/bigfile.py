@@ -2,6 +2,7 @@
 
 from benchmarks.data import Bench, DataSet, prepare
 from benchmarks.generate import MIB, make_mixed_file
+from benchmarks.subject import Subject
 from benchmarks.tools import Action
 from benchmarks.workloads.base import DEDUPLICATING, MEMORY_LIMIT, Figure, Limit, Panel, Step, Workload, show
 
@@ -27,7 +28,7 @@ BIG_FILE = Workload(
             tools=(*DEDUPLICATING, "tar"),
             arrange=show(0),
         ),
-        Step(name="touched", title="touched and read again", action=Action.SNAPSHOT, arrange=DataSet.touch),
+        Step(name="touched", title="touched and read again", action=Action.SNAPSHOT, arrange=Subject.touch),
         Step(name="restore", title="restore", action=Action.RESTORE, tools=(*DEDUPLICATING, "cp")),
         Step(name="check", title="check, all data read", action=Action.CHECK),
     ),

@@ -165,6 +165,19 @@ list_of(const size_t *ends, Py_ssize_t count)
     return list;
 }
 
+/* Turns the numbers of bits into masks; -1 with an exception for what is no rule. */
+static int
+check_rule(cut_rule *rule, int strict_bits, int loose_bits)
+{
+    if (!rule_is_safe(rule, strict_bits, loose_bits)) {
+        PyErr_SetString(PyExc_ValueError, "not a cut rule");
+        return -1;
+    }
+    rule->strict_mask = highest_bits(strict_bits);
+    rule->loose_mask = highest_bits(loose_bits);
+    return 0;
+}
+
 static PyObject *
 gear_cuts(gear *self, PyObject *args)
 {
@@ -180,12 +193,8 @@ gear_cuts(gear *self, PyObject *args)
         PyErr_Format(PyExc_ValueError, "length %zd is outside the buffer of %zd bytes", length, buffer.len);
         goto done;
     }
-    if (!rule_is_safe(&rule, strict_bits, loose_bits)) {
-        PyErr_SetString(PyExc_ValueError, "not a cut rule");
+    if (check_rule(&rule, strict_bits, loose_bits) < 0)
         goto done;
-    }
-    rule.strict_mask = highest_bits(strict_bits);
-    rule.loose_mask = highest_bits(loose_bits);
     size_t *ends = PyMem_New(size_t, (size_t)(length / rule.minimum) + 1);
     if (ends == NULL) {
         PyErr_NoMemory();
@@ -200,6 +209,58 @@ gear_cuts(gear *self, PyObject *args)
 done:
     PyBuffer_Release(&buffer);
     return result;
+}
+
+/* Cuts bytes objects that the caller holds; a list of lists. */
+static PyObject *
+cuts_of_all(gear *self, PyObject *streams, const cut_rule *rule)
+{
+    Py_ssize_t count = PyTuple_GET_SIZE(streams), room = 0, at = 0;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (!PyBytes_Check(PyTuple_GET_ITEM(streams, i))) {
+            PyErr_SetString(PyExc_TypeError, "expected bytes");
+            return NULL;
+        }
+        room += PyBytes_GET_SIZE(PyTuple_GET_ITEM(streams, i)) / rule->minimum + 1;
+    }
+    size_t *ends = PyMem_New(size_t, (size_t)room + 1);
+    Py_ssize_t *counts = PyMem_New(Py_ssize_t, (size_t)count + 1);
+    PyObject *result = ends == NULL || counts == NULL ? PyErr_NoMemory() : PyList_New(count);
+    if (result != NULL) {
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t i = 0; i < count; i++) {
+            PyObject *stream = PyTuple_GET_ITEM(streams, i);
+            counts[i] = cut(self, (const uint8_t *)PyBytes_AS_STRING(stream), (size_t)PyBytes_GET_SIZE(stream), rule,
+                            1, ends + at);
+            at += counts[i];
+        }
+        Py_END_ALLOW_THREADS
+        at = 0;
+    }
+    for (Py_ssize_t i = 0; result != NULL && i < count; i++) {
+        PyObject *list = list_of(ends + at, counts[i]);
+        at += counts[i];
+        if (list == NULL)
+            Py_CLEAR(result);
+        else
+            PyList_SET_ITEM(result, i, list);
+    }
+    PyMem_Free(ends);
+    PyMem_Free(counts);
+    return result;
+}
+
+static PyObject *
+gear_cuts_of_all(gear *self, PyObject *args)
+{
+    PyObject *streams;
+    cut_rule rule;
+    int strict_bits, loose_bits;
+    if (!PyArg_ParseTuple(args, "O!(nnniin):cuts_of_all", &PyTuple_Type, &streams, &rule.minimum, &rule.normal,
+                          &rule.maximum, &strict_bits, &loose_bits, &rule.page_size)
+        || check_rule(&rule, strict_bits, loose_bits) < 0)
+        return NULL;
+    return cuts_of_all(self, streams, &rule);
 }
 
 typedef struct {
@@ -286,6 +347,8 @@ gear_path(gear *self, void *Py_UNUSED(closure))
 static PyMethodDef gear_methods[] = {
     {"cuts", (PyCFunction)gear_cuts, METH_VARARGS,
      PyDoc_STR("cuts(buffer, length, rule, final)\n--\n\nThe end of every chunk in the first `length` bytes.")},
+    {"cuts_of_all", (PyCFunction)gear_cuts_of_all, METH_VARARGS,
+     PyDoc_STR("cuts_of_all(streams, rule)\n--\n\nThe cuts of each of many whole streams.")},
     {NULL},
 };
 

@@ -25,6 +25,9 @@ class Gear(Protocol):
     def cuts(self, buffer: Data, length: int, rule: CutRule, final: bool, /) -> list[int]:
         """The end of every chunk in the first `length` bytes; safe to call from many threads at once."""
 
+    def cuts_of_all(self, streams: tuple[bytes, ...], rule: CutRule, /) -> list[list[int]]:
+        """The cuts of each of many streams that are whole, with one release of the GIL."""
+
 
 def implementation() -> Implementation:
     """`c` if the kernel was built, unless DEDUP_CHUNKER=python asks for the reference."""

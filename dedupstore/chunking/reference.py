@@ -64,6 +64,10 @@ class Gear:
             ends.append(start)
         return ends
 
+    def cuts_of_all(self, streams: tuple[bytes, ...], rule: CutRule) -> list[list[int]]:
+        """The cuts of each of many streams that are whole."""
+        return [self.cuts(stream, len(stream), rule, True) for stream in streams]
+
     def _end_of_chunk(self, data: memoryview, start: int, rule: CutRule) -> int:
         first = start + rule.minimum
         limit = min(start + rule.maximum, len(data))

@@ -128,12 +128,12 @@ def split_verified(raw: bytes, ids: Sequence[ChunkId], lengths: Sequence[int], k
     view = memoryview(raw)
     chunks = []
     start = 0
-    for chunk_id, length in zip(ids, lengths, strict=True):
-        chunk = view[start : start + length]
-        if keyed.digest(chunk) != chunk_id:
+    for length in lengths:
+        chunks.append(view[start : start + length])
+        start += length
+    for chunk_id, found in zip(ids, keyed.digests(chunks), strict=True):
+        if found != chunk_id:
             raise CorruptChunk(
                 f"chunk {chunk_id.hex()[:16]} does not match its id", why="its block authenticates: a poisoned chunk"
             )
-        chunks.append(chunk)
-        start += length
     return chunks

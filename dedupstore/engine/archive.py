@@ -22,6 +22,7 @@ from dedupstore.engine.items import MANY_NAMES, Items, Place, join
 from dedupstore.engine.parent import DirectoryRow, PageHints
 from dedupstore.engine.previous import RACY_NS, PreviousEntries, is_same
 from dedupstore.engine.sink import ChunkSink
+from dedupstore.engine.small_contents import Named
 from dedupstore.engine.tally import Tally
 from dedupstore.errors import IntegrityError, ObjectNotFound
 from dedupstore.model.entry import FILE, Entry
@@ -52,7 +53,7 @@ class Visited:
 
 Visit = Generator[Place, "Visited | None", ChunkId]
 
-_Seen = tuple[bytes, os.stat_result, Entry | None, bool, bytes | None]
+_Seen = tuple[bytes, os.stat_result, Entry | None, bool, Named | None]
 """A name, what it is and was, whether it is the same, and its content if that is small and had to be read."""
 
 
@@ -294,9 +295,10 @@ class Archiver:
     def _contents(
         self, place: Place, waiting: list[tuple[bytes, os.stat_result, Entry | None, bool]], wanted: list[Item]
     ) -> Iterator[_Seen]:
-        contents = iter(self.files.read_small(place.fd, wanted)) if wanted else iter(())
-        for name, stat, before, same in waiting:
-            yield name, stat, before, same, None if same else next(contents)
+        before = [entry for _, _, entry, same in waiting if not same]
+        contents = iter(self.files.read_small(place.fd, wanted, before)) if wanted else iter(())
+        for name, stat, entry, same in waiting:
+            yield name, stat, entry, same, None if same else next(contents)
 
     def _subdirectory(
         self,
@@ -357,7 +359,7 @@ class Archiver:
         dir_fd: int,
         stat: os.stat_result,
         before: Entry | None,
-        content: bytes | None = None,
+        content: Named | None = None,
     ) -> Entry | None:
         self.cancel.check()
         try:

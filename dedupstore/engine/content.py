@@ -6,15 +6,17 @@ same chunk. So the next chunk of the previous version is compared by its id firs
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from dedupstore.cancel import CancelToken
 from dedupstore.chunking.chunker import Chunker
-from dedupstore.codec.hashing import StreamHash
+from dedupstore.codec.hashing import StreamHash, digest
 from dedupstore.engine.parent import Alignment
 from dedupstore.engine.read_ahead import ReadAhead
 from dedupstore.engine.sink import ChunkSink
+from dedupstore.engine.small_contents import Named, name_contents, pieces_of
 from dedupstore.model.entry import Entry
 from dedupstore.model.tree import ContentWriter
 from dedupstore.types import ChunkId, Data, Kind
@@ -50,31 +52,43 @@ class ContentStore:
         self._chunker = chunker
         self._cancel = cancel
         self._advanced = advanced
-        self._minimum = chunker.params.minimum
         self._read_ahead: dict[int, ReadAhead] = {}
+
+    def name_all(self, contents: Sequence[bytes | None], before: Sequence[Entry | None]) -> list[Named | None]:
+        """Cut and name many small files at once, for `store_named`; see `small_contents`."""
+        return name_contents(contents, before, self._chunker, self._sink.digests)
 
     def store_bytes(self, data: bytes, entry: Entry, alignment: Alignment | None, page_size: int = 0) -> int:
         """Store a file that fits in memory; fills `content` (or `pages`) and `hash`. How many bytes were new."""
         if not data:
             return 0
+        if page_size:
+            cuts = self._chunker.cuts(data, len(data), final=True, page_size=page_size)
+            ids = self._sink.digests(Kind.DATA, pieces_of(data, cuts))
+            hashed = digest((data,)) if len(cuts) > 1 else b""
+            return self.store_named(Named(data, cuts, ids, hashed), entry, alignment)
+        (named,) = self.name_all((data,), (None,))
+        assert named is not None
+        return self.store_named(named, entry, alignment)
+
+    def store_named(self, named: Named, entry: Entry, alignment: Alignment | None) -> int:
+        """As `store_bytes`, for a file that was cut and named already."""
+        data = named.data
         self._advanced(len(data))
-        if len(data) <= self._minimum:
-            chunk = entry.content = self._sink.digest(Kind.DATA, data)
-            if alignment is None:
-                return len(data) if self._sink.save_as(Kind.DATA, chunk, data) else 0
+        if len(named.ids) == 1:
+            (chunk,) = named.ids
+            entry.content = chunk
             # Most files that have a previous version still are that version: what it looked like is not asked for.
             if self._sink.has(chunk):
                 return 0
-            self._sink.save_as(Kind.DATA, chunk, data, alignment.like(0, len(data)))
+            like = alignment.like(0, len(data)) if alignment is not None else ()
+            self._sink.save_as(Kind.DATA, chunk, data, like)
             return len(data)
-        cuts = self._chunker.cuts(data, len(data), final=True, page_size=page_size)
         references = self._references(entry)
-        new_bytes = self._store_cuts(memoryview(data), 0, cuts, 0, references, alignment)
+        view = memoryview(data)
+        new_bytes = self._store_cuts(view, 0, named.cuts, 0, references, alignment, named.ids)
         references.finish(entry)
-        if len(cuts) > 1:
-            whole = StreamHash()
-            whole.update(data)
-            entry.hash = whole.digest()
+        entry.hash = named.hash
         return new_bytes
 
     def store_stream(
@@ -130,7 +144,9 @@ class ContentStore:
             cuts = self._cut(region, page_size, ahead=followed is not None)
             if not cuts:
                 break
-            new_bytes += self._store_cuts(region.view, region.at, cuts, region.offset, references, alignment)
+            pieces = [region.view[start:end] for start, end in pairwise((region.at, *cuts))]
+            ids = self._sink.digests(Kind.DATA, pieces)
+            new_bytes += self._store_cuts(region.view, region.at, cuts, region.offset, references, alignment, ids)
             region.offset += cuts[-1] - region.at
             region.at = cuts[-1]
         return new_bytes
@@ -171,26 +187,25 @@ class ContentStore:
         self,
         view: Data,
         start: int,
-        cuts: list[int],
+        cuts: Sequence[int],
         offset: int,
         references: ContentWriter,
         alignment: Alignment | None,
+        ids: Sequence[ChunkId],
     ) -> int:
         """Store the chunks that end at `cuts`, the first of which begins at `start`, byte `offset` of the stream."""
-        digest, save_as, add = self._sink.digest, self._sink.save_as, references.add
+        save_as, add = self._sink.save_as, references.add
         new_bytes = 0
         moved = offset - start
-        for end in cuts:
-            piece = view[start:end]
+        for chunk, end in zip(ids, cuts, strict=True):
             length = end - start
-            chunk = digest(Kind.DATA, piece)
             if alignment is None:
-                if save_as(Kind.DATA, chunk, piece):
+                if save_as(Kind.DATA, chunk, view[start:end]):
                     new_bytes += length
             elif self._sink.has(chunk):
                 alignment.anchor(chunk, moved + start)
             else:
-                save_as(Kind.DATA, chunk, piece, alignment.like(moved + start, length))
+                save_as(Kind.DATA, chunk, view[start:end], alignment.like(moved + start, length))
                 new_bytes += length
             add(chunk, length)
             start = end

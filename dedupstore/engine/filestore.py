@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import os
 import stat as modes
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
 
-from dedupstore.codec.hashing import digest as hash_of
 from dedupstore.engine.content import BUFFER_BYTES, ContentStore
 from dedupstore.engine.parent import align
 from dedupstore.engine.sink import ChunkSink
+from dedupstore.engine.small_contents import Named
 from dedupstore.engine.tally import Tally
-from dedupstore.model.entry import FILE, SECOND, SYMLINK, Entry, split_references
+from dedupstore.model.entry import FILE, SECOND, SYMLINK, Entry
 from dedupstore.model.tree import Load
 from dedupstore.sources.attributes import HEAD_BYTES, Owners, make_entry, page_size_of, xattrs_at
 from dedupstore.sources.base import AttributesUnreadable, ChangedWhileRead
 from dedupstore.sources.filesystem import OpenFile, read_link, stat_entry
 from dedupstore.sources.many_names import Item
 from dedupstore.sources.small_files import read_small_files
-from dedupstore.types import Kind
 
 ATTEMPTS = 3
 """How often a file that changes while it is read is read; the last version is kept and reported."""
@@ -42,9 +42,13 @@ class FileStore:
         self._tally = tally
         self._linked: dict[tuple[int, int], Entry] = {}
 
-    def read_small(self, dir_fd: int, items: list[Item]) -> list[bytes | None]:
-        """The contents of those that are ordinary small files, for `store` to take; see `sources.small_files`."""
-        return read_small_files(dir_fd, items, SMALL_BYTES)
+    def read_small(self, dir_fd: int, items: list[Item], before: Sequence[Entry | None]) -> list[Named | None]:
+        """The contents of those that are ordinary small files, for `store` to take; see `sources.small_files`.
+
+        `before` has the previous version of each that has one.
+        """
+        contents = read_small_files(dir_fd, items, SMALL_BYTES)
+        return self._content.name_all(contents, before)
 
     def store(
         self,
@@ -53,14 +57,14 @@ class FileStore:
         dir_fd: int,
         stat: os.stat_result,
         before: Entry | None,
-        content: bytes | None = None,
+        content: Named | None = None,
     ) -> Entry:
         """The entry of a name, its content stored: `content` if `read_small` has found it, else what is read now.
 
         Raises SourceFileError when it is not to be had.
         """
         if stat.st_mode & 0o170000 == modes.S_IFREG:
-            if content is not None and before is not None:
+            if content is not None and content.same and before is not None and stat.st_nlink == 1:
                 entry = self._same_content(name, path, stat, content, before)
                 if entry is not None:
                     return entry
@@ -84,7 +88,7 @@ class FileStore:
         dir_fd: int,
         stat: os.stat_result,
         before: Entry | None,
-        content: bytes | None,
+        content: Named | None,
     ) -> Entry:
         """A file of several names: stored by the first of them that is met."""
         known = self._linked.get((stat.st_dev, stat.st_ino))
@@ -104,11 +108,11 @@ class FileStore:
         dir_fd: int,
         stat: os.stat_result,
         before: Entry | None,
-        content: bytes | None,
+        content: Named | None,
     ) -> tuple[Entry, bool]:
         """The entry, and whether the file held still in one of the attempts."""
         if content is not None:
-            if page_size_of(content[:HEAD_BYTES]):
+            if page_size_of(content.data[:HEAD_BYTES]):
                 self._note_live_database(name, path, dir_fd)
             return self._small(name, path, stat, content, before), True
         for attempt in range(1, ATTEMPTS + 1):
@@ -161,44 +165,33 @@ class FileStore:
                 self._tally.note("file.live_database", path, text)
                 return
 
-    def _same_content(self, name: bytes, path: bytes, stat: os.stat_result, data: bytes, before: Entry) -> Entry | None:
-        """The entry of a file with new times whose bytes still are those of `before`; None where they are not.
+    def _same_content(
+        self, name: bytes, path: bytes, stat: os.stat_result, named: Named, before: Entry
+    ) -> Entry | None:
+        """The entry of a file with new times whose bytes still are those of `before`; None where that cannot be.
 
         Most files of a tree that was unpacked or checked out anew are such. Nothing is cut: the chunks that the file
         had are named again, each where it was.
         """
-        size = before.size
-        if before.kind != FILE or size != len(data) or stat.st_nlink > 1:
-            return None
-        if before.holes or before.pages is not None or before.page_size:
-            return None
-        digest, content = self._sink.digest, before.content
-        if len(content) == 32:
-            if digest(Kind.DATA, data) != content:
-                return None
-        else:
-            view, start = memoryview(data), 0
-            for chunk, length in split_references(content):
-                if digest(Kind.DATA, view[start : start + length]) != chunk:
-                    return None
-                start += length
         # Even where nothing is known to be lost: the index may lack what the parent names, and here are the bytes.
-        if not all(self._sink.has(chunk) for chunk, _ in before.inline_references()):
+        if not all(map(self._sink.has, named.ids)):
             return None
-        self._tally.read(size)
+        self._tally.read(before.size)
         entry = make_entry(name, stat, self._owners)
-        entry.content = content
-        if len(content) > 32:
-            # Not the one that is said to have been right: a restore refuses what has another hash than its entry says.
-            entry.hash = hash_of((data,))
+        entry.content = before.content
+        entry.hash = named.hash
         self._tally.stored(path, entry, before, 0)
         return entry
 
-    def _small(self, name: bytes, path: bytes, stat: os.stat_result, data: bytes, before: Entry | None) -> Entry:
-        """The entry of a file without holes, attributes and pages, as nearly all are, whose bytes are `data`."""
+    def _small(self, name: bytes, path: bytes, stat: os.stat_result, named: Named, before: Entry | None) -> Entry:
+        """The entry of a file without holes, attributes and pages, as nearly all are, whose bytes are those of `named`."""
         entry = make_entry(name, stat, self._owners)
         alignment = align(self._load, before if before is not None and before.kind == FILE else None)
-        new_bytes = self._content.store_bytes(data, entry, alignment)
+        if named.same:
+            # Cut where its previous version was, which anyone may have written: what is stored is cut by the rule.
+            new_bytes = self._content.store_bytes(named.data, entry, alignment)
+        else:
+            new_bytes = self._content.store_named(named, entry, alignment)
         self._tally.stored(path, entry, before, new_bytes)
         return entry
 

@@ -42,6 +42,9 @@ class RepairSink:
     def digest(self, kind: Kind, data: Data) -> ChunkId:
         return self._writer.digest(kind, data)
 
+    def digests(self, kind: Kind, pieces: Sequence[Data]) -> list[ChunkId]:
+        return self._writer.digests(kind, pieces)
+
     def has(self, chunk: ChunkId) -> bool:
         return chunk in self._taken or (chunk not in self._unread and self._health.usable(chunk))
 

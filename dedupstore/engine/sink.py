@@ -19,6 +19,8 @@ class ChunkSink(Protocol):
 
     def digest(self, kind: Kind, data: Data) -> ChunkId: ...
 
+    def digests(self, kind: Kind, pieces: Sequence[Data]) -> list[ChunkId]: ...
+
     def has(self, chunk: ChunkId) -> bool: ...
 
     def save(self, kind: Kind, data: Data, like: Sequence[ChunkId] = ()) -> ChunkId: ...
@@ -36,11 +38,14 @@ class DrySink:
         self.raw = 0
         self.chunks = 0
         self._index = index
-        self._digests = {kind: keyring.id_key(kind).digest for kind in Kind}
+        self._keyed = {kind: keyring.id_key(kind) for kind in Kind}
         self._new: set[ChunkId] = set()
 
     def digest(self, kind: Kind, data: Data) -> ChunkId:
-        return ChunkId(self._digests[kind](data))
+        return ChunkId(self._keyed[kind].digest(data))
+
+    def digests(self, kind: Kind, pieces: Sequence[Data]) -> list[ChunkId]:
+        return list(map(ChunkId, self._keyed[kind].digests(pieces)))
 
     def has(self, chunk: ChunkId) -> bool:
         if chunk in self._new:

@@ -98,7 +98,15 @@ class ChunkWriter:
         sizes = {Kind.DATA: settings.data_pack, Kind.MANIFEST: settings.manifest_pack}
         self._packers = {
             kind: Packer(
-                store, keyring, kind, sizes[kind], self._puts, self._stored, self._fail, parity=settings.parity
+                store,
+                keyring,
+                kind,
+                sizes[kind],
+                self._puts,
+                self._stored,
+                self._fail,
+                parity=settings.parity,
+                kept=reader.kept,
             )
             for kind in Kind
         }
@@ -131,6 +139,10 @@ class ChunkWriter:
     def digest(self, kind: Kind, data: Data) -> ChunkId:
         """The id that `data` has (or would have) in this repository. Any thread may ask."""
         return ChunkId(self._digests[kind](data))
+
+    def digests(self, kind: Kind, pieces: Sequence[Data]) -> list[ChunkId]:
+        """As `digest`, for many at once: with one release of the GIL."""
+        return list(map(ChunkId, self._keyring.id_key(kind).digests(pieces)))
 
     def has(self, chunk: ChunkId) -> bool:
         """Whether the chunk need not be stored: written by this run, or in a usable pack."""

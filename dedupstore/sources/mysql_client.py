@@ -52,7 +52,7 @@ class MysqlClient:
         if not self._exec:
             settings = {**self._settings, "password": self._password}
             lines = [f"{name}={_in_file(value)}" for name, value in settings.items() if value]
-            text = "\n".join(["[client]", *lines, ""])
+            text = "\n".join([*self._usual_files(), "[client]", *lines, ""])
             self._fds = (self._stack.enter_context(secret_file(text.encode())),)
         self._find(cancel)
         with self.explained():
@@ -73,7 +73,7 @@ class MysqlClient:
             options = [f"--{key}={value}" for key, value in self._settings.items() if value]
             argv, first = inside(self._exec, (name, *options, *words), "MYSQL_PWD", self._password)
             return Program(argv=argv, env=self._environ, first=first)
-        file = f"--defaults-extra-file=/dev/fd/{self._fds[0]}"
+        file = f"--defaults-file=/dev/fd/{self._fds[0]}"
         return Program(argv=(name, file, *words), env=self._environ, fds=self._fds)
 
     def query(self, sql: str, cancel: CancelToken, database: str = "") -> list[list[str]]:
@@ -98,6 +98,16 @@ class MysqlClient:
             if error.code != "source.command_failed":
                 raise
             raise self._explain(error) from error
+
+    def _usual_files(self) -> Iterator[str]:
+        """What the programs read when nothing is said to them. What comes last counts: `--defaults-extra-file` is
+        read before the file in the home directory, whose user and password would be taken instead of ours.
+        """
+        home = self._environ.get("HOME", "")
+        for path in ("/etc/my.cnf", "/etc/mysql/my.cnf", *([f"{home}/.my.cnf"] if home else ())):
+            # One with a line break in its name would be more than one line here.
+            if "\n" not in path:
+                yield f"!include {path}"
 
     def _find(self, cancel: CancelToken) -> None:
         error: SourceFailed | None = None

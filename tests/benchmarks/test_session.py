@@ -1,13 +1,14 @@
 """A whole run with a stand-in for dedup: cp behind dedup's command line."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.records import load
 from benchmarks.run import main
-from benchmarks.tools import Action, Dedup, Job, Place, Restic, TarZstd, all_tools
+from benchmarks.tools import Action, Database, Dedup, Job, Place, Restic, TarZstd, all_tools
 from benchmarks.workloads import WORKLOADS
 
 STAND_IN = """
@@ -92,11 +93,13 @@ def test_every_limit_and_panel_names_a_step_and_a_tool_that_takes_it() -> None:
 
 
 def test_a_tool_has_a_command_for_every_step_it_takes(tmp_path: Path) -> None:
-    job = Job(place=Place(root=tmp_path), stage=tmp_path, item="tree", snapshots=1)
+    files = Job(place=Place(root=tmp_path), stage=tmp_path, item="tree", snapshots=1)
+    database = replace(files, database=Database(file="shop.sql", bare=("true",), restored="new"))
     tools = all_tools(tmp_path)
     for workload in WORKLOADS.values():
         for step in workload.steps:
             for name in step.tools:
+                job = database if "bare" in workload.steps[0].tools else files
                 assert tools[name].pipeline(step.action, job).commands
 
 

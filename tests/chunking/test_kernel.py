@@ -274,3 +274,27 @@ def test_an_installation_without_the_kernel_uses_the_reference() -> None:
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
 
     assert output.split() == ["python", "dedupstore.chunking.reference"]
+
+
+@pytest.mark.parametrize("gear", KERNELS, ids=lambda gear: gear.path)
+def test_many_whole_streams_are_cut_as_each_of_them(gear) -> None:
+    rule = ChunkerParams.for_average(4 * KIB).rule()
+    data = noise("many", 200 * KIB)
+    streams = tuple(data[start : start + length] for start, length in enumerate((0, 1, 1024, 1025, 70_000, 150_000, 0)))
+
+    cuts = gear.cuts_of_all(streams, rule)
+
+    assert cuts == REFERENCE.cuts_of_all(streams, rule) == [gear.cuts(one, len(one), rule, True) for one in streams]
+    assert gear.cuts_of_all((), rule) == []
+
+
+@pytest.mark.parametrize("gear", KERNELS, ids=lambda gear: gear.path)
+def test_only_bytes_that_cannot_move_are_cut_many_at_once(gear) -> None:
+    rule = ChunkerParams.for_average(4 * KIB).rule()
+
+    with pytest.raises(TypeError):
+        gear.cuts_of_all((b"bytes", bytearray(b"x")), rule)
+    with pytest.raises(TypeError):
+        gear.cuts_of_all([b"bytes"], rule)
+    with pytest.raises(ValueError, match="cut rule"):
+        gear.cuts_of_all((b"bytes",), rule._replace(minimum=1))

@@ -61,6 +61,18 @@ def test_a_database_is_restored_as_a_new_one_and_swapped(dedup: Dedup, server: S
     dedup.ok("check", "--read-data")
 
 
+def test_the_address_counts_whatever_the_home_directory_says(
+    dedup: Dedup, server: Server, shop: str, tmp_path: Path
+) -> None:
+    (tmp_path / ".my.cnf").write_text("[client]\nuser = root\npassword = another\n[mariadb-client]\nuser = nobody\n")
+    dedup.setenv("HOME", str(tmp_path))
+
+    taken = dedup.ok("snapshot", address(server, shop), "--json").summary["snapshot"]
+
+    assert taken["kind"] == "mysql"
+    dedup.ok("check", "--read-data")
+
+
 def test_an_unchanged_database_makes_no_second_snapshot(dedup: Dedup, server: Server, shop: str) -> None:
     dedup.ok("snapshot", address(server, shop))
 
@@ -145,3 +157,13 @@ def test_a_server_is_looked_at(dedup: Dedup, server: Server, shop: str) -> None:
 
     assert {(table["name"], table["rows"]) for table in tables} == {("items", 20_003), ("orders", 50), ("odd `name", 0)}
     assert "in 2 files" in tested
+
+
+def test_the_address_wins_against_the_file_of_the_user(dedup: Dedup, server: Server, shop: str, tmp_path: Path) -> None:
+    own = tmp_path / "home of the user"
+    own.mkdir()
+    (own / ".my.cnf").write_text("[client]\nhost=192.0.2.1\nport=1\nuser=nobody\npassword=wrong\n[mariadb]\nport=2\n")
+    (own / ".my.cnf").chmod(0o600)
+    dedup.setenv("HOME", str(own))
+
+    assert "ok" in dedup.ok("db", "test", address(server, shop)).out

@@ -324,3 +324,26 @@ PGPASSFILE=$TEST_PGPASSFILE psql -h 127.0.0.1 -p $TEST_PORT -U admin -d postgres
   "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'" >/dev/null
 exec /usr/bin/pg_dump "$@"
 """
+
+
+def test_a_database_named_behind_the_question_mark_is_not_what_a_restore_writes_to(
+    dedup: Dedup, server: Server, blog: str
+) -> None:
+    sockets = server.run("SHOW unix_socket_directories", "postgres")
+    by_socket = f"postgresql:///?host={sockets}&port={server.port}&user=admin&dbname={blog}"
+    dedup.ok("snapshot", by_socket, "--source", "blog")
+    server.run("DELETE FROM posts WHERE id > 100", blog)
+    new = servers.name()
+
+    dedup.ok("restore", "--source", "blog", "--as", new)
+
+    assert (count(server, blog), count(server, new)) == (100, 20000)
+    dedup.ok("check", "--read-data")
+
+
+def test_the_password_that_was_named_wins_against_one_of_the_environment(
+    dedup: Dedup, server: Server, blog: str
+) -> None:
+    dedup.setenv("PGPASSWORD", "of another server")
+
+    assert "ok" in dedup.ok("db", "test", address(server, blog)).out

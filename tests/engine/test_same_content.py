@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from dedupstore.cancel import CancelToken
-from dedupstore.codec.hashing import StreamHash, digest
-from dedupstore.engine import content, filestore
+from dedupstore.codec.hashing import digest
+from dedupstore.engine import filestore, small_contents
 from dedupstore.engine.content import ContentStore
 from dedupstore.engine.filestore import FileStore
 from dedupstore.engine.sink import DrySink
@@ -23,7 +24,7 @@ from dedupstore.repo.repository import Repository
 from dedupstore.sources.attributes import Owners
 from dedupstore.sources.many_names import Item
 from dedupstore.storage.memory import MemoryStore
-from dedupstore.types import Kind
+from dedupstore.types import Data, Kind
 from tests.support.checking import assert_clean
 from tests.support.repositories import (
     assert_restores,
@@ -150,16 +151,16 @@ def test_what_was_no_file_is_no_previous_content(tmp_path: Path) -> None:
         files = FileStore(sink=sink, load=repository.reader.load_manifest, content=store, owners=Owners(), tally=tally)
         before = Entry(name=b"file", kind=SYMLINK, mode=0o777, size=5)
 
-        entry = files.store(b"file", b"file", -1, path.stat(), before, b"12345")
+        (named,) = store.name_all([b"12345"], [before])
+
+        entry = files.store(b"file", b"file", -1, path.stat(), before, named)
 
         assert entry.inline_references() == [(sink.digest(Kind.DATA, b"12345"), 5)]
 
 
-class WrongHash(StreamHash):
+def wrong_digests(_key: bytes | None, pieces: Sequence[Data], /) -> list[bytes]:
     """Of a computer whose memory flips bits."""
-
-    def digest(self) -> bytes:
-        return bytes(32)
+    return [bytes(32) for _ in pieces]
 
 
 def test_a_wrong_hash_of_the_previous_version_is_not_taken_over(
@@ -169,7 +170,7 @@ def test_a_wrong_hash_of_the_previous_version_is_not_taken_over(
     tree = make_tree(tmp_path / "tree")
     with new_repository(MemoryStore(), tmp_path / "cache") as repository:
         with monkeypatch.context() as patch:
-            patch.setattr(content, "StreamHash", WrongHash)
+            patch.setattr(small_contents, "digests", wrong_digests)
             first = entries(repository, take(repository, tree))
         dump = next(path for path in first if path.endswith(b"dump.sql"))
         assert first[dump].hash == bytes(32)
@@ -180,3 +181,28 @@ def test_a_wrong_hash_of_the_previous_version_is_not_taken_over(
         assert entries(repository, second)[dump].hash == digest([(tree / "dump.sql").read_bytes()])
         assert_restores(repository, second.snapshot, files_below(tree))
         assert_clean(repository)
+
+
+def test_cuts_of_a_parent_that_are_none_of_the_rule_are_used_where_they_are_and_not_made_again(tmp_path: Path) -> None:
+    """Anyone with the keys may have written the parent: what is stored anew is cut by the rule."""
+    data = b"0123456789" * 10
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    with new_repository(MemoryStore(), tmp_path / "cache") as repository:
+        sink, tally = DrySink(repository.keyring, repository.index, repository.look()), Tally(NullListener())
+        store = ContentStore(sink, repository.chunker(), CancelToken(), tally.read)
+        files = FileStore(sink=sink, load=repository.reader.load_manifest, content=store, owners=Owners(), tally=tally)
+        halves = [data[:50], data[50:]]
+        content = b"".join(sink.digest(Kind.DATA, half) + len(half).to_bytes(3, "big") for half in halves)
+        before = Entry(name=b"file", kind=FILE, mode=0o644, size=100, content=content, hash=bytes(32))
+
+        (named,) = store.name_all([data], [before])
+        assert named is not None
+        assert named.same
+        anew = files.store(b"file", b"file", -1, path.stat(), before, named)
+        for half in halves:
+            sink.save(Kind.DATA, half)
+        taken_over = files.store(b"file", b"file", -1, path.stat(), before, named)
+
+        assert (anew.content, anew.hash) == (sink.digest(Kind.DATA, data), b"")
+        assert (taken_over.content, taken_over.hash) == (content, digest([data]))

@@ -111,7 +111,7 @@ class Dedup:
             patch.setattr(sys, "stderr", err)
             patch.setattr(sys, "stdin", stdin or io.TextIOWrapper(io.BytesIO()))
             exit_code = main([os.fspath(argument) for argument in arguments])
-        run = Run(exit_code, out.buffer.getvalue(), err.buffer.getvalue().decode("utf-8", "replace"))  # type: ignore[attr-defined]
+        run = Run(exit_code, out.buffer.getvalue(), err.buffer.getvalue().decode("utf-8", "replace"))
         assert PASSPHRASE not in run.out + run.err
         return run
 

@@ -66,7 +66,8 @@ def missing(what: str, package: str) -> None:
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[Server]:
+def postgres(*options: str) -> Iterator[Server]:
+    """PostgreSQL. The options are the server's own."""
     programs = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda path: int(path.split("/")[4]))
     if not programs and not shutil.which("initdb"):
         missing("PostgreSQL", "postgresql")
@@ -78,7 +79,7 @@ def postgres() -> Iterator[Server]:
         _run([place / "initdb", *words, "-A", "scram-sha-256"], user)
         server = subprocess.Popen(
             [place / "postgres", "-D", data, "-p", str(port), "-c", "fsync=off", "-k", home, "-c",
-             "listen_addresses=127.0.0.1"],
+             "listen_addresses=127.0.0.1", *options],
             user=user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         (home / "pgpass").write_text("*:*:*:*:" + PASSWORD.replace("\\", "\\\\").replace(":", "\\:") + "\n")
@@ -94,7 +95,8 @@ def postgres() -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def mariadb() -> Iterator[Server]:
+def mariadb(*options: str) -> Iterator[Server]:
+    """MariaDB. The options are the server's own."""
     if not shutil.which("mariadbd") or not shutil.which("mariadb-install-db"):
         missing("MariaDB", "mariadb-server")
     with _home("mysql") as (home, user):
@@ -105,7 +107,7 @@ def mariadb() -> Iterator[Server]:
         server = subprocess.Popen(
             ["mariadbd", "--no-defaults", f"--datadir={data}", f"--port={port}", f"--socket={path}",
              "--bind-address=127.0.0.1", "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M",
-             f"--pid-file={home}/pid", "--skip-log-bin"],
+             f"--pid-file={home}/pid", "--skip-log-bin", *options],
             user=user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         with _ended(server):
