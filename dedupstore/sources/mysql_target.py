@@ -7,7 +7,6 @@ from typing import Any
 
 from dedupstore.cancel import CancelToken
 from dedupstore.errors import Refused, SourceFailed
-from dedupstore.sources.mysql import names
 from dedupstore.sources.mysql_client import MysqlClient, literal, quoted
 from dedupstore.sources.new_database import NewServerDatabase, exists
 from dedupstore.sources.program import Program
@@ -28,7 +27,7 @@ class NewMysqlDatabase(NewServerDatabase):
     def _create(self) -> Program:
         client, name, about = self._client, self._name, self._about
         with client.explained():
-            if name in names(client, self._cancel):
+            if name in client.names(self._cancel):
                 raise exists(name)
             charset = ""
             if about.get("charset"):
@@ -46,7 +45,7 @@ def swap(client: MysqlClient, new: str, live: str, kept: str, cancel: CancelToke
     Raises Refused for a database with more than tables: the server cannot move the rest.
     """
     with client.explained():
-        there = names(client, cancel)
+        there = client.names(cancel)
         for name in (new, live):
             if name not in there:
                 raise Refused(f"there is no database {name}", hints=["dedup db list"])

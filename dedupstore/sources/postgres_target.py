@@ -40,7 +40,7 @@ class NewPostgresDatabase(NewServerDatabase):
         client, name = self._client, self._name
         with client.explained():
             self._maintenance = maintenance(client, self._cancel)
-            if name in names(client, self._cancel, self._maintenance):
+            if name in client.names(self._cancel, self._maintenance):
                 raise exists(name)
             roles = set(client.query("SELECT rolname FROM pg_roles", self._cancel, self._maintenance))
             self.ownerless = tuple(role for role in self._about.get("roles", ()) if role not in roles)
@@ -70,7 +70,7 @@ def swap(client: PostgresClient, new: str, live: str, kept: str, cancel: CancelT
     """Give `live` the name `kept` and `new` the name `live`, at once. Sessions of both are ended. Raises Refused, SourceFailed."""
     with client.explained():
         place = maintenance(client, cancel)
-        there = names(client, cancel, place)
+        there = client.names(cancel, place)
         for name in (new, live):
             if name not in there:
                 raise Refused(f"there is no database {name}", hints=["dedup db list"])
@@ -115,10 +115,6 @@ def maintenance(client: PostgresClient, cancel: CancelToken) -> str:
             return name
     assert error is not None
     raise error
-
-
-def names(client: PostgresClient, cancel: CancelToken, database: str | None = None) -> list[str]:
-    return client.query("SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY datname", cancel, database)
 
 
 def quoted(name: str) -> str:
