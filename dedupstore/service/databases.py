@@ -83,7 +83,14 @@ def opened(
             options=database.options,
         )
     assert isinstance(client, MysqlClient)
-    return MysqlStreams(client, cancel, databases=database.databases, options=database.options)
+    return MysqlStreams(
+        client,
+        cancel,
+        note,
+        databases=database.databases,
+        with_globals=database.globals,
+        options=database.options,
+    )
 
 
 def client_of(

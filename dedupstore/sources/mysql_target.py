@@ -9,8 +9,8 @@ from typing import Any, Self
 from dedupstore.cancel import CancelToken
 from dedupstore.errors import Refused, SourceFailed, TargetFailed
 from dedupstore.sources.command import CommandStream
-from dedupstore.sources.mysql import literal, names, quoted
-from dedupstore.sources.mysql_client import MysqlClient
+from dedupstore.sources.mysql import names
+from dedupstore.sources.mysql_client import MysqlClient, literal, quoted
 
 _READ_BYTES = 1 << 16
 _FASTER = "--init-command=SET SESSION FOREIGN_KEY_CHECKS=0, UNIQUE_CHECKS=0"

@@ -169,6 +169,12 @@ class PostgresClient:
                 ["see who: SELECT * FROM pg_stat_activity"],
             ),
             (
+                "terminating connection|server closed the connection|no connection to the server",
+                f"the connection to {where} ended",
+                "database.session_ended",
+                ["see the server's log: was it stopped, or the connection ended by somebody?"],
+            ),
+            (
                 "could not connect|[Cc]onnection refused|could not translate|timeout expired|connection to server",
                 f"no connection to {where}",
                 "database.unreachable",
