@@ -68,8 +68,8 @@ class Place:
     looked: Looked | None = None
     """What was found in it ahead of the walk."""
 
-    upcoming: list[Item] = field(default_factory=list)
-    """Its subdirectories that were not entered yet, the next one last."""
+    upcoming: list[Item] | None = None
+    """Its subdirectories that were not entered yet, the next one last; None where that is not known."""
 
 
 class Items:

@@ -55,9 +55,9 @@ class LookAhead:
         if not self.wanted or self._future is not None:
             return
         above: Place | None = place
-        while above is not None and not above.upcoming:
+        while above is not None and above.upcoming == []:
             above = above.above
-        if above is None or above.fd < 0:
+        if above is None or above.fd < 0 or not above.upcoming:
             return
         name, stat = above.upcoming[-1]
         if self._threads is None:
@@ -82,8 +82,9 @@ class LookAhead:
         future, self._future = self._future, None
         threads, self._threads = self._threads, None
         if threads is not None:
-            threads.shutdown(wait=True, cancel_futures=True)
-        if future is not None and not future.cancelled() and future.exception() is None:
+            # Not cancelled: the descriptor that it was given has to be closed.
+            threads.shutdown(wait=True)
+        if future is not None and future.exception() is None:
             looked = future.result()
             if looked is not None:
                 os.close(looked.fd)

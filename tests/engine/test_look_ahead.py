@@ -197,7 +197,7 @@ def test_a_directory_that_cannot_be_opened_is_told_once(tmp_path: Path, monkeypa
     original = LookAhead.expect
 
     def expect(self: LookAhead, place: Place) -> None:
-        for name, _ in place.upcoming:
+        for name, _ in place.upcoming or ():
             if name == b"n03":
                 (tree / "n03").rename(tree / "elsewhere")
         original(self, place)
@@ -256,3 +256,26 @@ def test_trouble_in_the_second_thread_is_raised_in_the_first(tmp_path: Path, mon
     monkeypatch.setattr(look_ahead, "look", fail)
     with new_repository(MemoryStore(), tmp_path / "cache") as repository, pytest.raises(MemoryError, match="no more"):
         take(repository, nested_tree(tmp_path / "tree"))
+
+
+def test_below_a_directory_of_very_many_names_nothing_is_expected_that_does_not_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its subdirectories are met as they come: what stands beside it must not be read for each of them in vain."""
+    monkeypatch.setattr(items, "MANY_NAMES", 10)
+    tree = nested_tree(tmp_path / "tree")
+    looked_at: list[bytes] = []
+    original = LookAhead._look
+
+    def look_and_tell(self: LookAhead, dir_fd: int, name: bytes, *rest: Any) -> Looked | None:
+        looked_at.append(name)
+        return original(self, dir_fd, name, *rest)
+
+    monkeypatch.setattr(LookAhead, "_look", look_and_tell)
+    with new_repository(MemoryStore(), tmp_path / "cache") as repository:
+        result = take(repository, tree)
+
+        assert looked_at
+        assert b"n03" not in looked_at
+        assert looked_at.count(b"below") == 12
+        assert_restores(repository, result.snapshot, files_below(tree))
