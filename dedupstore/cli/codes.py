@@ -8,11 +8,13 @@ from __future__ import annotations
 from dedupstore.cli.codes_configuration import PAGES as CONFIGURATION_PAGES
 from dedupstore.cli.codes_databases import PAGES as DATABASE_PAGES
 from dedupstore.cli.codes_locks import PAGES as LOCK_PAGES
+from dedupstore.cli.codes_storage import PAGES as STORAGE_PAGES
 
 PAGES: dict[str, str] = {
     **CONFIGURATION_PAGES,
     **DATABASE_PAGES,
     **LOCK_PAGES,
+    **STORAGE_PAGES,
     "cache.damaged": "The local index contradicts itself. It is only a copy of what the repository says: it is "
     "dropped and built again, and no data is lost.",
     "cache.dropped": "The local cache broke while it was used and was set aside. It is only a copy of what the "

@@ -9,11 +9,11 @@ from importlib import import_module
 import click
 
 from dedupstore.cli import prompts
-from dedupstore.cli.opening import access_to, repeated, require_same, written_credential
+from dedupstore.cli.opening import access_to, repeated, require_same, require_there, written_credential
 from dedupstore.cli.session import Place, Session
 from dedupstore.errors import RepositoryNotFound, StoreMissing
 from dedupstore.service import repository as service
-from dedupstore.service.access import Access, Credential, require_repository
+from dedupstore.service.access import Access, Credential
 from dedupstore.service.repository import Created, InitRequest
 
 
@@ -49,7 +49,7 @@ def _first_credential(session: Session, place: Place) -> tuple[Credential, str]:
 def create_if_missing(session: Session, place: Place, *, init: bool) -> tuple[Access, Created, str] | None:
     """A repository for a first snapshot, when there is none and the person agrees; None when there is one."""
     try:
-        require_repository(place.url)
+        require_there(session, place)
     except (RepositoryNotFound, StoreMissing) as error:
         if not init:
             if not session.can_ask:

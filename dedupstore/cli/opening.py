@@ -26,12 +26,17 @@ def with_access(session: Session, work: Callable[[Access], Answer], *, trusting:
     The key is already being derived when `work` is called: what it loads by then costs no time.
     """
     place = session.require_place()
-    service.require_repository(place.url, None if trusting else session.environ)
+    require_there(session, place, None if trusting else session.environ)
 
     def opened(credential: Credential) -> Answer:
         return work(replace(access_to(session, place, credential), trusting=trusting).started())
 
     return with_credential(session, opened, place)
+
+
+def require_there(session: Session, place: Place, environ: Mapping[str, str] | None = None) -> None:
+    """Raise RepositoryNotFound, and with `environ` Refused for another one than is known here; asks storage once a call."""
+    session.found[place.url] = service.found_repository(place.url, environ, known=session.found.get(place.url))
 
 
 def with_credential(session: Session, work: Callable[[Credential], Answer], place: Place | None = None) -> Answer:
@@ -68,7 +73,7 @@ def credential_of(session: Session, place: Place | None, environ: Mapping[str, s
 
 def opened(session: Session, place: Place) -> Access:
     """The way into one of several repositories, proven by opening it once; asks up to three times on a terminal."""
-    service.require_repository(place.url)
+    require_there(session, place)
     given = credential_of(session, place)
     if given is not None:
         return proven(session, place, given)
@@ -144,26 +149,27 @@ def from_environment(session: Session, environ: Mapping[str, str] | None = None)
 
 
 def access_to(session: Session, place: Place, credential: Credential) -> Access:
-    return Access(
+    access = Access(
         url=place.url,
         credential=credential,
         clock=session.clock,
         environ=session.environ,
         note=lambda finding: session.out.findings([finding]),
+        repository=session.found.get(place.url),
         options=options_at(session, place),
     )
+    repo = session.repo_at(place)
+    return access if repo is None else replace(access, kept_bytes=repo.base_cache)
 
 
 def options_at(session: Session, place: Place) -> StoreOptions:
-    """Limits and locks that the configuration asks for at a place, if it was read."""
+    """Limits, locks and the storage class that the configuration asks for at a place, if it was read, or this call."""
     repo = session.repo_at(place)
-    if repo is None or not (repo.limits or repo.object_lock):
-        return NO_OPTIONS
-    # Loaded only for who asks for limits or locks.
-    asked: StoreOptions = import_module("dedupstore.service.store_options").options_of(
-        repo, session.clock, session.environ
-    )
-    return asked
+    asked = NO_OPTIONS
+    if repo is not None and repo.asks_of_the_store:
+        # Loaded only for who asks for something.
+        asked = import_module("dedupstore.service.store_options").options_of(repo, session.clock, session.environ)
+    return replace(asked, storage_class=session.storage_class) if session.storage_class else asked
 
 
 def repeated(session: Session) -> str:

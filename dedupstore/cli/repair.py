@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import click
 
+from dedupstore.cancel import CancelToken
 from dedupstore.cli import options, progress
 from dedupstore.cli.command import group
 from dedupstore.cli.opening import repeated, with_access
@@ -11,11 +15,25 @@ from dedupstore.cli.output import path_fields
 from dedupstore.cli.replica import repair_fields, replica_options, with_replica
 from dedupstore.cli.session import Session
 from dedupstore.errors import IntegrityError
+from dedupstore.events import Listener
 from dedupstore.service import repair as service
 from dedupstore.service.access import Access
 from dedupstore.units import format_bytes, format_count, format_number, printable
 
 _SHOWN = 20
+
+Answer = TypeVar("Answer")
+
+
+def _carry_out(session: Session, work: Callable[[Access, Listener, CancelToken], Answer]) -> Answer:
+    """Do it to the repository, with progress shown."""
+    token = session.take_token()
+
+    def carry_out(access: Access) -> Answer:
+        with progress.showing(session) as listener:
+            return work(access, listener, token)
+
+    return with_access(session, carry_out)
 
 
 @group("repair", examples=["dedup repair index", "dedup repair packs --from /mnt/usb/mirror", "dedup repair snapshots"])
@@ -33,13 +51,10 @@ def index(session: Session, dry_run: bool) -> int:
     """
     out = session.out
     out.begin("repair index")
-    token = session.take_token()
-
-    def work(access: Access) -> service.IndexOutcome:
-        with progress.showing(session) as listener:
-            return service.index(access, dry_run=dry_run, listener=listener, cancel=token)
-
-    found = with_access(session, work)
+    found = _carry_out(
+        session,
+        lambda access, listener, cancel: service.index(access, dry_run=dry_run, listener=listener, cancel=cancel),
+    )
     would = "would be " if dry_run else ""
     out.line(f"  looked at {format_number(found.packs, 'pack')}")
     out.line(
@@ -81,16 +96,16 @@ def packs(
     """
     out = session.out
     out.begin("repair packs")
-    token = session.take_token()
 
-    def work(there: service.Replica | None, access: Access) -> service.PacksOutcome:
-        with progress.showing(session) as listener:
-            return service.packs(access, there, dry_run=dry_run, listener=listener, cancel=token)
+    def work(there: service.Replica | None) -> service.PacksOutcome:
+        return _carry_out(
+            session,
+            lambda access, listener, cancel: service.packs(
+                access, there, dry_run=dry_run, listener=listener, cancel=cancel
+            ),
+        )
 
-    found = with_replica(
-        session, replica, from_passphrase_file, from_passphrase_command, from_key_file,
-        lambda there: with_access(session, lambda access: work(there, access)),
-    )  # fmt: skip
+    found = with_replica(session, replica, from_passphrase_file, from_passphrase_command, from_key_file, work)
     would = "would be " if dry_run else ""
     out.line(f"  back     {format_number(found.packs, 'lost pack')} {would}put back, {format_bytes(found.pack_bytes)}")
     out.line(
@@ -128,13 +143,10 @@ def snapshots(session: Session, dry_run: bool) -> int:
     """
     out = session.out
     out.begin("repair snapshots")
-    token = session.take_token()
-
-    def work(access: Access) -> service.SnapshotsOutcome:
-        with progress.showing(session) as listener:
-            return service.snapshots(access, dry_run=dry_run, listener=listener, cancel=token)
-
-    found = with_access(session, work)
+    found = _carry_out(
+        session,
+        lambda access, listener, cancel: service.snapshots(access, dry_run=dry_run, listener=listener, cancel=cancel),
+    )
     for one in found.snapshots:
         made = "nothing of it is left" if one.repaired is None else f"now also as {one.repaired.short}"
         if dry_run:
@@ -175,13 +187,10 @@ def parity(session: Session, dry_run: bool) -> int:
     """
     out = session.out
     out.begin("repair parity")
-    token = session.take_token()
-
-    def work(access: Access) -> service.ParityOutcome:
-        with progress.showing(session) as listener:
-            return service.parity(access, dry_run=dry_run, listener=listener, cancel=token)
-
-    found = with_access(session, work)
+    found = _carry_out(
+        session,
+        lambda access, listener, cancel: service.parity(access, dry_run=dry_run, listener=listener, cancel=cancel),
+    )
     if dry_run:
         out.line(f"  parity   {format_number(found.made, 'pack')} of {format_count(found.packs)} would get parity")
     else:
@@ -193,6 +202,6 @@ def parity(session: Session, dry_run: bool) -> int:
         packs=found.packs,
         made=found.made,
         made_bytes=found.made_bytes,
-        refused=found.refused,
+        refused=len(found.findings),
     )
     return found.exit_code

@@ -13,6 +13,7 @@ from dedupstore.cli.output import Output
 from dedupstore.cli.signals import Signals
 from dedupstore.clock import Clock
 from dedupstore.errors import UsageError
+from dedupstore.types import RepositoryId
 
 if TYPE_CHECKING:
     from dedupstore.service.config import Loaded
@@ -49,6 +50,12 @@ class Session:
         self.signals = signals
         self.stdin = stdin
         self.out = Output(self.settings, clock, environ, stdout=stdout, stderr=stderr)
+        self.found: dict[str, RepositoryId] = {}
+        """Repositories that this call has found, by URL: each is looked for once."""
+
+        self.storage_class = ""
+        """What this call asks for instead of what the configuration says."""
+
         self._configuration: Loaded | None = None
         self._past_ns: int | None = None
 

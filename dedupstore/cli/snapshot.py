@@ -16,10 +16,11 @@ from dedupstore.cli.gentle import Gentle, gentle_options
 from dedupstore.cli.instants import instant
 from dedupstore.cli.opening import path_argument, with_access
 from dedupstore.cli.session import Session
-from dedupstore.cli.snapshot_shapes import outcome_fields, tell_outcome
+from dedupstore.cli.snapshot_shapes import outcome_fields, requests_fields, tell_outcome, tell_requests
 from dedupstore.errors import UsageError
 from dedupstore.service import snapshot as service
 from dedupstore.service.access import Access
+from dedupstore.service.requests import counted
 from dedupstore.units import parse_size
 
 
@@ -55,6 +56,9 @@ from dedupstore.units import parse_size
 @click.option("--compression", metavar="LEVEL", type=int, default=3, help="1 (fast) to 19 (small); 3 by default.")
 @click.option("--host", metavar="NAME", default="", help="Instead of the name of this machine.")
 @click.option("--time", "time_text", metavar="TIME", default="", help="Instead of now; for importing old copies.")
+@click.option(
+    "--storage-class", metavar="CLASS", default="", help="In a bucket: the class of new file contents, as STANDARD_IA."
+)
 @gentle_options
 @click.pass_obj
 def snapshot(
@@ -79,6 +83,7 @@ def snapshot(
     compression: int,
     host: str,
     time_text: str,
+    storage_class: str,
     limit_rate: str,
     nice: int | None,
     ionice: str | None,
@@ -91,6 +96,7 @@ def snapshot(
     A DATABASE is an address: sqlite:PATH, postgresql://USER@HOST/NAME or mysql://USER@HOST/NAME.
     """
     time_ns = instant(session, time_text or None)
+    session.storage_class = storage_class
     gentle = Gentle(limit_rate=limit_rate, nice=nice, ionice=ionice)
     given = click.get_current_context().get_parameter_source("compression") is not ParameterSource.DEFAULT
     if not (command_name or stdin_name) and not (paths and all("/" in path for path in paths)):
@@ -161,7 +167,9 @@ def _stdin(session: Session, name: str) -> int | None:
 def _run(session: Session, request: service.Request, *, init: bool) -> int:
     out = session.out
     out.begin("snapshot", source=safe(request.source) or None)
-    made = None if request.dry_run else create_if_missing(session, session.require_place(), init=init)
+    place = session.require_place()
+    sent = counted(place.url)
+    made = None if request.dry_run else create_if_missing(session, place, init=init)
 
     def take(access: Access) -> service.Outcome:
         with progress.showing(session) as listener:
@@ -175,6 +183,8 @@ def _run(session: Session, request: service.Request, *, init: bool) -> int:
         out.event("created", repository=created.id, url=created.url, recovery_kit=kit_path or None)
         outcome = take(access)
     tell_outcome(session, outcome)
+    requests = sent()
+    tell_requests(out, requests)
     status = "warnings" if outcome.exit_code else "ok"
-    out.finish(status, exit_code=outcome.exit_code, **outcome_fields(out, outcome))
+    out.finish(status, exit_code=outcome.exit_code, **outcome_fields(out, outcome), **requests_fields(requests))
     return outcome.exit_code

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dedupstore.cli import progress
@@ -15,13 +16,14 @@ from dedupstore.cli.gentle import Gentle
 from dedupstore.cli.opening import opened, repeated
 from dedupstore.cli.session import REPO, Place, Session
 from dedupstore.cli.several import Several
-from dedupstore.cli.snapshot_shapes import outcome_fields, tell_outcome
+from dedupstore.cli.snapshot_shapes import outcome_fields, requests_fields, tell_outcome, tell_requests
 from dedupstore.errors import DedupError, Interrupted, NothingMatches, UsageError
 from dedupstore.events import Listener
 from dedupstore.service import configured, runs
 from dedupstore.service.access import Access
 from dedupstore.service.config_schema import StdinSource
 from dedupstore.service.pace import Pace
+from dedupstore.service.requests import counted
 from dedupstore.units import format_number
 
 DEFAULT = ""
@@ -73,8 +75,9 @@ def run(session: Session, wanted: Wanted, *, init: bool) -> int:
     out.begin("snapshot", source=safe(wanted.sources[0]) if len(wanted.sources) == 1 else None)
     tasks = _tasks(session, wanted, wanted.gentle.begin(session, loaded.config))
     repos = tuple(dict.fromkeys(repo for task in tasks for repo in task.repos))
+    sent = [counted(url) for url in dict.fromkeys(_place(session, repo).url for repo in repos)]
     # Before anything is taken: nobody wants to be asked for a passphrase after an hour.
-    accesses = {repo: _open(session, _place(session, repo), wanted, init=init) for repo in repos}
+    accesses = {repo: _open(session, _place(session, repo), wanted, init=init, only=len(repos) == 1) for repo in repos}
     alone = len(tasks) == 1 and len(repos) == 1
     concurrent = 1 if len(tasks) == 1 else loaded.config.max_concurrent
     token = session.take_token()
@@ -108,7 +111,15 @@ def run(session: Session, wanted: Wanted, *, init: bool) -> int:
     if concurrent > 1:
         for result in results:
             _tell(session, result, several=len(repos) > 1, alone=alone)
-    return _end(session, results, alone=alone)
+    return _end(session, results, _together(sent), alone=alone)
+
+
+def _together(sent: Sequence[Callable[[], Mapping[str, int]]]) -> Mapping[str, int]:
+    """The requests to all repositories."""
+    total: Counter[str] = Counter()
+    for since in sent:
+        total.update(since())
+    return dict(sorted(total.items()))
 
 
 def _tasks(session: Session, wanted: Wanted, pace: Pace | None) -> list[runs.Task]:
@@ -131,7 +142,7 @@ def _tasks(session: Session, wanted: Wanted, pace: Pace | None) -> list[runs.Tas
     tasks = []
     for name in configured.names_of(loaded, wanted.sources):
         source = loaded.source(name)
-        repos = (DEFAULT,) if flag or not source.repos else source.repos
+        repos = (DEFAULT,) if flag or not source.repos else tuple(dict.fromkeys(source.repos))
         if isinstance(source, StdinSource) and (len(wanted.sources) > 1 or len(repos) > 1):
             raise UsageError(
                 f'the source "{name}" is piped in, and can be read once',
@@ -154,15 +165,20 @@ def _place(session: Session, repo: str) -> Place:
     return session.require_place() if repo == DEFAULT else session.in_past(session.resolved(f"{REPO}{repo}"))
 
 
-def _open(session: Session, place: Place, wanted: Wanted, *, init: bool) -> Access | DedupError:
-    """The way in, or why there is none: other repositories get their snapshots all the same."""
+def _open(session: Session, place: Place, wanted: Wanted, *, init: bool, only: bool) -> Access | DedupError:
+    """The way in, or why there is none: other repositories get their snapshots all the same.
+
+    Also where its passphrase cannot be had: a stick that is not plugged in must not keep all others from being written.
+    """
     try:
         made = None if wanted.dry_run else create_if_missing(session, place, init=init)
         if made is None:
             return opened(session, place)
-    except (Interrupted, UsageError):
+    except Interrupted:
         raise
     except DedupError as error:
+        if only and isinstance(error, UsageError):
+            raise
         return error
     access, created, kit_path = made
     tell(session, created, kit_path)
@@ -187,15 +203,17 @@ def _tell(session: Session, result: runs.Result, *, several: bool, alone: bool) 
         out.event("result", **_fields(session, result))
 
 
-def _end(session: Session, results: Sequence[runs.Result], *, alone: bool) -> int:
+def _end(session: Session, results: Sequence[runs.Result], sent: Mapping[str, int], *, alone: bool) -> int:
     out = session.out
+    requests = requests_fields(sent)
+    tell_requests(out, sent)
     code = runs.worst([result.exit_code for result in results])
     if alone:
         (result,) = results
         if result.error is not None:
             raise result.error
         assert result.outcome is not None
-        out.finish(result.status, exit_code=code, **outcome_fields(out, result.outcome))
+        out.finish(result.status, exit_code=code, **outcome_fields(out, result.outcome), **requests)
         return code
     failed = sum(result.error is not None for result in results)
     text = f"{len(results) - failed} of {format_number(len(results), 'snapshot')} taken"
@@ -204,7 +222,7 @@ def _end(session: Session, results: Sequence[runs.Result], *, alone: bool) -> in
         out.note(f"  next: dedup restore{repeated(session)} --at now --to ./restored")
     interrupted = any(isinstance(result.error, Interrupted) for result in results)
     status = "interrupted" if interrupted else "failed" if failed else "warnings" if code else "ok"
-    out.finish(status, exit_code=code, results=[_fields(session, result) for result in results])
+    out.finish(status, exit_code=code, results=[_fields(session, result) for result in results], **requests)
     return code
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from dedupstore.cli.errors import safe
 from dedupstore.cli.opening import repeated
 from dedupstore.cli.output import Output
 from dedupstore.cli.session import Session
 from dedupstore.cli.shapes import count_fields, files_text, snapshot_fields, stored_text
 from dedupstore.service import snapshot as service
-from dedupstore.units import format_bytes, format_duration, format_number
+from dedupstore.units import format_bytes, format_count, format_duration, format_number
 
 
 def tell_outcome(session: Session, outcome: service.Outcome, *, last: bool = True) -> None:
@@ -25,6 +27,18 @@ def tell_outcome(session: Session, outcome: service.Outcome, *, last: bool = Tru
         )
     if outcome.snapshot is not None:
         _tell_snapshot(session, outcome, last=last)
+
+
+def requests_fields(sent: Mapping[str, int]) -> dict[str, object]:
+    """By kind and in all; null where requests cost nothing."""
+    return {"requests": {**sent, "total": sum(sent.values())} if sent else None}
+
+
+def tell_requests(out: Output, sent: Mapping[str, int]) -> None:
+    """For the curious: what storage will charge for."""
+    if sent:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sent.items())
+        out.detail(f"  requests {format_count(sum(sent.values()))}: {kinds}")
 
 
 def outcome_fields(out: Output, outcome: service.Outcome) -> dict[str, object]:

@@ -8,10 +8,9 @@ from typing import TypeVar
 import click
 
 from dedupstore.cli import prompts
-from dedupstore.cli.opening import credential_of, proven
+from dedupstore.cli.opening import credential_of, proven, require_there
 from dedupstore.cli.session import Session
 from dedupstore.errors import RepositoryNotFound, StoreMissing, WrongPassphrase
-from dedupstore.service import access as service
 from dedupstore.service.access import Access, Credential
 
 Answer = TypeVar("Answer")
@@ -42,7 +41,7 @@ def with_target(session: Session, url: str, environ: Mapping[str, str], work: Ca
     place = session.resolved(url)
     url = place.url
     try:
-        service.require_repository(url)
+        require_there(session, place)
     except (RepositoryNotFound, StoreMissing) as error:
         error.hints = (f"create it first: dedup init -r {url}", "is the disk mounted?")
         raise

@@ -71,6 +71,7 @@ class MountedSnapshots:
         self._unreadable: set[SnapshotId] = set()
         self._refreshed = float("-inf")
         self._looked = float("-inf")
+        self._looks = 0
         self._top = _made_up({})
         self._paths: OrderedDict[bytes, Node] = OrderedDict()
         self._directories = Directories(repository.reader.load_manifest)
@@ -156,12 +157,13 @@ class MountedSnapshots:
         return Node(entry, _inode(snapshot, inside, entry.link_group), snapshot)
 
     def _guarded(self, path: bytes, work: Callable[[], Answer], *, again: bool = True) -> Answer:
+        looks = self._looks
         try:
             try:
                 return work()
             except (IntegrityError, ObjectNotFound):
                 # A prune may have moved it to another pack meanwhile.
-                if not self._look_again() or not again:
+                if not self._look_again(looks) or not again:
                     raise
                 return work()
         except DedupError as error:
@@ -173,13 +175,17 @@ class MountedSnapshots:
                 self._trouble(path, error)
             raise OSError(errno.EIO, printable(error.message.encode("utf-8", "replace"))) from error
 
-    def _look_again(self) -> bool:
+    def _look_again(self, looks: int) -> bool:
+        """Whether there was a look after so many: this one, or that of somebody who met the same at the same time."""
         with self._lock:
+            if self._looks > looks:
+                return True
             now = self._repository.clock.monotonic()
             if now - self._looked < REFRESH_SECONDS:
                 return False
             self._looked = now
             self._repository.look()
+            self._looks += 1
             return True
 
     def _refresh(self) -> None:

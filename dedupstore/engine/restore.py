@@ -114,7 +114,7 @@ class _Restore:
         )  # fmt: skip
         self._window = Window(FIRST_WINDOW_FILES, FIRST_WINDOW_BYTES)
         self._running: Started | None = None
-        self._workers = options.workers or max(2, os.cpu_count() or 2)
+        self._workers = options.workers or max(2, os.cpu_count() or 2, reader.requests_at_a_time)
         self._progress = Progress(phase="restore")
         self._kept_files = self._kept_bytes = 0
         if not options.paths and options.filter is None:
@@ -307,8 +307,10 @@ class _Restore:
     def _submit(self) -> None:
         """Start the window just gathered, then settle the one before: the workers never wait for the next."""
         window, self._window = self._window, self._window.next()
-        run = self._work.run_block
-        started = [self._pool.submit(run, *place, uses) for place, uses in window.blocks.items()]
+        run, blocks = self._work.run_blocks, window.blocks
+        started = [
+            self._pool.submit(run, [(block, blocks[block]) for block in near]) for near in self._reader.runs(blocks)
+        ]
         window.blocks = {}
         before, self._running = self._running, (window, started)
         if before is not None:

@@ -6,7 +6,8 @@ nor of a file in it. A file may continue over many windows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from dedupstore.engine.restore_walk import Met
@@ -23,6 +24,10 @@ MAX_WINDOW_BYTES = 512 << 20
 FIRST_WINDOW_FILES = 512
 FIRST_WINDOW_BYTES = 16 << 20
 """The first windows are small so that writing starts at once; each is twice the one before."""
+
+
+Block = tuple[int, int]
+"""Pack number and block number."""
 
 
 class Place(Protocol):
@@ -48,6 +53,19 @@ class Reader(Protocol):
         ...
 
     def load_manifest(self, chunk: ChunkId) -> bytes: ...
+
+    @property
+    def requests_at_a_time(self) -> int:
+        """How many threads should read at least."""
+        ...
+
+    def runs(self, blocks: Iterable[Block]) -> list[list[Block]]:
+        """The blocks, in runs that are best read one after another by one thread."""
+        ...
+
+    def fetched(self, kind: Kind, run: Sequence[Block]) -> AbstractContextManager[None]:
+        """To be inside of while the blocks of a run are read."""
+        ...
 
     def read_block(self, kind: Kind, pack_no: int, block_no: int, wanted: Mapping[int, ChunkId]) -> BlockChunks:
         """The verified chunks at the wanted positions of one block, all of them, decoded once."""

@@ -16,7 +16,7 @@ from dedupstore.codec.hashing import digest
 from dedupstore.engine.restore_early import EarlyPieces
 from dedupstore.engine.restore_job import WRONG_HASH, FileJob
 from dedupstore.engine.restore_links import LinkTable
-from dedupstore.engine.restore_plan import Reader, Use
+from dedupstore.engine.restore_plan import Block, Reader, Use
 from dedupstore.engine.restore_sink import Sink, Whole
 from dedupstore.engine.target import Folder
 from dedupstore.errors import DedupError, IntegrityError, ObjectNotFound, TargetFailed
@@ -92,6 +92,18 @@ class Work:
         self._links = links
         self._verify = verify
         self._lock = threading.Lock()
+
+    def run_blocks(self, blocks: Sequence[tuple[Block, Sequence[Use]]]) -> None:
+        """`run_block` for blocks that are read together."""
+        if self.stop.is_set():
+            return
+        try:
+            with self._reader.fetched(Kind.DATA, [block for block, _ in blocks]):
+                for block, uses in blocks:
+                    self.run_block(*block, uses)
+        except BaseException:
+            self.stop.set()
+            raise
 
     def run_block(self, pack_no: int, block_no: int, uses: Sequence[Use]) -> None:
         """Decode one block, write the pieces of large files and, in as few calls as can be, all its small files."""

@@ -108,7 +108,7 @@ def take_snapshot(
 
 
 def _attempt(repository: Repository, plan: SnapshotPlan, listener: Listener, cancel: CancelToken) -> SnapshotResult:
-    listing = repository.catalog.snapshots()
+    listing = repository.catalog.snapshots(cached=True)
     parent = newest(listing.snapshots, plan.source, plan.host)
     view = repository.look()
     if view.lost and repository.is_ahead():

@@ -51,6 +51,8 @@ def parse_span(text: str) -> Span:
     if match is None or not any(match.groups()):
         raise UsageError(f"not a span of time: {text!r}", hints=[_SPAN_HINT], code="usage.span")
     years, months, weeks, days, hours = (int(group or 0) for group in match.groups())
+    if not any((years, months, weeks, days, hours)):
+        raise UsageError(f"a span of nothing keeps nothing: {text!r}", hints=[_SPAN_HINT], code="usage.span")
     return Span(years=years, months=months, days=7 * weeks + days, hours=hours)
 
 

@@ -16,8 +16,9 @@ from dedupstore.model.snapshot import Commit, Snapshot
 from dedupstore.repo import layout
 from dedupstore.repo.keyring import KeyRing
 from dedupstore.repo.marks import MarkBook, put_mark, read_marks
+from dedupstore.repo.record_cache import RecordCache
 from dedupstore.repo.watch import Watch, unexplained
-from dedupstore.storage.base import ObjectStore
+from dedupstore.storage.base import ObjectInfo, ObjectStore
 from dedupstore.types import SnapshotId
 
 UNDO_WINDOW_SECONDS = 7 * 24 * 3600
@@ -48,6 +49,7 @@ class Catalog:
     """Reads and writes snapshot records of one repository.
 
     `marks_expected`: the repository has had `marks/` since it was made. `watch`: what this machine has seen of it before.
+    `records`: where this machine keeps records, so that they are fetched once; None where fetching costs next to nothing.
     """
 
     def __init__(self, store: ObjectStore, keyring: KeyRing, *, marks_expected: bool = False) -> None:
@@ -55,6 +57,7 @@ class Catalog:
         self._keyring = keyring
         self.marks_expected = marks_expected
         self.watch: Watch | None = None
+        self.records: RecordCache | None = None
 
     @property
     def store(self) -> ObjectStore:
@@ -64,16 +67,25 @@ class Catalog:
     def keyring(self) -> KeyRing:
         return self._keyring
 
-    def snapshots(self) -> Listing:
-        """Every snapshot. Damage of one record never hides the others."""
-        roots = self._listed(layout.ROOTS)
-        commits = self._listed(layout.COMMITS)
+    def snapshots(self, *, cached: bool = False) -> Listing:
+        """Every snapshot. Damage of one record never hides the others.
+
+        `cached`: a record that this machine has read before need not be fetched again, as long as it is listed. Not for
+        who removes anything, or looks for damage.
+        """
+        known = self.records if cached else None
+        root_rows, commit_rows = self._rows(layout.ROOTS), self._rows(layout.COMMITS)
+        roots, commits = root_rows.keys(), commit_rows.keys()
         found: list[Snapshot] = []
         made_ns: dict[SnapshotId, int] = {}
         damaged: list[tuple[SnapshotId, str]] = []
         for identifier in commits:
             try:
-                snapshot, made_ns[identifier] = self._committed(identifier)
+                if known is None:
+                    snapshot, made_ns[identifier] = self._committed(identifier)
+                else:
+                    rows = commit_rows[identifier], root_rows.get(identifier)
+                    snapshot, made_ns[identifier] = self._kept(known, identifier, *rows)
                 found.append(snapshot)
             except (IntegrityError, ObjectNotFound) as error:
                 gone = isinstance(error, ObjectNotFound) and not self.has_commit(identifier)
@@ -81,6 +93,9 @@ class Catalog:
                     # Since the listing.
                     continue
                 damaged.append((identifier, error.in_one_line))
+        if known is not None:
+            known.forget_others(row.key for rows in (root_rows, commit_rows) for row in rows.values())
+            known.save()
         found.sort(key=lambda snapshot: (snapshot.time_ns, snapshot.id))
         withheld, returned = self.missed(commits)
         return Listing(
@@ -114,20 +129,44 @@ class Catalog:
 
     def _committed(self, identifier: SnapshotId) -> tuple[Snapshot, int]:
         """A snapshot and when it was committed."""
-        key = layout.commit_key(identifier)
-        commit = Commit.decode(self._keyring.open(ObjectType.COMMIT, key, self._store.get(key)))
-        plain = self._record(identifier)
-        if digest([plain]) != commit.record_hash:
-            raise CorruptObject(f"{layout.root_key(identifier)} is not the record that was committed")
-        return _decode(identifier, plain), commit.time_ns
+        commit = self._store.get(layout.commit_key(identifier))
+        return self._opened(identifier, commit, self._store.get(layout.root_key(identifier)))
+
+    def _opened(self, identifier: SnapshotId, commit: bytes, root: bytes) -> tuple[Snapshot, int]:
+        """The same from the sealed bytes of its marker and of its record. Raises CorruptObject."""
+        key, root_key = layout.commit_key(identifier), layout.root_key(identifier)
+        marker = Commit.decode(self._keyring.open(ObjectType.COMMIT, key, commit))
+        plain = self._keyring.open(ObjectType.ROOT, root_key, root)
+        if digest([plain]) != marker.record_hash:
+            raise CorruptObject(f"{root_key} is not the record that was committed")
+        return _decode(identifier, plain), marker.time_ns
+
+    def _kept(
+        self, known: RecordCache, identifier: SnapshotId, commit_row: ObjectInfo, root_row: ObjectInfo | None
+    ) -> tuple[Snapshot, int]:
+        """The same from what this machine has kept, where that opens; else from the store, and kept from now on."""
+        commit, root = known.get(commit_row), known.get(root_row)
+        if commit is not None and root is not None:
+            try:
+                return self._opened(identifier, commit, root)
+            except IntegrityError:
+                # Whatever is wrong with it: storage is asked before anything is called damaged.
+                pass
+        commit = self._store.get(commit_row.key)
+        root = self._store.get(layout.root_key(identifier))
+        found = self._opened(identifier, commit, root)
+        if root_row is not None:
+            known.keep(commit_row, commit)
+            known.keep(root_row, root)
+        return found
 
     def get_uncommitted(self, identifier: SnapshotId) -> Snapshot:
         """The record of a run that stored its root and was stopped before its marker."""
         return _decode(identifier, self._record(identifier))
 
-    def marked(self) -> tuple[Listing, MarkBook]:
-        """Every snapshot with the tags and the note it has today, and the marks they come from."""
-        listing, book = self.snapshots(), self.marks()
+    def marked(self, *, cached: bool = False) -> tuple[Listing, MarkBook]:
+        """Every snapshot with the tags and the note it has today, and the marks they come from. `cached`: see `snapshots`."""
+        listing, book = self.snapshots(cached=cached), self.marks()
         return replace(listing, snapshots=tuple(map(book.apply, listing.snapshots))), book
 
     def marks(self) -> MarkBook:
@@ -142,8 +181,7 @@ class Catalog:
         """W4: from here on the tree is a garbage collection root. The hash for the marker."""
         plain = snapshot.encode()
         key = layout.root_key(snapshot.id)
-        self._store.put(key, [self._keyring.seal(ObjectType.ROOT, key, plain)])
-        self._store.barrier()
+        self._put(key, self._keyring.seal(ObjectType.ROOT, key, plain))
         return digest([plain])
 
     def put_commit(self, identifier: SnapshotId, record_hash: bytes, time_ns: int) -> None:
@@ -154,8 +192,7 @@ class Catalog:
         """
         key = layout.commit_key(identifier)
         plain = Commit(record_hash=record_hash, time_ns=time_ns).encode()
-        self._store.put(key, [self._keyring.seal(ObjectType.COMMIT, key, plain)])
-        self._store.barrier()
+        self._put(key, self._keyring.seal(ObjectType.COMMIT, key, plain))
         # The mark first: it is taken away after the root is, so that one of the two always tells.
         if self.is_forgotten(identifier):
             raise Refused(
@@ -165,6 +202,8 @@ class Catalog:
                 code="snapshot.given_up",
             )
         self._store.head(layout.root_key(identifier))
+        if self.records is not None:
+            self.records.save()
         if self.watch is not None:
             self.watch.committed(identifier)
 
@@ -187,9 +226,18 @@ class Catalog:
             return False
         return True
 
+    def _put(self, key: str, sealed: bytes) -> None:
+        self._store.put(key, [sealed])
+        self._store.barrier()
+        if self.records is not None:
+            self.records.keep_own(key, sealed)
+
     def _listed(self, prefix: str) -> set[SnapshotId]:
+        return set(self._rows(prefix))
+
+    def _rows(self, prefix: str) -> dict[SnapshotId, ObjectInfo]:
         rows = layout.list_complete(self._store, prefix)
-        return {SnapshotId(layout.parse_id_key(row.key, prefix)) for row in rows}
+        return {SnapshotId(layout.parse_id_key(row.key, prefix)): row for row in rows}
 
     def _record(self, identifier: SnapshotId) -> bytes:
         key = layout.root_key(identifier)

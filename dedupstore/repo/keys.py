@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from dedupstore.errors import (
     DedupError,
@@ -146,7 +147,7 @@ def open_slot(
     epochs may be left, and that of a rotation under way or stopped, which open by the same passphrase. Raises
     WrongPassphrase when none opens, or what is wrong with the slots when none could be tried at all.
     """
-    slots, findings = _readable_slots(store, slot_id)
+    slots, findings = _readable_slots(store, slot_id, {} if slot_id is not None else secret.read)
     failure: WrongPassphrase | None = None
     order = _in_order_of_trial(slots, secret.kind)
     attempts = work = 0
@@ -200,11 +201,12 @@ def _opens(store: ObjectStore, ring: KeyRing, slot_id: bytes, secret: Secret, al
 
 
 def start_opening(store: ObjectStore, repository: RepositoryId, secret: Secret, *, allow_weak: bool = False) -> Secret:
-    """The same secret; the key for the slot that `open_slot` tries first is being derived from now on.
+    """The same secret with the slots that were read; the key for the one that is tried first is being derived from now on.
 
     Raises what is wrong with the store or with that slot.
     """
     slots, _ = _readable_slots(store, None)
+    secret = replace(secret, read={layout.slot_key(parse_header(slot).slot_id): slot for slot in slots})
     for slot in _in_order_of_trial(slots, secret.kind)[:1]:
         return derive_ahead(slot, secret, repository=repository, allow_weak=allow_weak)
     return secret
@@ -262,14 +264,19 @@ def _last_slot() -> Refused:
     )
 
 
-def _readable_slots(store: ObjectStore, wanted: bytes | None) -> tuple[list[bytes], list[DedupError]]:
-    """Slots of good shape, and what is wrong with the others: one bad object must not hide a good slot."""
+def _readable_slots(
+    store: ObjectStore, wanted: bytes | None, read: Mapping[str, bytes] = MappingProxyType({})
+) -> tuple[list[bytes], list[DedupError]]:
+    """Slots of good shape, and what is wrong with the others: one bad object must not hide a good slot.
+
+    `read`: those that need not be read again. The name of a slot is its id, so one name never means another slot.
+    """
     slots: list[bytes] = []
     findings: list[DedupError] = []
     for row in layout.list_complete(store, layout.KEYS)[:_MAX_SLOTS]:
         try:
             if wanted is None or layout.parse_id_key(row.key, layout.KEYS) == wanted:
-                slots.append(_read(store, row.key, row.size))
+                slots.append(read.get(row.key) or _read(store, row.key, row.size))
         except ObjectNotFound:
             continue
         except StoreError:

@@ -42,10 +42,15 @@ class OpenKeys:
 
 
 def open_keys(
-    store: ObjectStore, secret: Secret, *, operation: Operation = Operation.READ, allow_weak: bool = False
-) -> OpenKeys:
-    """Raises RepositoryNotFound, WrongPassphrase, RepositoryTooNew, CorruptObject."""
-    repository = identify(store)
+    store: ObjectStore, secret: Secret, *, repository: RepositoryId | None = None,
+    operation: Operation = Operation.READ, allow_weak: bool = False,
+) -> OpenKeys:  # fmt: skip
+    """Raises RepositoryNotFound, WrongPassphrase, RepositoryTooNew, CorruptObject.
+
+    `repository` where the caller has identified it just now. Slots and config name it as well: another one does not open.
+    """
+    if repository is None:
+        repository = identify(store)
     config, number, keyring = _open_newest(store, repository, secret, allow_weak)
     require_features(config, operation)
     keyring = replace(keyring, renew=_Renewal(store, repository, secret, allow_weak))

@@ -18,6 +18,7 @@ from dedupstore.errors import CorruptObject
 from dedupstore.repo.directory import BLOCK_OVERHEAD, parse_directory
 from dedupstore.repo.keyring import KeyRing
 from dedupstore.repo.pack import FinishedPack, PackBuilder
+from dedupstore.repo.pack_cache import PackCache
 from dedupstore.repo.parity import make_parity, parity_key
 from dedupstore.repo.segment import PackFacts
 from dedupstore.storage.base import ObjectStore
@@ -53,8 +54,10 @@ class Packer:
         on_failure: Callable[[BaseException], None],
         *,
         parity: bool = False,
+        kept: PackCache | None = None,
     ) -> None:
         self._store = store
+        self._kept = kept
         self._parity = parity
         self._keyring = keyring
         self._kind = kind
@@ -154,6 +157,8 @@ class Packer:
         finished = pack.builder.finish(pack.full)
         self._check(finished)
         self._store.put(finished.name.key, finished.parts)
+        if self._kept is not None:
+            self._kept.keep_pack(finished.name, finished.parts)
         if self._parity:
             # After its pack: parity without one is what prune takes away.
             self._store.put(parity_key(finished.name.id), [make_parity(finished.name.id, finished.parts)])

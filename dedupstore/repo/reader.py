@@ -8,19 +8,30 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 from typing import NamedTuple
 
 from dedupstore.codec.block import BlockSealer, Codec, Payload, split_verified
-from dedupstore.errors import CorruptChunk, IntegrityError, MissingChunk, RepositoryError, StoreError, StoreMissing
+from dedupstore.errors import (
+    CorruptChunk,
+    IntegrityError,
+    MissingChunk,
+    ObjectNotFound,
+    RepositoryError,
+    StoreError,
+    StoreMissing,
+)
 from dedupstore.repo.badlist import BadPlaces
 from dedupstore.repo.deltas import DeltaBlocks
 from dedupstore.repo.index import BlockInfo, Index, Location
 from dedupstore.repo.keyring import KeyRing
+from dedupstore.repo.near import REQUESTS_AT_A_TIME, Block, runs_of
 from dedupstore.repo.pack import PackName, read_part
-from dedupstore.storage.base import ObjectStore
-from dedupstore.types import BlockChunks, ChunkId, Kind, Span
+from dedupstore.repo.pack_cache import PackCache
+from dedupstore.storage.base import ObjectStore, is_remote
+from dedupstore.types import BlockChunks, ChunkId, Data, Kind, Span
 
 BASES_BYTES = 8 << 20
 """Delta bases kept beside them: a directory's manifests of many snapshots are encoded against the same few chunks."""
@@ -30,6 +41,9 @@ CACHE_BYTES = 32 << 20
 
 MAX_OPEN_PACKS = 1024
 """Packs whose keys are kept at hand: 3 KB each, and a big repository has hundreds of thousands."""
+
+
+_NOWHERE = "is in no pack of this repository"
 
 
 class _Decoded(NamedTuple):
@@ -44,8 +58,10 @@ class ChunkReader:
 
     def __init__(
         self, store: ObjectStore, keyring: KeyRing, index: Index, *, usable: Container[int] | None = None,
-        cache_bytes: int = CACHE_BYTES,
+        cache_bytes: int = CACHE_BYTES, kept: PackCache | None = None,
     ) -> None:  # fmt: skip
+        """`kept`: what of the packs is on this machine, too; for who does not want to know what storage has."""
+        self.kept = kept
         self._store = store
         self._keyring = keyring
         self._index = index
@@ -59,6 +75,7 @@ class ChunkReader:
         self._bases: OrderedDict[tuple[Kind, ChunkId], bytes] = OrderedDict()
         self._bases_held = 0
         self._packs: dict[int, tuple[PackName, BlockSealer]] = {}
+        self._fetched: dict[Block, memoryview] = {}
         self._lock = threading.Lock()
 
     def use_packs(self, usable: Container[int] | None) -> None:
@@ -69,6 +86,11 @@ class ChunkReader:
         """Try these copies last: in packs that were not there when last looked at, and what is known to be damaged."""
         self._gone = gone
         self._bad = bad
+
+    @property
+    def requests_at_a_time(self) -> int:
+        """How many threads should read at least, so that the way to storage is busy; 1 where nothing is gained by it."""
+        return REQUESTS_AT_A_TIME if is_remote(self._store) else 1
 
     def locate(self, chunk: ChunkId, first: Location | None = None) -> Location:
         """The preferred copy of a chunk. Raises MissingChunk when no indexed, present pack holds it.
@@ -85,11 +107,40 @@ class ChunkReader:
 
     def read(self, kind: Kind, chunk: ChunkId) -> bytes:
         """The bytes of a chunk, from whichever copy is whole."""
-        return self._first_whole(kind, chunk, self._copies(chunk), "is in no pack of this repository")
+        return self._first_whole(kind, chunk, self._copies(chunk), _NOWHERE)
 
     def load_manifest(self, chunk: ChunkId) -> bytes:
         """The bytes of a manifest chunk."""
-        return self.read(Kind.MANIFEST, chunk)
+        return self._first_whole(Kind.MANIFEST, chunk, self._copies(chunk), _NOWHERE, keep=True)
+
+    def runs(self, blocks: Iterable[Block]) -> list[list[Block]]:
+        """The blocks, in runs that one request can fetch; each by itself where a request costs next to nothing."""
+        if not is_remote(self._store):
+            return [[block] for block in blocks]
+        return runs_of(self._index, blocks, self._is_here)
+
+    @contextmanager
+    def fetched(self, kind: Kind, run: Sequence[Block]) -> Iterator[None]:
+        """While inside, the blocks of a run are read from what one request gave.
+
+        Where that fails for the pack's sake nothing is raised: each block then has to be read by itself.
+        """
+        if len(run) > 1:
+            infos = [self._index.block(*block) for block in run]
+            start = infos[0].offset
+            span = Span(start, infos[-1].offset + infos[-1].stored - start)
+            try:
+                data = memoryview(read_part(self._store, self._pack(kind, run[0][0])[0], span))
+            except (IntegrityError, ObjectNotFound):
+                data = memoryview(b"")
+            if data:
+                for block, info in zip(run, infos, strict=True):
+                    self._fetched[block] = data[info.offset - start : info.offset - start + info.stored]
+        try:
+            yield
+        finally:
+            for block in run:
+                self._fetched.pop(block, None)
 
     def read_block(self, kind: Kind, pack_no: int, block_no: int, wanted: Mapping[int, ChunkId]) -> BlockChunks:
         """Decode one block once; the verified chunks at the wanted positions.
@@ -157,13 +208,16 @@ class ChunkReader:
 
     def _read_full(self, kind: Kind, chunk: ChunkId) -> bytes:
         full = [copy for copy in self._copies(chunk) if not self._deltas.has(copy.pack_no, copy.block_no)]
-        return self._first_whole(kind, chunk, full, "is a delta base without a full copy in this repository")
+        absent = "is a delta base without a full copy in this repository"
+        return self._first_whole(kind, chunk, full, absent, keep=True)
 
-    def _first_whole(self, kind: Kind, chunk: ChunkId, copies: Sequence[Location], absent: str) -> bytes:
+    def _first_whole(
+        self, kind: Kind, chunk: ChunkId, copies: Sequence[Location], absent: str, *, keep: bool = False
+    ) -> bytes:
         failure: RepositoryError | None = None
         for location in copies:
             try:
-                block = self._block(kind, location.pack_no, location.block_no)
+                block = self._block(kind, location.pack_no, location.block_no, keep=keep)
                 return self._piece(kind, block, location.position, chunk)
             except StoreMissing:
                 # No copy is there while the place itself is not.
@@ -194,7 +248,7 @@ class ChunkReader:
             raise _mismatch(chunk)
         return piece
 
-    def _block(self, kind: Kind, pack_no: int, block_no: int) -> _Decoded:
+    def _block(self, kind: Kind, pack_no: int, block_no: int, *, keep: bool) -> _Decoded:
         key = (pack_no, block_no)
         with self._lock:
             block = self._cache.get(key)
@@ -202,7 +256,7 @@ class ChunkReader:
                 self._cache.move_to_end(key)
                 return block
         info = self._index.block(pack_no, block_no)
-        block = _Decoded(self._decode(kind, pack_no, block_no, info), list(accumulate(info.lengths)))
+        block = _Decoded(self._decode(kind, pack_no, block_no, info, keep=keep), list(accumulate(info.lengths)))
         with self._lock:
             if key not in self._cache:
                 self._cache[key] = block
@@ -218,14 +272,36 @@ class ChunkReader:
             if dropped is not None:
                 self._cached -= len(dropped.raw)
 
-    def _decode(self, kind: Kind, pack_no: int, block_no: int, info: BlockInfo) -> bytes:
+    def _decode(self, kind: Kind, pack_no: int, block_no: int, info: BlockInfo, *, keep: bool = False) -> bytes:
+        """The block as it was before it was sealed. `keep`: on this machine, once it has opened."""
         name, sealer = self._pack(kind, pack_no)
-        sealed = read_part(self._store, name, Span(info.offset, info.stored))
+        span = Span(info.offset, info.stored)
         bases = self.read_bases(kind, info.bases) if info.codec == Codec.DELTA else None
-        return sealer.open(
-            sealed, ordinal=block_no, codec=Codec(info.codec), raw_length=info.raw, chunks=len(info.lengths),
-            bases=bases,
-        )  # fmt: skip
+
+        def opened(sealed: Data) -> bytes:
+            return sealer.open(
+                sealed, ordinal=block_no, codec=Codec(info.codec), raw_length=info.raw, chunks=len(info.lengths),
+                bases=bases,
+            )  # fmt: skip
+
+        fetched = self._fetched.pop((pack_no, block_no), None)
+        if fetched is not None:
+            return opened(fetched)
+        here = None if self.kept is None else self.kept.read(name, span)
+        if here is not None and self.kept is not None:
+            try:
+                return opened(here)
+            except IntegrityError:
+                # Never told: storage has it, and decides.
+                self.kept.drop(name, span)
+        sealed = read_part(self._store, name, span)
+        raw = opened(sealed)
+        if self.kept is not None and keep:
+            self.kept.keep_part(name, span, sealed)
+        return raw
+
+    def _is_here(self, block: Block, span: Span) -> bool:
+        return self.kept is not None and self.kept.has(self._index.pack(block[0]).name, span)
 
     def _pack(self, kind: Kind, pack_no: int) -> tuple[PackName, BlockSealer]:
         known = self._packs.get(pack_no)

@@ -33,13 +33,14 @@ from dedupstore.repo.keys import SlotInfo, create_slot
 from dedupstore.repo.lmdb_index import LmdbIndex, drop_index, open_index, temporary_index
 from dedupstore.repo.lmdb_versions import VersionTable, open_versions, temporary_versions
 from dedupstore.repo.opening import open_keys
+from dedupstore.repo.pack_cache import PackCache
 from dedupstore.repo.parity import keeps_parity
 from dedupstore.repo.reader import ChunkReader
 from dedupstore.repo.segment import PackFacts, read_facts
 from dedupstore.repo.slots import DEFAULT_COST, KdfCost, Secret
 from dedupstore.repo.view import View, refresh
 from dedupstore.repo.writer import ChunkWriter, WriterSettings
-from dedupstore.storage.base import ObjectStore, listing_delay_seconds
+from dedupstore.storage.base import ObjectStore, is_remote, listing_delay_seconds, shows_past
 from dedupstore.types import RepositoryId
 
 GEAR_CONTEXT = b"dedupstore/v1/gear64"
@@ -72,6 +73,9 @@ class Repository:
     config_number: int = 1
     on_note: Callable[[Finding], None] = field(default=lambda finding: None)
     sleep: Callable[[float], None] = time.sleep
+    kept_bytes: int = 0
+    """How much of the packs this machine keeps where storage is far away; 0 for who wants to know what storage has."""
+
     _index: LmdbIndex | None = None
     _reader: ChunkReader | None = None
     _versions: VersionTable | None = None
@@ -125,11 +129,15 @@ class Repository:
         *,
         clock: Clock,
         cache_path: Path | None,
+        repository: RepositoryId | None = None,
         operation: Operation = Operation.READ,
         allow_weak: bool = False,
     ) -> Repository:
-        """Open by a secret. Raises RepositoryNotFound, WrongPassphrase, RepositoryTooNew, CorruptObject."""
-        found = open_keys(store, secret, operation=operation, allow_weak=allow_weak)
+        """Open by a secret. Raises RepositoryNotFound, WrongPassphrase, RepositoryTooNew, CorruptObject.
+
+        `repository` where the caller has identified it just now.
+        """
+        found = open_keys(store, secret, repository=repository, operation=operation, allow_weak=allow_weak)
         return cls(store, found.keyring, found.config, found.catalog, clock, cache_path, found.config_number)
 
     def __enter__(self) -> Self:
@@ -192,7 +200,10 @@ class Repository:
     @property
     def reader(self) -> ChunkReader:
         if self._reader is None:
-            self._reader = ChunkReader(self.store, self.keyring, self.index)
+            kept = None
+            if self.kept_bytes and self.cache_path and is_remote(self.store) and not shows_past(self.store):
+                kept = PackCache(self.cache_path, self.id, self.kept_bytes)
+            self._reader = ChunkReader(self.store, self.keyring, self.index, kept=kept)
         return self._reader
 
     def drop_index(self, *, to_temporary: bool = False) -> None:
@@ -211,6 +222,8 @@ class Repository:
         """A fresh view of what may be used (protocol steps W1 and W5)."""
         view = refresh(self.store, self.keyring, self.index)
         self.reader.avoid(view.gone, view.bad)
+        if self.reader.kept is not None:
+            self.reader.kept.forget(self.index.pack(number).id for number in view.gone)
         return view
 
     def is_ahead(self) -> bool:

@@ -120,6 +120,9 @@ class Secret:
     ahead: tuple[bytes, Ahead[bytes]] | None = field(default=None, repr=False, compare=False)
     """The header of one slot, and the key that this secret has for it; see `derive_ahead`."""
 
+    read: Mapping[str, bytes] = field(default_factory=dict, repr=False, compare=False)
+    """Slots that were read just now, by their object names: while they are listed, they need not be read again."""
+
     @classmethod
     def passphrase(cls, text: str, *, allow_empty: bool = False) -> Secret:
         """A passphrase as typed: its composed and decomposed Unicode forms are one (NFC)."""

@@ -98,7 +98,15 @@ class ChunkWriter:
         sizes = {Kind.DATA: settings.data_pack, Kind.MANIFEST: settings.manifest_pack}
         self._packers = {
             kind: Packer(
-                store, keyring, kind, sizes[kind], self._puts, self._stored, self._fail, parity=settings.parity
+                store,
+                keyring,
+                kind,
+                sizes[kind],
+                self._puts,
+                self._stored,
+                self._fail,
+                parity=settings.parity,
+                kept=reader.kept,
             )
             for kind in Kind
         }

@@ -16,10 +16,12 @@ from dedupstore.repo.keys import start_opening
 from dedupstore.repo.slots import Secret, weak_cost_allowed
 from dedupstore.service.dirs import cache_dir
 from dedupstore.service.seen import memory_of, require_known
-from dedupstore.storage.base import shows_past
+from dedupstore.storage.base import is_remote, shows_past
 from dedupstore.storage.options import NO_OPTIONS as NO_OPTIONS
 from dedupstore.storage.options import StoreOptions as StoreOptions
 from dedupstore.storage.registry import open_store
+from dedupstore.types import RepositoryId
+from dedupstore.units import GIB
 
 if TYPE_CHECKING:
     from dedupstore.repo.catalog import Catalog
@@ -60,8 +62,14 @@ class Access:
     options: StoreOptions = NO_OPTIONS
     """Limits and locks that the configuration asks for."""
 
+    kept_bytes: int = GIB
+    """How much of the packs of a repository in a bucket this machine keeps, to compress the next increment against."""
+
     trusting: bool = False
     """Whether what is shown now is to be taken for the newest state: nothing is compared, nothing remembered."""
+
+    repository: RepositoryId | None = None
+    """Which one it is, where the caller has found that out already: see `require_repository`."""
 
     _started: Secret | None = field(default=None, repr=False)
 
@@ -86,12 +94,13 @@ class Access:
         try:
             store = open_store(self.url)
             try:
-                secret = start_opening(store, identify(store), self.secret, allow_weak=self.allow_weak)
+                repository = self.repository or identify(store)
+                secret = start_opening(store, repository, self.secret, allow_weak=self.allow_weak)
             finally:
                 store.close()
         except DedupError:
             return self
-        return replace(self, _started=secret)
+        return replace(self, repository=repository, _started=secret)
 
     def open_keys(self, operation: Operation | None = None) -> OpenKeys:
         """Its keys and its list of snapshots, to read unless another operation is named.
@@ -102,18 +111,24 @@ class Access:
         opening = import_module("dedupstore.repo.opening")
         more = {} if operation is None else {"operation": operation}
         opened: OpenKeys = opening.open_keys(
-            open_store(self.url, self.options), self.secret, allow_weak=self.allow_weak, **more
-        )
+            open_store(self.url, self.options), self.secret, repository=self.repository, allow_weak=self.allow_weak,
+            **more,
+        )  # fmt: skip
         self.watch(opened.catalog, opened.keyring.epoch, opened.config_number)
         return opened
 
     def watch(self, catalog: Catalog, epoch: int, config: int) -> None:
         """Compare what is shown with what this machine has seen at this place, now and at every listing.
 
-        Raises Refused `repo.replaced`, `repo.rolled_back`.
+        And keep the records of snapshots where fetching them takes time. Raises Refused `repo.replaced`,
+        `repo.rolled_back`.
         """
         if self.trusting or shows_past(catalog.store):
             return
+        if is_remote(catalog.store):
+            # Loaded only where there is a network between.
+            records = import_module("dedupstore.repo.record_cache")
+            catalog.records = records.RecordCache(self.cache_path, catalog.keyring)
         memory = memory_of(self.environ, catalog.keyring.repository.hex(), catalog.store.url, self.note)
         if memory is not None:
             memory.opened(epoch, config)
@@ -125,11 +140,18 @@ def require_repository(url: str, environ: Mapping[str, str] | None = None) -> st
 
     With `environ` also Refused `repo.replaced`, when this machine knows another one at that place.
     """
+    return found_repository(url, environ).hex()
+
+
+def found_repository(
+    url: str, environ: Mapping[str, str] | None = None, *, known: RepositoryId | None = None
+) -> RepositoryId:
+    """The same, as an id for `Access.repository`; `known` where this call of the program has asked before."""
     store = open_store(url)
     try:
-        repository = identify(store).hex()
+        repository = known or identify(store)
         if environ is not None and not shows_past(store):
-            require_known(environ, repository, store.url)
+            require_known(environ, repository.hex(), store.url)
         return repository
     finally:
         store.close()

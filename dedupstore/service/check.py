@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.check import check_repository
@@ -82,7 +82,7 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
 
     def work(repository: Repository) -> _Checked:
         chosen: tuple[SnapshotId, ...] = tuple(
-            choose(repository.catalog, selection).id for selection in request.snapshots
+            choose(repository.catalog, selection, cached=False).id for selection in request.snapshots
         )
         report = check_repository(
             repository,
@@ -102,7 +102,8 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
         proven = Proven(snapshots=report.verified, existing=tuple(snapshot.id for snapshot in existing))
         return _Checked(repository.id.hex(), repository.store.url, report, proven)
 
-    checked = with_repository(access, work)
+    # What storage has is asked for, not what this machine has kept of it.
+    checked = with_repository(replace(access, kept_bytes=0), work)
     outcome = _outcome(checked.report)
     remember_check(
         access.environ,

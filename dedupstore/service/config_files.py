@@ -27,6 +27,7 @@ Keys = tuple[str, ...]
 """The way to a value: names of tables and the key; places in arrays are left out."""
 
 Document = dict[str, Any]
+_ENDS = ("]", '"""', "'''")
 _POSITION = re.compile(r"\(at line (\d+), column \d+\)|\(at end of document\)")
 
 
@@ -177,6 +178,10 @@ def _lines(text: str) -> dict[Keys, int]:
     for number, line in enumerate(text.split("\n"), 1):
         if not pending:
             start = number
+        elif not any(mark in line for mark in _ENDS):
+            # Only these end a value of several lines: trying after each would take forever in a long list.
+            pending += f"{line}\n"
+            continue
         pending += f"{line}\n"
         try:
             statement = tomllib.loads(pending)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from dedupstore.errors import UsageError
 from dedupstore.service.config_kinds import (
@@ -45,13 +46,17 @@ from dedupstore.service.config_values import (
     Rate,
 )
 from dedupstore.storage.registry import refuse_secrets
+from dedupstore.units import GIB
 
 _MINUTE = 60 * 1_000_000_000
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _HOURS = re.compile(
     r"(?:(?P<first>[a-z]{3})(?:-(?P<last>[a-z]{3}))?\s+)?(?P<start>\d{1,2}:\d{2})-(?P<end>\d{1,2}:\d{2})", re.IGNORECASE
 )
-_PASSWORD_IN_DSN = re.compile(r"[A-Za-z0-9+.-]+://[^/?#@]*:[^/?#@]*@|[?&]password=", re.IGNORECASE)
+# What follows a colon is a password, whatever is in it, unless it is the port of an address without a user.
+_PASSWORD_IN_DSN = re.compile(
+    r"[A-Za-z0-9+.-]+://(?!\[)[^/?#@]*:(?![0-9]+(?:[/?#,]|$))[^@]*@|[?&\s]password\s*=", re.IGNORECASE
+)
 _COMPRESSION = re.compile(r"(?:-Z|--compress(?:ion)?(?:=|$)|-C$).*", re.DOTALL)
 
 
@@ -101,10 +106,41 @@ def _repository_url(text: str) -> str:
     return text
 
 
-def _dsn(text: str) -> str:
+def _dsn(text: str, *schemes: str) -> str:
     if _PASSWORD_IN_DSN.search(text):
         raise UsageError("a password does not belong here", hints=['write it apart: password = "file:PATH"'])
+    form = f"{schemes[0] if schemes else 'postgresql'}://USER@HOST:PORT/DATABASE"
+    try:
+        parts = urlsplit(text)
+        # PostgreSQL takes several hosts, each with its port.
+        _ = parts.port if "," not in parts.netloc else None
+    except ValueError:
+        raise UsageError(
+            "not the address of a database: its host or port is none", hints=[f"write it as {form}"]
+        ) from None
+    if schemes and parts.scheme not in schemes:
+        raise UsageError("not the address of a database of this type", hints=[f"write it as {form}"])
+    if "\0" in unquote(text):
+        raise UsageError("not the address of a database: it has a NUL in it", hints=[f"write it as {form}"])
     return text
+
+
+def _pitr(text: str) -> str:
+    # Refused: who asks for it must not believe that every minute is kept.
+    if text != "off":
+        raise UsageError(
+            "there is no continuous archiving",
+            hints=['write pitr = "off", and take snapshots more often; or archive beside it, by pgBackRest or WAL-G'],
+        )
+    return text
+
+
+def _postgresql_dsn(text: str) -> str:
+    return _dsn(text, "postgresql", "postgres")
+
+
+def _mysql_dsn(text: str) -> str:
+    return _dsn(text, "mysql", "mariadb")
 
 
 def _dump_option(text: str) -> str:
@@ -115,6 +151,9 @@ def _dump_option(text: str) -> str:
 
 HOURS: Kind[Hours] = Text(parse_hours, 'hours in quotes, as in "Mon-Fri 08:00-20:00"')
 DSN: Kind[str] = Text(_dsn, "the address of a database")
+PITR: Kind[str] = Text(_pitr, '"off"', "^off$")
+POSTGRESQL_DSN: Kind[str] = Text(_postgresql_dsn, "the address of a database")
+MYSQL_DSN: Kind[str] = Text(_mysql_dsn, "the address of a database")
 DUMP_OPTIONS: Kind[tuple[str, ...]] = Several(Text(_dump_option, "an option"))
 
 
@@ -147,12 +186,16 @@ class Repo:
         DURATION, None, "Nobody can delete what is written for that long; needs a bucket with Object Lock."
     )
 
+    storage_class: str = setting(TEXT, "", "The storage class of file contents in a bucket: STANDARD_IA.")
+    base_cache: int = setting(
+        SIZE, GIB, "How much of a bucket this machine keeps, so that increments are made without reading from there."
+    )
+
     @property
-    def limits(self) -> bool:
-        """Whether anything is said of bandwidth."""
-        return bool(
-            self.limit_upload or self.limit_download or self.limit_upload_windows or self.limit_download_windows
-        )  # fmt: skip
+    def asks_of_the_store(self) -> bool:
+        """Whether anything is said of how it is spoken to: bandwidth, a storage class, locks."""
+        limits = self.limit_upload or self.limit_download or self.limit_upload_windows or self.limit_download_windows
+        return bool(limits or self.storage_class or self.object_lock)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +254,7 @@ class StdinSource(Source):
 class PostgresqlSource(Source):
     """type = "postgresql": databases of a PostgreSQL server, by pg_dump."""
 
-    dsn: str = required(DSN, "postgresql://user@host:5432/database, without a password.")
+    dsn: str = required(POSTGRESQL_DSN, "postgresql://user@host:5432/database, without a password.")
     password: SecretReference | None = setting(SECRET, None, "Where the password is; ~/.pgpass otherwise.")
     exec: tuple[str, ...] = setting(COMMAND, (), "Runs the dump inside a container: docker compose exec -T db.")
     databases: tuple[str, ...] | str = setting(
@@ -219,15 +262,15 @@ class PostgresqlSource(Source):
     )
     globals: bool = setting(FLAG, True, "Roles and tablespaces too, without passwords.")
     options: tuple[str, ...] = setting(DUMP_OPTIONS, (), "More options for pg_dump.")
-    pitr: str = setting(Choice(("off", "wal")), "off", "Continuous archiving beside the dumps.")
-    max_downtime_check: bool = setting(FLAG, False, "Say how long a restore would take.")
+    pitr: str = setting(PITR, "off", "Continuous archiving beside the dumps: there is none yet.")
+    max_downtime_check: bool = setting(FLAG, False, "Say after each snapshot how long a restore would take.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MysqlSource(Source):
     """type = "mysql": databases of a MySQL or MariaDB server."""
 
-    dsn: str = required(DSN, "mysql://user@host:3306/database or ?socket=PATH, without a password.")
+    dsn: str = required(MYSQL_DSN, "mysql://user@host:3306/database or ?socket=PATH, without a password.")
     password: SecretReference | None = setting(SECRET, None, "Where the password is.")
     exec: tuple[str, ...] = setting(COMMAND, (), "Runs the dump inside a container: docker compose exec -T db.")
     databases: tuple[str, ...] | str = setting(
@@ -235,8 +278,8 @@ class MysqlSource(Source):
     )
     globals: bool = setting(FLAG, True, "Users and their rights too.")
     options: tuple[str, ...] = setting(DUMP_OPTIONS, (), "More options for the dump.")
-    pitr: str = setting(Choice(("off", "binlog")), "off", "Continuous archiving beside the dumps.")
-    max_downtime_check: bool = setting(FLAG, False, "Say how long a restore would take.")
+    pitr: str = setting(PITR, "off", "Continuous archiving beside the dumps: there is none yet.")
+    max_downtime_check: bool = setting(FLAG, False, "Say after each snapshot how long a restore would take.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,16 +11,17 @@ from dedupstore.cancel import CancelToken
 from dedupstore.errors import NothingMatches, UsageError
 from dedupstore.events import Collector, Finding, Listener
 from dedupstore.repo.repository import Repository
+from dedupstore.service import database_downtime
 from dedupstore.service.access import Access
 from dedupstore.service.config_schema import SqliteSource
-from dedupstore.service.database_stored import Stored, Tables, one_stored, require_database, table_rows
+from dedupstore.service.database_stored import Stored, Tables, globals_text, one_stored, require_database, table_rows
 from dedupstore.service.databases import Database, client_of, from_address
 from dedupstore.service.opened import with_repository
 from dedupstore.service.records import SnapshotInfo, snapshot_info
 from dedupstore.service.selection import Selection, choose
-from dedupstore.sources import mysql, postgres
+from dedupstore.sources import mysql, mysql_accounts, postgres, postgres_roles
 from dedupstore.sources.mysql_client import MysqlClient
-from dedupstore.sources.mysql_dump import portable
+from dedupstore.sources.mysql_dump import only_tables, portable
 from dedupstore.sources.mysql_target import NewMysqlDatabase
 from dedupstore.sources.postgres_client import PostgresClient
 from dedupstore.sources.postgres_target import NewPostgresDatabase
@@ -44,6 +45,8 @@ class Request:
     """The server that a snapshot of that source goes to; None for the one it came from."""
 
     owners: bool = False
+    with_globals: bool = False
+    """Roles or users too, and their rights: those that the server does not have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +75,9 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
         snapshot = choose(repository.catalog, request.selection)
         require_database(snapshot)
         repository.look()
-        job = _Job(request, access, one_stored(repository, snapshot, request.which), collector, cancel)
+        stored = one_stored(repository, snapshot, request.which)
+        script = globals_text(repository, snapshot) if request.with_globals else ""
+        job = _Job(request, access, stored, script, collector, cancel)
         recorded = job.stored.tables
         if request.tables:
             recorded = {name: recorded[name] for name in _chosen(request.tables, recorded)}
@@ -81,6 +86,9 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
             # Of single tables only the rows come back, without indexes and what refers to other tables.
             recorded = {name: (rows, found.get(name, (0, ""))[1]) for name, (rows, _) in recorded.items()}
         _compare(recorded, found, collector)
+        seconds = repository.clock.monotonic() - began
+        if not request.tables:
+            database_downtime.remember(access.environ, snapshot.source, stored.dump.size, seconds, access.note)
         return Outcome(
             snapshot=snapshot_info(snapshot),
             name=request.name,
@@ -88,7 +96,7 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
             tables=len(found),
             rows=sum(rows for rows, _ in found.values() if rows is not None),
             findings=tuple(collector.findings),
-            seconds=repository.clock.monotonic() - began,
+            seconds=seconds,
         )
 
     return with_repository(access, work)
@@ -99,6 +107,9 @@ class _Job:
     request: Request
     access: Access
     stored: Stored
+    script: str
+    """What the server had beside its databases; empty when it is not asked for."""
+
     collector: Collector
     cancel: CancelToken
 
@@ -139,6 +150,7 @@ def _postgresql(job: _Job) -> Tables:
     assert isinstance(client, PostgresClient)
     client.open()
     try:
+        _give_globals(job, postgres_roles.give(client, job.script, cancel))
         with NewPostgresDatabase(client, name, job.stored.about, cancel, tables=job.request.tables) as new:
             for piece in job.content():
                 new.write(piece)
@@ -154,12 +166,14 @@ def _postgresql(job: _Job) -> Tables:
 def _mysql(job: _Job) -> Tables:
     client, name, cancel = job.client(), job.request.name, job.cancel
     assert isinstance(client, MysqlClient)
+    content = job.content() if client.is_mariadb else portable(job.content())
     if job.request.tables:
-        raise UsageError("a dump of MySQL is restored as a whole", hints=["leave out --table, and copy the table then"])
+        content = only_tables(content, _chosen(job.request.tables, job.stored.tables))
     try:
         client.open(cancel)
+        _give_globals(job, mysql_accounts.give(client, job.script, cancel))
         with NewMysqlDatabase(client, name, job.stored.about, cancel) as new:
-            for piece in job.content() if client.is_mariadb else portable(job.content()):
+            for piece in content:
                 new.write(piece)
             new.finish()
         found = table_rows(mysql.tables(client, cancel, name))
@@ -168,6 +182,16 @@ def _mysql(job: _Job) -> Tables:
         return {table: (None if table in uncounted else rows[table], schema) for table, (_, schema) in found.items()}
     finally:
         client.close()
+
+
+def _give_globals(job: _Job, given: Iterator[tuple[str, str]]) -> None:
+    """Tell what was made on the server, and what could not be."""
+    for name, problem in given if job.script else ():
+        job.collector.finding(
+            Finding(code="database.globals_incomplete", message=f"{name} could not be made as it was: {problem}")
+            if problem
+            else Finding(code="database.globals_made", message=f"{name} was made, with its rights", severity="note")
+        )
 
 
 def _chosen(wanted: tuple[str, ...], recorded: Tables) -> list[str]:

@@ -34,8 +34,12 @@ def from_address(text: str) -> Database:
         text = DSN.read(text)
     except Invalid as error:
         problem = error.problems[0]
+        password = "password" in problem.message
         raise UsageError(
-            problem.message, why="others could read it", hints=[_PASSWORD_HINT], code=problem.code
+            problem.message,
+            why="others could read it" if password else "",
+            hints=[_PASSWORD_HINT if password else problem.hint],
+            code=problem.code,
         ) from None
     scheme, _, rest = text.partition(":")
     kind = scheme.lower()
@@ -79,7 +83,14 @@ def opened(
             options=database.options,
         )
     assert isinstance(client, MysqlClient)
-    return MysqlStreams(client, cancel, databases=database.databases, options=database.options)
+    return MysqlStreams(
+        client,
+        cancel,
+        note,
+        databases=database.databases,
+        with_globals=database.globals,
+        options=database.options,
+    )
 
 
 def client_of(

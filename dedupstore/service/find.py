@@ -134,7 +134,7 @@ def _timeline(
     repository: Repository, search: Search, listener: Collector, cancel: CancelToken
 ) -> tuple[Timeline, list[Snapshot]]:
     """The table, up to date, and those of its snapshots that are asked about."""
-    listing, _ = repository.catalog.marked()
+    listing, _ = repository.catalog.marked(cached=True)
     for finding in unreadable(listing):
         listener.finding(finding)
     chosen = [choose(repository.catalog, search.one)] if search.one else matching(listing.snapshots, search.filter)

@@ -35,13 +35,11 @@ def run_hook(
 ) -> None:
     """Run it to its end. Raises SourceFailed when it fails or takes too long, Interrupted when cancelled."""
     variables = {"DEDUP_HOOK": which, **{f"DEDUP_HOOK_{name}": value for name, value in facts.items()}}
-    unread = memoryview(bytearray(1 << 16))
     try:
         with CommandStream(
             command, {**child_environment(environ), **variables}, cancel, timeout_seconds=timeout_seconds
-        ) as output:
-            while output.readinto(unread):
-                pass
+        ) as running:
+            running.wait()
     except SourceFailed as error:
         raise SourceFailed(
             f'the command {which} the snapshot of "{facts["SOURCE"]}" failed: {error.message}',

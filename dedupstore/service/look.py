@@ -130,7 +130,7 @@ class Statistics:
 
 def statistics(access: Access, wanted: Filter, cancel: CancelToken) -> Statistics:
     def work(repository: Repository) -> Statistics:
-        found = matching(repository.catalog.marked()[0].snapshots, wanted)
+        found = matching(repository.catalog.marked(cached=True)[0].snapshots, wanted)
         usage = measure(repository, found, cancel)
         return Statistics(
             snapshots=tuple(snapshot_info(snapshot) for snapshot in found),

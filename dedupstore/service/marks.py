@@ -82,7 +82,7 @@ def note(access: Access, selection: Selection, text: str) -> Outcome:
 
 def _add(access: Access, selection: Selection, mark: Mark, same: Callable[[Marking], bool]) -> Outcome:
     catalog = access.open_keys(Operation.WRITE).catalog
-    snapshot = choose(catalog, selection)
+    snapshot = choose(catalog, selection, cached=False)
     changed = not _is_so(catalog, snapshot, same)
     if changed:
         catalog.add_mark(snapshot.id, mark)

@@ -31,12 +31,14 @@ def open_repository(access: Access, operation: Operation = Operation.READ) -> Re
     repository = Repository.open(
         store,
         access.secret,
+        repository=access.repository,
         clock=access.clock,
         cache_path=access.cache_path,
         operation=operation,
         allow_weak=access.allow_weak,
     )
     repository.on_note = access.note
+    repository.kept_bytes = access.kept_bytes
     try:
         access.watch(repository.catalog, repository.keyring.epoch, repository.config_number)
     except BaseException:

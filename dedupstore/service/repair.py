@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.donors import CopyDonor, MirrorDonor
-from dedupstore.engine.parity import make_all_parity
-from dedupstore.engine.repair import repair_index
+from dedupstore.engine.parity import ParityReport, make_all_parity
+from dedupstore.engine.repair import RepairReport, repair_index
 from dedupstore.engine.repair_packs import PacksReport, repair_packs
 from dedupstore.engine.repair_snapshots import repair_snapshots
-from dedupstore.events import Finding, Listener
+from dedupstore.events import Listener
 from dedupstore.repo.config import Operation
 from dedupstore.repo.identity import identify
 from dedupstore.repo.repository import Repository
@@ -22,39 +22,18 @@ from dedupstore.storage.options import NO_OPTIONS, StoreOptions
 from dedupstore.storage.registry import open_store
 from dedupstore.units import format_id
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexOutcome:
-    """What was done, or would be done with `dry_run`."""
-
-    packs: int
-    packs_indexed: int
-    packs_unreadable: int
-    segments_damaged: int
-    segments_written: int
-    sentinels_restored: tuple[str, ...]
-    findings: tuple[Finding, ...]
-    dry_run: bool
-    exit_code: int
+IndexOutcome = RepairReport
+PacksOutcome = PacksReport
+ParityOutcome = ParityReport
+"""What was done, or would be done on a dry run: told as it was counted."""
 
 
 def index(access: Access, *, dry_run: bool, listener: Listener, cancel: CancelToken) -> IndexOutcome:
     """Describe again every pack that no readable index segment describes."""
-    report = with_repository(
-        access,
+    return with_repository(
+        replace(access, kept_bytes=0),
         lambda repository: repair_index(repository, dry_run=dry_run, listener=listener, cancel=cancel),
         Operation.WRITE,
-    )
-    return IndexOutcome(
-        packs=report.packs,
-        packs_indexed=report.packs_indexed,
-        packs_unreadable=report.packs_unreadable,
-        segments_damaged=report.segments_damaged,
-        segments_written=report.segments_written,
-        sentinels_restored=report.sentinels_restored,
-        findings=report.findings,
-        dry_run=report.dry_run,
-        exit_code=report.exit_code,
     )
 
 
@@ -81,20 +60,6 @@ def is_mirror(repository_url: str, replica_url: str) -> bool:
     return found[0] == found[1]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PacksOutcome:
-    """See engine/repair_packs.py for what is counted."""
-
-    packs: int
-    pack_bytes: int
-    chunks: int
-    chunk_bytes: int
-    lost: int
-    findings: tuple[Finding, ...]
-    dry_run: bool
-    exit_code: int
-
-
 def packs(
     access: Access, replica: Replica | None, *, dry_run: bool, listener: Listener, cancel: CancelToken
 ) -> PacksOutcome:
@@ -115,17 +80,7 @@ def packs(
                 if donor is not None:
                     donor.close()
 
-    report = with_repository(access, work, Operation.WRITE)
-    return PacksOutcome(
-        packs=report.packs,
-        pack_bytes=report.pack_bytes,
-        chunks=report.chunks,
-        chunk_bytes=report.chunk_bytes,
-        lost=report.lost,
-        findings=tuple(report.findings),
-        dry_run=report.dry_run,
-        exit_code=report.exit_code,
-    )
+    return with_repository(replace(access, kept_bytes=0), work, Operation.WRITE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +110,7 @@ class SnapshotsOutcome:
 def snapshots(access: Access, *, dry_run: bool, listener: Listener, cancel: CancelToken) -> SnapshotsOutcome:
     """A new snapshot for each damaged one, without what is lost."""
     report = with_repository(
-        access,
+        replace(access, kept_bytes=0),
         lambda repository: repair_snapshots(repository, dry_run=dry_run, listener=listener, cancel=cancel),
         Operation.WRITE,
     )
@@ -175,30 +130,10 @@ def snapshots(access: Access, *, dry_run: bool, listener: Listener, cancel: Canc
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParityOutcome:
-    """Packs there are, parity objects made (or lacking, on a dry run) and their bytes."""
-
-    packs: int
-    made: int
-    made_bytes: int
-    refused: int
-    dry_run: bool
-    exit_code: int
-
-
 def parity(access: Access, *, dry_run: bool, listener: Listener, cancel: CancelToken) -> ParityOutcome:
     """Keep parity from now on, and make that of the packs there are."""
-    report = with_repository(
-        access,
+    return with_repository(
+        replace(access, kept_bytes=0),
         lambda repository: make_all_parity(repository, dry_run=dry_run, listener=listener, cancel=cancel),
         Operation.WRITE,
-    )
-    return ParityOutcome(
-        packs=report.packs,
-        made=report.made,
-        made_bytes=report.made_bytes,
-        refused=len(report.findings),
-        dry_run=report.dry_run,
-        exit_code=report.exit_code,
     )

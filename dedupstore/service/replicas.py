@@ -86,7 +86,7 @@ def report(access: Access) -> Report:
     """Look at the source, and at each replica as far as that takes no key."""
     opened = access.open_keys()
     try:
-        found = [each for each in opened.catalog.snapshots().snapshots if each.trigger != SAFETY]
+        found = [each for each in opened.catalog.snapshots(cached=True).snapshots if each.trigger != SAFETY]
         url, repository = opened.store.url, opened.keyring.repository.hex()
     finally:
         opened.store.close()

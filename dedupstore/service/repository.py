@@ -15,6 +15,7 @@ from dedupstore.repo.slots import DEFAULT_COST, STRONG_COST, KdfCost
 from dedupstore.service.access import Access
 from dedupstore.service.opened import open_repository
 from dedupstore.service.seen import Shown, memory_of, trust, trust_new
+from dedupstore.storage.base import expansion_of
 from dedupstore.storage.registry import create_store
 from dedupstore.units import KIB, format_id
 
@@ -83,6 +84,9 @@ class RepositoryInfo:
 
     id: str
     url: str
+    expansion: str
+    """The URL of a bucket as it is understood; empty for a directory."""
+
     format: int
     created_ns: int
     epoch: int
@@ -110,6 +114,7 @@ def info(access: Access) -> RepositoryInfo:
         return RepositoryInfo(
             id=repository.id.hex(),
             url=store.url,
+            expansion=expansion_of(store),
             format=config.format_version,
             created_ns=config.created_ns,
             epoch=repository.keyring.epoch,

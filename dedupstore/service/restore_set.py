@@ -16,6 +16,7 @@ from dedupstore.errors import NothingMatches, Refused, UsageError
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo.repository import Repository
 from dedupstore.service.access import Access
+from dedupstore.service.config_kinds import NAME
 from dedupstore.service.opened import with_repository
 from dedupstore.service.records import SOURCES, SnapshotInfo, snapshot_info
 from dedupstore.service.selection import SAFETY
@@ -72,7 +73,7 @@ def require_together(found: SourceSet, tolerance_ns: int | None) -> None:
 def _find(repository: Repository, at_ns: int, host: str, paths: Sequence[bytes]) -> SourceSet | None:
     snapshots = [
         snapshot
-        for snapshot in repository.catalog.marked()[0].snapshots
+        for snapshot in repository.catalog.marked(cached=True)[0].snapshots
         if snapshot.time_ns <= at_ns and snapshot.trigger != SAFETY and (not host or snapshot.host == host)
     ]
     told = [snapshot for snapshot in snapshots if SOURCES in dict(snapshot.details)]
@@ -81,12 +82,16 @@ def _find(repository: Repository, at_ns: int, host: str, paths: Sequence[bytes])
     chosen = _host([snapshot.host for snapshot in told])
     last = next(snapshot for snapshot in reversed(told) if snapshot.host == chosen)
     newest = {snapshot.source: snapshot for snapshot in snapshots if snapshot.host == chosen}
-    names = dict(last.details)[SOURCES].split("\n")
+    # They become names of directories: what no configuration can have called so is left out.
+    said = dict.fromkeys(dict(last.details)[SOURCES].split("\n"))
+    names = [name for name in said if NAME.fullmatch(name)]
     members = [newest[name] for name in names if name in newest]
     lacking = tuple(name for name in names if name not in newest)
     if paths:
         repository.look()
         members, lacking = _holding(repository, members, paths), ()
+    if not members:
+        return None
     latest = max(member.time_ns for member in members)
     return SourceSet(
         host=chosen,

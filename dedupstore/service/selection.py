@@ -31,10 +31,10 @@ class Selection:
     describe: Callable[[int], str] = str
 
 
-def choose(catalog: Catalog, selection: Selection) -> Snapshot:
-    """The one snapshot a selection means; the newest complete one when it says nothing."""
+def choose(catalog: Catalog, selection: Selection, *, cached: bool = True) -> Snapshot:
+    """The one snapshot a selection means; the newest complete one when it says nothing. `cached`: see Catalog.snapshots."""
     found = matching(
-        catalog.marked()[0].snapshots,
+        catalog.marked(cached=cached)[0].snapshots,
         Filter(source=selection.source, host=selection.host, tags=selection.tags),
     )
     if not (selection.source or selection.tags) and (not selection.snapshot or selection.snapshot.startswith("latest")):
@@ -58,7 +58,7 @@ class SnapshotList:
 
 def snapshots(access: Access, wanted: Filter, *, limit: int | None = None) -> SnapshotList:
     """Complete snapshots, oldest first; the newest `limit` of them."""
-    listing, book = access.open_keys().catalog.marked()
+    listing, book = access.open_keys().catalog.marked(cached=True)
     found = matching(listing.snapshots, wanted)
     if limit is not None:
         found = found[max(0, len(found) - limit) :]

@@ -22,6 +22,7 @@ def options_of(repo: Repo, clock: Clock, environ: Mapping[str, str]) -> StoreOpt
     return StoreOptions(
         upload=None if upload is None else Pace(upload, clock=clock),
         download=None if download is None else Pace(download, clock=clock),
+        storage_class=repo.storage_class,
         object_lock_ns=repo.object_lock or 0,
     )
 

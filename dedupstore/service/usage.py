@@ -30,7 +30,7 @@ def by_snapshot(access: Access, wanted: Filter, listener: Listener, cancel: Canc
     """Each matching snapshot, oldest first, with what removing it alone would free."""
 
     def work(repository: Repository) -> list[FreedInfo]:
-        every = repository.catalog.marked()[0].snapshots
+        every = repository.catalog.marked(cached=True)[0].snapshots
         chosen = matching(every, wanted)
         freed = freed_alone(repository, chosen, listener, cancel)
         return [
@@ -78,7 +78,7 @@ def by_path(access: Access, wanted: Filter, before: str, after: str, depth: int,
 
 
 def _ends(repository: Repository, wanted: Filter, before: str, after: str) -> tuple[Snapshot, Snapshot]:
-    every = matching(repository.catalog.marked()[0].snapshots, wanted)
+    every = matching(repository.catalog.marked(cached=True)[0].snapshots, wanted)
     new = by_name(every, after or "latest")
     line = [snapshot for snapshot in every if (snapshot.source, snapshot.host) == (new.source, new.host)]
     old = by_name(every, before) if before else line[0]

@@ -165,6 +165,22 @@ class CommandStream:
             self._ended = True
         return count
 
+    def wait(self) -> None:
+        """Wait until the command has ended, whatever it prints. What it started and left running goes on.
+
+        A program in the background keeps the output open: its end cannot be waited for. Raises as `readinto` does.
+        """
+        unread = memoryview(bytearray(1 << 16))
+        poll = select.poll()
+        poll.register(self._stdout, select.POLLIN)
+        while self._process.poll() is None:
+            self._cancel.check()
+            self._deadline.check()
+            if poll.poll(_POLL_MS // 10) and not os.readv(self._stdout, [unread]):
+                break
+        self._settle()
+        self._ended = True
+
     def _settle(self) -> None:
         """Wait for the command, whose output has ended, and judge it."""
         while True:

@@ -46,6 +46,8 @@ class MysqlClient:
         self.version: tuple[int, ...] = ()
         self.client = ""
         self.server = ""
+        self._account = ""
+        """As the server calls who asks: user@host, where the host is a pattern."""
 
     def open(self, cancel: CancelToken) -> None:
         """Find the programs, and ask the server for its version. Raises SourceFailed; close it then, too."""
@@ -56,7 +58,7 @@ class MysqlClient:
             self._fds = (self._stack.enter_context(secret_file(text.encode())),)
         self._find(cancel)
         with self.explained():
-            self.server = self.query("SELECT version()", cancel)[0][0]
+            self.server, self._account = self.query("SELECT version(), current_user()", cancel)[0]
 
     def close(self) -> None:
         self._stack.close()
@@ -132,7 +134,8 @@ class MysqlClient:
     def _explain(self, error: SourceFailed) -> SourceFailed:
         where = self._settings["host"] or self._settings["socket"] or "the local server"
         user = self.user or "this user"
-        name = f"'{self.user}'@'%'"
+        account = self._account or f"{self.user}@%"
+        name = "'{}'@'{}'".format(*account.rpartition("@")[::2])
         known = (
             (
                 "Access denied for user .*using password",
@@ -154,7 +157,13 @@ class MysqlClient:
                 ["take the snapshot again when nobody alters tables"],
             ),
             (
-                "Can't connect|Unknown (MySQL |MariaDB )?server host|Connection refused|Lost connection",
+                "Lost connection|gone away|Connection was killed|execution was interrupted",
+                f"the connection to {where} ended",
+                "database.session_ended",
+                ["see the server's log: was it stopped, or the connection killed?"],
+            ),
+            (
+                "Can't connect|Unknown (MySQL |MariaDB )?server host|Connection refused",
                 f"no connection to {where}",
                 "database.unreachable",
                 ["is it running?", "check host, port and socket of the address"],
@@ -173,3 +182,11 @@ def _in_file(value: str) -> str:
 
 def _unescaped(value: str) -> str:
     return re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[1], match[1]), value)
+
+
+def quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def literal(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"

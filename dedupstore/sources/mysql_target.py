@@ -9,8 +9,8 @@ from typing import Any, Self
 from dedupstore.cancel import CancelToken
 from dedupstore.errors import Refused, SourceFailed, TargetFailed
 from dedupstore.sources.command import CommandStream
-from dedupstore.sources.mysql import literal, names, quoted
-from dedupstore.sources.mysql_client import MysqlClient
+from dedupstore.sources.mysql import names
+from dedupstore.sources.mysql_client import MysqlClient, literal, quoted
 
 _READ_BYTES = 1 << 16
 _FASTER = "--init-command=SET SESSION FOREIGN_KEY_CHECKS=0, UNIQUE_CHECKS=0"
@@ -31,9 +31,9 @@ class NewMysqlDatabase:
         with client.explained():
             if name in names(client, self._cancel):
                 raise exists(name)
-            charset = (
-                f" CHARACTER SET {about['charset']} COLLATE {about['collation']}" if about.get("charset") else ""
-            )  # fmt: skip
+            charset = ""
+            if about.get("charset"):
+                charset = f" CHARACTER SET {literal(about['charset'])} COLLATE {literal(about['collation'])}"
             client.query(f"CREATE DATABASE {quoted(name)}{charset}", self._cancel)
         words = ["--max-allowed-packet=1G", "--default-character-set=utf8mb4", _FASTER, "--", name]
         self._stream: CommandStream = client.program(words).stream(self._cancel, talk=True)
@@ -97,9 +97,15 @@ def swap(client: MysqlClient, new: str, live: str, kept: str, cancel: CancelToke
         try:
             client.query(f"RENAME TABLE {steps}", cancel)
         except SourceFailed:
-            client.query(f"DROP DATABASE {quoted(kept)}", CancelToken())
+            _drop_empty(client, kept)
             raise
-        client.query(f"DROP DATABASE {quoted(new)}", cancel)
+        _drop_empty(client, new)
+
+
+def _drop_empty(client: MysqlClient, name: str) -> None:
+    """A database without tables. One with tables stays: a statement whose end nobody saw may still have moved them."""
+    if not _tables(client, name, CancelToken()):
+        client.query(f"DROP DATABASE {quoted(name)}", CancelToken())
 
 
 def _tables(client: MysqlClient, name: str, cancel: CancelToken) -> list[str]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from dedupstore.cancel import CancelToken
 from dedupstore.errors import SourceFailed
@@ -45,7 +45,9 @@ class PostgresClient:
         escaped = re.sub(r"([:\\])", r"\\\1", self._password)
         fd = self._stack.enter_context(secret_file(f"*:*:*:*:{escaped}\n".encode()))
         self._fds = (fd,)
-        self._environ = {**self._environ, "PGPASSFILE": f"/dev/fd/{fd}"}
+        # A password of the environment would win against the file.
+        rest = {name: value for name, value in self._environ.items() if name != "PGPASSWORD"}
+        self._environ = {**rest, "PGPASSFILE": f"/dev/fd/{fd}"}
 
     def close(self) -> None:
         self._stack.close()
@@ -105,7 +107,12 @@ class PostgresClient:
     def _address(self, database: str | None) -> str:
         if database is None:
             return self.address
-        return urlunsplit(self._parts._replace(path=f"/{quote(database, safe='')}"))
+        # A database named behind the question mark would win against the one in the path.
+        others = [pair for pair in parse_qsl(self._parts.query, keep_blank_values=True) if pair[0] != "dbname"]
+        query = urlencode(others, quote_via=quote)
+        # Put together by hand: urlunsplit leaves out the slashes where no host is named.
+        address = f"{self._parts.scheme}://{self._parts.netloc}/{quote(database, safe='')}"
+        return f"{address}?{query}" if query else address
 
     def _explain(self, error: SourceFailed) -> SourceFailed:
         if error.code == "source.command_not_started":
@@ -160,6 +167,12 @@ class PostgresClient:
                 "somebody keeps a table locked",
                 "database.locked",
                 ["see who: SELECT * FROM pg_stat_activity"],
+            ),
+            (
+                "terminating connection|server closed the connection|no connection to the server",
+                f"the connection to {where} ended",
+                "database.session_ended",
+                ["see the server's log: was it stopped, or the connection ended by somebody?"],
             ),
             (
                 "could not connect|[Cc]onnection refused|could not translate|timeout expired|connection to server",

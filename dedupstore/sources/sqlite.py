@@ -8,6 +8,7 @@ made, not until it is stored. The copy is checked before a byte of it is stored.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import stat as modes
 import tempfile
@@ -33,6 +34,11 @@ LOCK_SECONDS = 60.0
 MAGIC = b"SQLite format 3\0"
 _STEP_SLEEP_SECONDS = 0.05
 _FAULTS_SHOWN = 5
+_MOST_UNKNOWN = 100
+_COLUMNS_AT_ONCE = 100
+_UNKNOWN = re.compile(
+    r"no such collation sequence: (?P<collation>.+)|(?:unknown|no such) function: (?P<function>[^()]+)"
+)
 
 
 class SqliteSource:
@@ -61,6 +67,8 @@ class SqliteSource:
             _require_room(self._scratch.name, self._stat.st_size, self._path)
             _copy(self._path, self._copy, self._cancel)
             require_sound(self._copy, self._path)
+            if self._as_sql:
+                _require_sayable(self._copy, self._path)
         except BaseException:
             self._scratch.cleanup()
             raise
@@ -73,7 +81,7 @@ class SqliteSource:
 
     def streams(self) -> Generator[NamedStream, None, None]:
         if self._as_sql:
-            yield NamedStream(name=self._name, stream=Texts(statements(self._copy)))
+            yield NamedStream(name=self._name, stream=Texts(statements(self._copy, self._path)))
         else:
             with open(self._copy, "rb", buffering=0) as file:
                 page_size = page_size_of(file.read(HEAD_BYTES))
@@ -103,14 +111,42 @@ def connect_copy(path: bytes) -> sqlite3.Connection:
 
 
 def faults(path: bytes, *, thorough: bool = False) -> list[str]:
-    """What is wrong with a database that nobody else has; `thorough` compares every index with its table, too."""
-    check = "integrity_check" if thorough else "quick_check"
+    """What is wrong with a database that nobody else has; `thorough` compares every index with its table, too.
+
+    An order or a function that only the program of the database knows cannot be asked: then indexes are not compared.
+    """
     try:
         with closing(connect_copy(path)) as database:
-            rows = database.execute(f"PRAGMA {check}({_FAULTS_SHOWN})").fetchall()
+            rows = _checked(database, thorough=thorough)
     except sqlite3.DatabaseError as error:
         return [str(error)]
     return [str(row[0]) for row in rows if row[0] != "ok"]
+
+
+def _checked(database: sqlite3.Connection, *, thorough: bool) -> list[tuple[object, ...]]:
+    check = "integrity_check" if thorough else "quick_check"
+    for _ in range(_MOST_UNKNOWN):
+        try:
+            return database.execute(f"PRAGMA {check}({_FAULTS_SHOWN})").fetchall()
+        except sqlite3.OperationalError as error:
+            match = _UNKNOWN.search(str(error))
+            if match is None:
+                raise
+            check = "quick_check"
+            if match["collation"]:
+                database.create_collation(match["collation"], _in_order)
+            else:
+                # NULL is what no condition of a table objects to.
+                database.create_function(match["function"], -1, _null, deterministic=True)
+    return []
+
+
+def _in_order(one: str, other: str) -> int:
+    return (one > other) - (one < other)
+
+
+def _null(*values: object) -> None:
+    return None
 
 
 def require_sound(copy: bytes, path: bytes) -> None:
@@ -145,13 +181,47 @@ def tables(path: bytes) -> dict[str, object]:
     return {"v": 1, "type": KIND, "server": sqlite3.sqlite_version, "tables": found}
 
 
-def statements(path: bytes) -> Iterator[str]:
-    """The SQL that makes a database like this one; of a database that nobody else has."""
-    with closing(connect_copy(path)) as database:
-        for pragma in ("user_version", "application_id"):
-            yield f"PRAGMA {pragma}={database.execute(f'PRAGMA {pragma}').fetchone()[0]};\n"
-        for line in database.iterdump():
-            yield f"{line}\n"
+def statements(copy: bytes, path: bytes) -> Iterator[str]:
+    """The SQL that makes a database like `copy`, which nobody else has; of `path`. Raises SourceFailed."""
+    try:
+        with closing(connect_copy(copy)) as database:
+            for pragma in ("user_version", "application_id"):
+                yield f"PRAGMA {pragma}={database.execute(f'PRAGMA {pragma}').fetchone()[0]};\n"
+            for line in database.iterdump():
+                yield f"{line}\n"
+    except sqlite3.Error as error:
+        raise _not_sayable(path, str(error)) from error
+
+
+def _require_sayable(copy: bytes, path: bytes) -> None:
+    """Raise SourceFailed for a database that would not come back from its SQL as it is, or not at all."""
+    query = "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+    with closing(connect_copy(copy)) as database:
+        for name, sql in database.execute(query).fetchall():
+            if sql.upper().startswith("CREATE VIRTUAL"):
+                raise _not_sayable(path, f'"{name}" is a virtual table, whose content its own program keeps')
+            columns = [row[1] for row in database.execute(f'PRAGMA table_info("{_doubled(name)}")')]
+            for first in range(0, len(columns), _COLUMNS_AT_ONCE):
+                odd = " OR ".join(_odd(f'"{_doubled(column)}"') for column in columns[first : first + _COLUMNS_AT_ONCE])
+                if database.execute(f'SELECT 1 FROM "{_doubled(name)}" WHERE {odd} LIMIT 1').fetchone():
+                    raise _not_sayable(path, f'a value of "{name}" is infinite, or a text with a NUL in it')
+
+
+def _odd(column: str) -> str:
+    """SQLite writes a text up to its first NUL, and an infinity as a word that it does not read."""
+    return (
+        f"typeof({column}) = 'text' AND instr(CAST({column} AS BLOB), x'00') OR "
+        f"typeof({column}) = 'real' AND abs({column}) = 9e999"
+    )
+
+
+def _not_sayable(path: bytes, why: str) -> SourceFailed:
+    return SourceFailed(
+        f"the database {printable(path)} cannot be kept as SQL",
+        why=why,
+        hints=['keep a copy of its pages: format = "copy"'],
+        code="database.not_sql",
+    )
 
 
 def _doubled(name: str) -> str:
@@ -161,8 +231,11 @@ def _doubled(name: str) -> str:
 def _look(path: bytes) -> os.stat_result:
     try:
         stat = os.stat(path)
-        with open(path, "rb") as file:
-            head = file.read(len(MAGIC))
+        head = b""
+        # Not before it is known to be a file: a pipe would hang here for ever.
+        if modes.S_ISREG(stat.st_mode):
+            with open(path, "rb") as file:
+                head = file.read(len(MAGIC))
     except OSError as error:
         raise SourceFailed(
             f"cannot read the database {printable(path)}",

@@ -6,6 +6,7 @@ this one, so nothing is put where one lies, and a swap takes them away with the 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -31,13 +32,36 @@ class NewDatabase:
     def __enter__(self) -> Self:
         require_free(self._path)
         try:
-            with suppress(FileNotFoundError):
-                os.unlink(self._unfinished)
+            self._remove_left()
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             self._fd = os.open(self._unfinished, flags, 0o600)
+            with suppress(OSError):  # some network file systems have no locks
+                fcntl.flock(self._fd, fcntl.LOCK_EX)
         except OSError as error:
             raise _cannot_write(self._path, error) from error
         return self
+
+    def _remove_left(self) -> None:
+        """What a restore that was killed left; one that is still running holds a lock. Raises Refused."""
+        try:
+            fd = os.open(self._unfinished, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Refused(
+                f"{printable(self._path)} is being restored by someone else",
+                why=f"{printable(self._unfinished)} is locked",
+                hints=["choose another name, or wait"],
+                code="database.exists",
+            ) from error
+        except OSError:
+            # No locks here: nobody can hold one.
+            pass
+        finally:
+            os.close(fd)
+        os.unlink(self._unfinished)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -59,14 +83,17 @@ class NewDatabase:
         """Instead of `write`: make it by SQL. Raises TargetFailed."""
         try:
             with closing(connect(self._unfinished, "rw")) as database:
+                database.set_authorizer(_within_the_file)
                 database.execute("PRAGMA synchronous=OFF")
                 statement = ""
                 for line in lines:
                     statement += line
-                    if sqlite3.complete_statement(statement):
+                    if line.endswith(";\n") and sqlite3.complete_statement(statement):
                         database.execute(statement)
                         statement = ""
-        except sqlite3.Error as error:
+                if statement.strip():
+                    raise sqlite3.DataError("the last statement has no end")
+        except (sqlite3.Error, sqlite3.Warning) as error:
             raise TargetFailed(
                 f"cannot make {printable(self._path)} from SQL", why=str(error), code="database.restore_failed"
             ) from error
@@ -94,6 +121,12 @@ class NewDatabase:
             raise _exists(self._path) from error
         except OSError as error:
             raise _cannot_write(self._path, error) from error
+
+
+def _within_the_file(action: int, *about: str | None) -> int:
+    """Definitions come from whoever made the database, and one may hide more than it says: no other file is opened."""
+    others = (sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH)
+    return sqlite3.SQLITE_DENY if action in others else sqlite3.SQLITE_OK
 
 
 def require_free(path: bytes) -> None:
@@ -124,6 +157,12 @@ def swap(new: bytes, live: bytes, kept: bytes) -> None:
     for path in (new, live):
         if not os.path.isfile(path):
             raise Refused(f"there is no database {printable(path)}", hints=["dedup restore --as PATH"])
+        if os.path.islink(path):
+            raise Refused(
+                f"{printable(path)} is a symbolic link",
+                why="the link would be replaced, and the database that it leads to would go on being used",
+                hints=[f"name the file itself: {printable(os.path.realpath(path))}"],
+            )
     if any(os.path.lexists(new + end) for end in _BESIDE):
         raise Refused(
             f"{printable(new)} is in use, or was not closed", hints=["close it first"], code="database.in_use"

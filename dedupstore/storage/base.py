@@ -74,9 +74,19 @@ def listing_delay_seconds(store: ObjectStore) -> float:
     return float(trait_of(store, "listing_delay_seconds", 0.0))
 
 
+def is_remote(store: ObjectStore) -> bool:
+    """Whether every request takes a way over a network, and perhaps money: then what never changes is kept here."""
+    return bool(trait_of(store, "remote", False))
+
+
 def place_of(store: ObjectStore) -> str:
     """Where the objects are: the same text for every URL of one place, and a beginning of those of all places in it."""
     return str(trait_of(store, "place", store.url))
+
+
+def expansion_of(store: ObjectStore) -> str:
+    """The URL with everything said that a shorter one leaves to be known; empty where there is nothing to add."""
+    return str(trait_of(store, "expansion", ""))
 
 
 def requests_of(store: ObjectStore) -> Mapping[str, int]:

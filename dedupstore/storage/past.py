@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from dedupstore.errors import ObjectNotFound, StoreError, StoreReadOnly
-from dedupstore.storage.base import ObjectInfo, ObjectStore
+from dedupstore.storage.base import ObjectInfo, ObjectStore, place_of
 from dedupstore.storage.names import check_key, check_prefix
 from dedupstore.storage.versions import Version, Versions
 from dedupstore.types import Data, Span
@@ -30,6 +30,11 @@ class PastStore:
     @property
     def url(self) -> str:
         return self.inner.url
+
+    @property
+    def place(self) -> str:
+        """Another place than today's: what was there then may be brought back to where it was."""
+        return f"{place_of(self.inner)} at {self.past_ns}"
 
     def put(self, key: str, parts: Sequence[Data]) -> None:
         raise self._read_only(f"write {key}")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib
 import os
 import re
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 from dedupstore.errors import UsageError
 from dedupstore.storage.base import ObjectStore
 from dedupstore.storage.options import NO_OPTIONS, StoreOptions
 from dedupstore.storage.throttle import ThrottledStore
+
+if TYPE_CHECKING:
+    from dedupstore.storage.s3_probe import Probed
 
 # Named as text and imported on first use: a backend's library may be slow to load or absent.
 _BACKENDS = {
@@ -52,7 +55,7 @@ def open_store(url: str, options: StoreOptions = NO_OPTIONS) -> ObjectStore:
         remote: RemoteBackend = _load(scheme)
         return remote.open(location, options)
     local: Backend = _load(scheme)
-    return _throttled(local.open(location), options)
+    return _with_options(local.open(location), options)
 
 
 def create_store(url: str, options: StoreOptions = NO_OPTIONS) -> ObjectStore:
@@ -62,10 +65,31 @@ def create_store(url: str, options: StoreOptions = NO_OPTIONS) -> ObjectStore:
         remote: RemoteBackend = _load(scheme)
         return remote.create(location, options)
     local: Backend = _load(scheme)
-    return _throttled(local.create(location), options)
+    return _with_options(local.create(location), options)
 
 
-def _throttled(store: ObjectStore, options: StoreOptions) -> ObjectStore:
+def probe_store(url: str) -> Probed:
+    """What the server of a bucket really does. Raises UsageError for a directory: there is nothing to try there."""
+    scheme, _ = _resolve(url)
+    if scheme == "file":
+        raise UsageError(
+            "a directory is not probed",
+            why="what differs from one server to another is the same for all directories",
+            hints=["name a bucket: dedup repo probe s3://BUCKET/PREFIX"],
+        )
+    _load(scheme)
+    found: Probed = importlib.import_module("dedupstore.storage.s3_probe").probe(url)
+    return found
+
+
+def _with_options(store: ObjectStore, options: StoreOptions) -> ObjectStore:
+    if options.storage_class:
+        raise UsageError(
+            f"there are no storage classes at {store.url}",
+            why="a storage class is for a bucket",
+            hints=["leave --storage-class out, and storage_class of the configuration of this repository"],
+            code="config.invalid_value",
+        )
     if options.object_lock_ns:
         raise UsageError(
             f"objects cannot be locked at {store.url}",

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import threading
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dedupstore.clock import Clock, SystemClock
-from dedupstore.errors import ObjectNotFound, StoreError
+from dedupstore.errors import StoreError
 from dedupstore.storage.base import ObjectInfo
 from dedupstore.storage.names import TEMPORARY, check_key, check_prefix, is_name
 from dedupstore.storage.options import NO_OPTIONS, StoreOptions
-from dedupstore.storage.s3_client import CHANGED_MEANWHILE, NOT_UNDERSTOOD, S3Client, answer_code, missing_bucket
+from dedupstore.storage.s3_client import CHANGED_MEANWHILE, NOT_UNDERSTOOD, S3Client, answer_code
 from dedupstore.storage.s3_location import S3Location
 from dedupstore.storage.s3_versions import S3Versions
 from dedupstore.storage.throttle import PIECE_BYTES, PacedBody
@@ -28,9 +29,12 @@ from dedupstore.units import GIB
 LARGEST_WHOLE_GET_BYTES = GIB
 """No object of ours is larger; a server that answers with more must not take all memory."""
 
-_NEVER_LOCKED = "gc/"
+_NEVER_LOCKED = ("gc/", "forgotten/")
 _SENTINELS = ("/-begin", "/zz-end")
-"""What prune writes and deletes when it is done: a lock on it would only be in its way. Not so the ends of its listing."""
+"""What forget and prune write, and delete when it is done: a lock would be in their way. Not so the ends of the listings."""
+
+_DATA_PACK = re.compile(r"packs/.*\.d[0-9]+")
+"""Packs of file contents. Those of manifests are read by every snapshot and restore."""
 
 _clients: dict[S3Location, S3Client] = {}
 _clients_lock = threading.Lock()
@@ -48,6 +52,8 @@ def client_for(location: S3Location) -> S3Client:
 class S3Store:
     """An object store in a bucket. Opening it sends nothing: a missing bucket shows at the first use."""
 
+    remote = True
+
     def __init__(self, client: S3Client, options: StoreOptions = NO_OPTIONS, *,
         rows_per_page: int = 1000, clock: Clock | None = None,
     ) -> None:  # fmt: skip
@@ -59,6 +65,7 @@ class S3Store:
         self._location = client.location
         self._prefix = client.location.prefix
         self._create_only = client.location.dialect.create_only
+        self._storage_class = options.storage_class or client.location.storage_class
 
     @property
     def url(self) -> str:
@@ -71,6 +78,10 @@ class S3Store:
     @property
     def place(self) -> str:
         return self._location.place
+
+    @property
+    def expansion(self) -> str:
+        return self._location.expansion
 
     @property
     def listing_delay_seconds(self) -> float:
@@ -90,9 +101,9 @@ class S3Store:
         upload = self._options.upload
         body = data if upload is None else PacedBody(data, upload)
         arguments: dict[str, object] = {"Key": self._prefix + key, "Body": body, **self._checksum(data)}
-        if self._location.storage_class and _is_pack(key):
-            # Small objects cost more in the cheaper classes than in the usual one.
-            arguments["StorageClass"] = self._location.storage_class
+        if self._storage_class and _DATA_PACK.fullmatch(key):
+            # What every command reads costs more in the cheaper classes than in the usual one, and so do small objects.
+            arguments["StorageClass"] = self._storage_class
         if self._location.encryption:
             arguments["ServerSideEncryption"] = self._location.encryption
         if self._options.object_lock_ns and (not key.startswith(_NEVER_LOCKED) or key.endswith(_SENTINELS)):
@@ -139,15 +150,22 @@ class S3Store:
 
     def head(self, key: str) -> int:
         check_key(key)
+        what = f"look up {key} in {self.url}"
+        # Not by HEAD: its answer has no body, so it does not say whether the object or the whole bucket is missing.
+        asked = {"Key": self._prefix + key, "Range": "bytes=0-0"}
         try:
-            answer = self._client.call(
-                "head_object", {"Key": self._prefix + key}, what=f"look up {key} in {self.url}", key=key
-            )
-        except ObjectNotFound:
-            # The answer has no body, so it does not say whether it is the object or the whole bucket that is missing.
-            self._require_bucket()
-            raise
-        return int(answer["ContentLength"])
+            answer = self._client.call("get_object", asked, what=what, key=key)
+        except StoreError as error:
+            if error.code != "store.short_object":
+                raise
+            # An empty object has no first byte.
+            answer = self._client.call("head_object", {"Key": self._prefix + key}, what=what, key=key)
+            return _length(answer, what)
+        length = _length(answer, what)
+        # Read, so that the connection can be used again.
+        self._client.read(answer["Body"], 1, what=what)
+        size = str(answer.get("ContentRange", "")).rpartition("/")[2]
+        return int(size) if size.isdecimal() else length
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         check_prefix(prefix)
@@ -192,7 +210,7 @@ class S3Store:
     def _whole(self, key: str, named: Mapping[str, object]) -> bytes:
         what = f"read {key} from {self.url}"
         answer = self._client.call("get_object", named, what=what, key=key)
-        size = int(answer["ContentLength"])
+        size = _length(answer, what)
         if size > LARGEST_WHOLE_GET_BYTES:
             answer["Body"].close()
             raise StoreError(f"cannot {what}", why=f"{size} bytes is larger than any object")
@@ -200,7 +218,7 @@ class S3Store:
 
     def _body(self, answer: Mapping[str, Any], key: str, span: Span) -> bytes:
         what = f"read {key} from {self.url}"
-        length = int(answer["ContentLength"])
+        length = _length(answer, what)
         if length != span.length:
             answer["Body"].close()
             raise self._too_short(key, span, span.start + length)
@@ -240,12 +258,6 @@ class S3Store:
                 code="store.conflict",
             )
 
-    def _require_bucket(self) -> None:
-        try:
-            self._client.call("head_bucket", {}, what=f"look up the bucket of {self.url}", key=self._location.bucket)
-        except ObjectNotFound as error:
-            raise missing_bucket(self._location) from error
-
     def _too_short(self, key: str, span: Span, size: int | None) -> StoreError:
         has = "" if size is None else f", but it has {size}"
         return StoreError(
@@ -255,8 +267,13 @@ class S3Store:
         )
 
 
-def _is_pack(key: str) -> bool:
-    return key.startswith("packs/") and not key.startswith("packs/-")
+def _length(answer: Mapping[str, Any], what: str) -> int:
+    """How long the server says an answer's body is; a StoreError where it does not say."""
+    if "ContentLength" not in answer:
+        if "Body" in answer:
+            answer["Body"].close()
+        raise StoreError(f"cannot {what}", why="the server does not say how long the object is", transient=True)
+    return int(answer["ContentLength"])
 
 
 def _is_ours(name: str) -> bool:

@@ -7,7 +7,7 @@ from dedupstore.storage.options import NO_OPTIONS, StoreOptions
 from dedupstore.storage.past import PastStore
 from dedupstore.storage.retry import RetryingStore
 from dedupstore.storage.s3 import S3Store, client_for
-from dedupstore.storage.s3_location import parse_location, with_storage_class
+from dedupstore.storage.s3_location import check_storage_class, parse_location
 
 
 class S3Backend:
@@ -16,7 +16,7 @@ class S3Backend:
         """Sends nothing."""
         place = parse_location(location)
         if options.storage_class:
-            place = with_storage_class(place, options.storage_class)
+            check_storage_class(place.url, options.storage_class)
         bucket = S3Store(client_for(place), options)
         store = RetryingStore(bucket)
         if place.past_ns is None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import cast
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -70,6 +70,19 @@ class S3Location:
         """The same text for every URL of the same objects."""
         return f"{self.endpoint or 'aws'}/{self.bucket}/{self.prefix}".rstrip("/")
 
+    @property
+    def expansion(self) -> str:
+        """The URL of `s3:` with everything said that decides where it leads and how the server is spoken to."""
+        said = {
+            "endpoint": self.endpoint,
+            "region": self.region,
+            "style": self.style,
+            "vendor": self.dialect.name,
+            "consistency": "eventual" if self.listing_delay_seconds else "strong",
+        }
+        query = "&".join(f"{name}={value}" for name, value in said.items() if value)
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/") + f"?{query}"
+
 
 def parse_location(url: str) -> S3Location:
     """Raises UsageError for what is no URL of an S3 repository."""
@@ -110,18 +123,17 @@ def parse_location(url: str) -> S3Location:
     )
 
 
-def _check_class(url: str, name: str) -> None:
+def _check_cold(url: str, name: str) -> None:
     if name in _COLD:
         why = f"nothing can be read back from {name} without hours of waiting, and every snapshot reads"
         raise _wrong(url, why, "class=GLACIER_IR is read at once")
 
 
-def with_storage_class(location: S3Location, storage_class: str) -> S3Location:
-    """The same place, new objects in that class."""
-    if _CLASS.fullmatch(storage_class) is None:
-        raise UsageError(f"not a storage class: {storage_class!r}", hints=["write it as the server does: STANDARD_IA"])
-    _check_class(location.url, storage_class)
-    return replace(location, storage_class=storage_class)
+def check_storage_class(url: str, name: str) -> None:
+    """Raise UsageError for what is no storage class, or one that cannot be read from at once."""
+    if _CLASS.fullmatch(name) is None:
+        raise UsageError(f"not a storage class: {name!r}", hints=["write it as the server does: STANDARD_IA"])
+    _check_cold(url, name)
 
 
 def _settings(url: str, scheme: str, query: str) -> dict[str, str]:
@@ -144,7 +156,7 @@ def _settings(url: str, scheme: str, query: str) -> dict[str, str]:
     for name, pattern, example in (("region", _REGION, "eu-central-1"), ("class", _CLASS, "STANDARD_IA")):
         if name in found and pattern.fullmatch(found[name]) is None:
             raise _wrong(url, f"{name}={found[name]} is no {name}", f"for example {name}={example}")
-    _check_class(url, found.get("class", ""))
+    _check_cold(url, found.get("class", ""))
     return found
 
 

@@ -134,6 +134,7 @@ def test_files_are_read_from_anywhere_in_any_order(dedup: Dedup, tree: Path) -> 
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_new_snapshots_appear_and_a_selection_shows_one(
     dedup: Dedup, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

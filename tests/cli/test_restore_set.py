@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from dedupstore.service import configured
+from dedupstore.service.records import SOURCES
 from tests.support.configuration import write
 from tests.support.dedup import Dedup, read_tree, write_tree
 
@@ -184,4 +186,20 @@ def test_in_place_each_goes_to_where_it_came_from(machine: Dedup, tmp_path: Path
 
     assert (tmp_path / "a" / "srv" / "index.html").read_text() == "a1"
     assert (tmp_path / "b" / "srv" / "conf").read_text() == "b1"
+    machine.ok("check", "--read-data")
+
+
+def test_a_name_that_leads_elsewhere_is_no_directory(
+    machine: Dedup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(configured, "details_of", lambda loaded: ((SOURCES, "site\n../evil\nsite\nconf"),))
+    take(machine, 20, "site", "conf")
+    machine.ok(
+        "snapshot", tmp_path / "b" / "srv", "--source", "../evil", "--host", "here", "--time", "2025-11-20 02:00"
+    )
+
+    machine.ok("restore", "--at", "2025-11-20 12:00", "--to", tmp_path / "out")
+
+    assert sorted(read_tree(tmp_path / "out")) == ["conf/srv/conf", "site/srv/deep/er", "site/srv/index.html"]
+    assert not (tmp_path / "evil").exists()
     machine.ok("check", "--read-data")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import shutil
+import time
+from datetime import datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -66,6 +70,28 @@ def test_a_missing_bucket_a_second_init_and_a_dead_server_are_told_apart(
     remote.ok("check")
 
 
+def test_a_storage_class_is_for_file_contents_in_buckets(remote: Dedup, site: Path, moto_server: S3Server) -> None:
+    bucket = moto_server.bucket()
+    url = moto_server.url(bucket, "backup")
+    settings = f'[repos.main]\nurl = "{url}"\nstorage_class = "STANDARD_IA"\nbase_cache = "0"\n'
+    (remote.home / "c.toml").write_text(f"version = 1\n{settings}")
+    remote.ok("init", "--insecure-test-kdf", "-r", url)
+    remote.snapshot("-r", "repo:main", "-c", "c.toml", site)
+    assert list((remote.home / "cache").glob("*-packs/*")) == []
+    (site / "new").write_bytes(bytes(range(256)))
+    remote.snapshot("-r", url, "--storage-class", "ONEZONE_IA", site)
+
+    refused = remote("snapshot", "-r", "local", "--init", "--storage-class", "STANDARD_IA", site)
+
+    classes: dict[str, set[str]] = {"d": set(), "m": set(), "": set()}
+    for row in moto_server.client().list_objects_v2(Bucket=bucket)["Contents"]:
+        name = row["Key"].rpartition(".")[2] if "/packs/" in row["Key"] and "." in row["Key"] else ""
+        classes[name[:1]].add(row["StorageClass"])
+    assert classes == {"d": {"STANDARD_IA", "ONEZONE_IA"}, "m": {"STANDARD"}, "": {"STANDARD"}}
+    assert (refused.exit_code, refused.code) == (2, "config.invalid_value")
+    remote.ok("check", "-r", url, "--read-data")
+
+
 def test_credentials_in_the_url_are_refused(remote: Dedup) -> None:
     run = remote("snapshots", "-r", "s3://AKIA:hunter2@bucket/x")
 
@@ -91,3 +117,34 @@ def test_without_keys_it_says_where_they_are_looked_for(remote: Dedup, moto_serv
 
     assert (run.exit_code, run.code) == (2, "config.no_credentials")
     assert "AWS_ACCESS_KEY_ID" in run.err
+
+
+def test_bandwidth_has_the_limit_of_the_hour(remote: Dedup, site: Path, moto_server: S3Server) -> None:
+    """The first window that fits: one that holds now, after one that does not."""
+    here = datetime.now(ZoneInfo("Asia/Shanghai"))
+    now, later = (
+        f"{(here + timedelta(hours=hours)):%H}:00-{(here + timedelta(hours=hours + 2)):%H}:00" for hours in (-1, 4)
+    )
+    windows = f'[{{ at = "{later}", rate = "1kB/s" }}, {{ at = "{now}", rate = "100kB/s" }}]'
+    (remote.home / "etc").mkdir()
+    (remote.home / "etc/config.toml").write_text(
+        f'version = 1\n[repos.main]\nurl = "{moto_server.url(moto_server.bucket(), "paced")}"\n'
+        f'limit_upload = "1kB/s"\nlimit_upload_windows = {windows}\n'
+        f'limit_download = "1kB/s"\nlimit_download_windows = {windows}\n'
+    )
+    remote.setenv("DEDUP_REPO", "repo:main")
+    remote.init()
+    content = random.Random(1).randbytes(120_000)
+    (site / "uploads/b.bin").write_bytes(content)
+
+    began = time.monotonic()
+    remote.snapshot(site)
+    stored = time.monotonic()
+    shutil.rmtree(remote.home / "cache")
+    remote.ok("restore", "--to", "back")
+    restored = time.monotonic()
+
+    assert 1.1 < stored - began < 60
+    assert 1.1 < restored - stored < 60
+    assert (remote.home / "back/site/uploads/b.bin").read_bytes() == content
+    remote.ok("check")

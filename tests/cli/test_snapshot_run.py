@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -395,3 +396,35 @@ def test_the_hook_after_runs_even_when_dedup_itself_breaks(dedup: Dedup, trees: 
 
     assert [facts["DEDUP_HOOK"] for facts in told(log)] == ["before", "after"]
     assert told(log)[1]["DEDUP_HOOK_STATUS"] == "failed" and told(log)[1]["DEDUP_HOOK_EXIT_CODE"] == "1"
+
+
+def test_a_repository_whose_passphrase_is_away_fails_alone(dedup: Dedup, trees: Path, tmp_path: Path) -> None:
+    configure(tmp_path, files("site", trees / "site", 'repos = ["second", "main", "main"]'))
+    dedup.ok("init", "-r", "repo:second", "--insecure-test-kdf", "--chunk-size", "4KiB")
+    config = tmp_path / "etc" / "config.toml"
+    text = config.read_text().replace("[repos.second]", f'[repos.second]\npassphrase = "file:{tmp_path}/stick/pass"')
+    write(config, text)
+
+    run = dedup("snapshot", "--json")
+
+    assert [(result["repo"], result["status"]) for result in run.summary["results"]] == [
+        ("second", "failed"),
+        ("main", "ok"),
+    ]
+    assert run.summary["results"][0]["error"]["code"] == "secret.unreadable" and run.exit_code == 2
+    assert len(rows(dedup)) == 1
+    dedup.ok("check", "--read-data")
+
+
+def test_what_a_hook_starts_in_the_background_is_neither_waited_for_nor_ended(
+    dedup: Dedup, trees: Path, tmp_path: Path
+) -> None:
+    start = f'after = ["sh", "-c", "sleep 300 & echo $! > {tmp_path}/pid"]\nhook_timeout = "20s"'
+    configure(tmp_path, files("site", trees / "site", start))
+
+    run = dedup.ok("snapshot")
+
+    service = int((tmp_path / "pid").read_text())
+    os.kill(service, signal.SIGTERM)
+    assert "hook" not in run.err
+    dedup.ok("check", "--read-data")

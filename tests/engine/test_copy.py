@@ -176,7 +176,13 @@ class _Recorder:
         return getattr(self._inner, name)
 
 
-@pytest.mark.parametrize("fault", [Fault.FLIPPED, Fault.TRUNCATED, Fault.NOT_FOUND, Fault.FAIL_BEFORE])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.FLIPPED,
+        *(pytest.param(one, marks=pytest.mark.slow) for one in (Fault.TRUNCATED, Fault.NOT_FOUND, Fault.FAIL_BEFORE)),
+    ],
+)
 def test_a_wrong_answer_of_the_source_never_makes_a_wrong_copy(
     short: History, empty: dict[str, bytes], fault: Fault
 ) -> None:

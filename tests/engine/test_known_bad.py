@@ -141,7 +141,13 @@ def break_fill(store: MemoryStore, fact: PackFacts) -> None:
     flip(store, fact.name.key, fact.blocks()[-1].end)
 
 
-@pytest.mark.parametrize("knows", [True, False], ids=["a machine that knows it", "another machine"])
+@pytest.mark.parametrize(
+    "knows",
+    [
+        pytest.param(False, id="another machine"),
+        pytest.param(True, id="a machine that knows it", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("damage", [lose, cut, break_trailer, break_header, break_fill])
 @pytest.mark.parametrize("pack", ["a b c", "d", "B C e", "manifests 0", "manifests 1"])
 def test_whatever_happens_to_a_pack_a_snapshot_and_a_prune_leave_nothing_of_it(

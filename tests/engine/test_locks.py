@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dedupstore.cancel import CancelToken
-from dedupstore.engine.locks import find_needed
+from dedupstore.engine.locks import LockReport, Term, find_needed, look_at_locks
+from dedupstore.errors import Refused, StoreError
 from dedupstore.events import NullListener
 from dedupstore.repo import layout
 from dedupstore.repo.pack import PackName
+from dedupstore.repo.repository import Repository
 from dedupstore.storage.memory import MemoryStore
-from dedupstore.types import Kind, PackId
+from dedupstore.storage.versions import Lock, Version
+from dedupstore.types import Kind, PackId, SnapshotId, Span
 from tests.support.pack_layouts import FILE_BYTES, OPTIONS
 from tests.support.pruning import check, forget
 from tests.support.repositories import new_repository, random_bytes, take
@@ -41,7 +45,7 @@ def test_the_packs_of_bases_are_needed_and_those_of_forgotten_snapshots_are_not(
         for snapshot in (other, first):
             forget(repository, snapshot)
 
-        needed, findings = find_needed(repository, listener=NullListener(), cancel=CancelToken())
+        needed, findings = find_needed(repository, committed(repository), listener=NullListener(), cancel=CancelToken())
 
         assert not findings
         assert needed.snapshots == {second.id}
@@ -63,13 +67,98 @@ def test_a_snapshot_that_cannot_be_walked_makes_every_pack_needed(tmp_path: Path
         (lost,) = [row.name.key for row in repository.index.packs() if row.kind is Kind.MANIFEST]
         del store.objects[lost]
 
-        needed, findings = find_needed(repository, listener=NullListener(), cancel=CancelToken())
+        needed, findings = find_needed(repository, committed(repository), listener=NullListener(), cancel=CancelToken())
 
         assert taken.snapshot is not None and needed.packs is None
         assert [finding.code for finding in findings] == ["locks.all_packs"]
         assert needed.includes(lost)
         assert not needed.includes("packs/of-somebody-else")
         assert check(repository).exit_code == 4
+
+
+class Bucket(MemoryStore):
+    """A store in memory whose objects have versions; `allowed` says how many more may be locked."""
+
+    def __init__(self) -> None:
+        super().__init__("memory:bucket")
+        self.versions = self
+        self.allowed = 1 << 30
+        self.given: dict[tuple[str, str], Lock] = {}
+        self.more: list[Version] = []
+
+    def can_lock(self) -> bool:
+        return True
+
+    def all_of(self, prefix: str) -> Iterator[Version]:
+        rows = [_version(row.key, "ours", row.size) for row in self.list("")]
+        yield from sorted([*rows, *self.more], key=lambda row: (row.key, not row.newest))
+
+    def read(self, version: Version, span: Span | None = None) -> bytes:
+        return self.get(version.key, span)
+
+    def lock_of(self, version: Version) -> Lock | None:
+        return self.given.get((version.key, version.id))
+
+    def lock(self, version: Version, lock: Lock) -> None:
+        if not self.allowed:
+            raise StoreError("that is not allowed", code="store.denied")
+        self.allowed -= 1
+        self.given[version.key, version.id] = lock
+
+
+def test_extending_locks_goes_on_where_it_was_stopped_and_leaves_longer_ones(tmp_path: Path) -> None:
+    store = Bucket()
+    tree = _file(tmp_path / "tree", b"content")
+    with new_repository(store, options=OPTIONS) as repository:
+        taken = take(repository, tree).snapshot
+        assert taken is not None
+        root = layout.root_key(taken.id)
+        store.given[layout.FORMAT_KEY, "ours"] = Lock(900, "GOVERNANCE")
+        store.given[root, "ours"] = Lock(300, "GOVERNANCE")
+        store.allowed = 7
+
+        with pytest.raises(Refused) as caught:
+            extend(repository, 500)
+        store.allowed = 1 << 30
+        report = extend(repository, 500)
+        again = extend(repository, 500)
+
+        assert caught.value.code == "locks.denied"
+        assert report.extended == report.needed - 7 - 1
+        assert (again.extended, again.short, again.first_end_ns) == (0, 0, 500)
+        assert store.given[layout.FORMAT_KEY, "ours"] == Lock(900, "GOVERNANCE")
+        assert store.given[root, "ours"] == Lock(500, "GOVERNANCE")
+        assert check(repository).exit_code == 0
+
+
+def test_every_version_of_a_needed_object_is_locked_and_a_hidden_one_is_told(tmp_path: Path) -> None:
+    store = Bucket()
+    tree = _file(tmp_path / "tree", b"content")
+    with new_repository(store, options=OPTIONS) as repository:
+        take(repository, tree)
+        pack = next(row.name.key for row in repository.index.packs())
+        store.more = [_version(pack, "theirs", 9), _version("keys/-begin", "marker", 0, marker=True)]
+
+        report = extend(repository, 500)
+
+        assert {identifier for key, identifier in store.given if key == pack} == {"ours", "theirs"}
+        assert ("keys/-begin", "marker") not in store.given
+        assert report.hidden == ["keys/-begin"]
+        assert [(finding.code, finding.severity) for finding in report.findings] == [("locks.hidden", "error")]
+        assert check(repository).exit_code == 0
+
+
+def extend(repository: Repository, until_ns: int) -> LockReport:
+    term = Term(short_ns=until_ns, until_ns=until_ns)
+    return look_at_locks(repository, term, committed(repository), listener=NullListener(), cancel=CancelToken())
+
+
+def committed(repository: Repository) -> frozenset[SnapshotId]:
+    return frozenset(repository.catalog.committed())
+
+
+def _version(key: str, identifier: str, size: int, *, marker: bool = False) -> Version:
+    return Version(key=key, id=identifier, size=size, modified_ns=1, newest=identifier != "ours", marker=marker)
 
 
 def _file(folder: Path, content: bytes) -> Path:

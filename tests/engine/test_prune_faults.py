@@ -32,9 +32,12 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     return make_scene(tmp_path_factory.mktemp("prune"))
 
 
-def everywhere(act: Callable[[int], bool]) -> int:
-    """Call with 0, 1, 2, … until it says that there is nothing there any more; how often it did."""
-    return next(at for at in itertools.count() if not act(at))
+def everywhere(act: Callable[[int], bool], every: int = 1) -> int:
+    """Call with 0, 1, 2, …, or each so many-th of these, until it says that there is nothing there any more; where."""
+    return next(at for at in itertools.count(step=every) if not act(at))
+
+
+ALL = pytest.mark.slow
 
 
 def assert_finishes(store: MemoryStore, kept: dict[SnapshotId, Files]) -> None:
@@ -83,8 +86,13 @@ def hooked(store: MemoryStore) -> tuple[FaultyStore, Callable[[Callable[[Step], 
     return faulty, start
 
 
-@pytest.mark.parametrize("content", ["forgotten", pytest.param("new", marks=pytest.mark.slow)])
-def test_a_snapshot_between_any_two_steps_of_a_prune_is_kept(scene: Scene, tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "every"),
+    [("forgotten", 3), pytest.param("forgotten", 1, marks=ALL), pytest.param("new", 1, marks=ALL)],
+)
+def test_a_snapshot_between_any_two_steps_of_a_prune_is_kept(
+    scene: Scene, tmp_path: Path, content: str, every: int
+) -> None:
     """It uses what is about to go: its content is what the forgotten snapshots held, or much like it."""
     tree = tmp_path / "tree"
     tree.mkdir()
@@ -111,11 +119,14 @@ def test_a_snapshot_between_any_two_steps_of_a_prune_is_kept(scene: Scene, tmp_p
         assert_finishes(store, kept)
         return bool(acted)
 
-    assert everywhere(interrupt) > 40
+    assert everywhere(interrupt, every) > 40
 
 
-@pytest.mark.parametrize("age", ["same plan", pytest.param("two plans", marks=pytest.mark.slow)])
-def test_a_second_pruner_between_any_two_steps_of_the_first(scene: Scene, age: str) -> None:
+@pytest.mark.parametrize(
+    ("age", "every"),
+    [("same plan", 3), pytest.param("same plan", 1, marks=ALL), pytest.param("two plans", 1, marks=ALL)],
+)
+def test_a_second_pruner_between_any_two_steps_of_the_first(scene: Scene, age: str, every: int) -> None:
     """Both carry out the same plan, or each has made one of its own before either carries out any."""
 
     def interrupt(at: int) -> bool:
@@ -136,7 +147,7 @@ def test_a_second_pruner_between_any_two_steps_of_the_first(scene: Scene, age: s
         assert_finishes(store, scene.kept)
         return bool(acted)
 
-    assert everywhere(interrupt) > 40
+    assert everywhere(interrupt, every) > 40
 
 
 @pytest.mark.parametrize("parent", ["kept", "forgotten meanwhile"])

@@ -12,6 +12,8 @@ from tests.support.replica_process import run_killed
 from tests.support.replicating import History, assert_copied, assert_mirrored, make_history
 from tests.support.repositories import new_repository
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> History:

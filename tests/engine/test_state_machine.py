@@ -98,6 +98,20 @@ class RepositoryMachine(RuleBasedStateMachine):
         self.step()
         self.world.repair(stop)
 
+    @rule(stop=STOPS)
+    def mend(self, stop: Interruption | None) -> None:
+        self.step()
+        self.world.mend(stop)
+
+    @rule(number=NUMBERS, position=some.integers(0, 100_000), stop=STOPS)
+    def flip_and_mend(self, number: int, position: int, stop: Interruption | None) -> None:
+        """With everything copied and mirrored before: what is damaged is to be had."""
+        self.step()
+        self.world.copy(None)
+        self.world.mirror(None, delete=False)
+        self.world.flip(layout.PACKS, number, position)
+        self.world.mend(stop)
+
     @rule()
     def lose_cache(self) -> None:
         self.step()
@@ -147,9 +161,9 @@ def explore(examples: int, steps: int) -> None:
 
 
 def test_whatever_happens_every_promise_is_kept() -> None:
-    explore(examples=60, steps=15)
+    explore(examples=40, steps=15)
 
 
 @pytest.mark.slow
 def test_whatever_happens_for_long_every_promise_is_kept() -> None:
-    explore(examples=250, steps=40)
+    explore(examples=150, steps=40)

@@ -13,50 +13,44 @@ from hypothesis import strategies as st
 
 from dedupstore.errors import CorruptObject, DedupError
 from dedupstore.model import rows as module
-from dedupstore.model.entry import DIRECTORY, FIFO, FILE, MAX_INLINE_CHUNKS, MAX_NAME, SYMLINK, Entry, encode_entry
+from dedupstore.model.entry import FIFO, FILE, SYMLINK, Entry
 from dedupstore.model.rows import read_entries
 from dedupstore.model.tree import MAX_PAGE_ENTRIES, decode_page, read_tree
-from dedupstore.model.wire import Value, pack
+from dedupstore.model.wire import pack
 from dedupstore.types import ChunkId
+from tests.support.pages import (
+    BASE,
+    DEVICE,
+    FILES,
+    FOLDER,
+    HOLE,
+    ID,
+    LARGE,
+    LONGEST_NAME,
+    damaged,
+    encoded,
+)
 
-ID = ChunkId(bytes(range(32)))
-BASE = 1_700_000_000_123_456_789
 HAVE_KERNEL = module._HAVE_KERNEL
 
 needs_kernel = pytest.mark.skipif(not HAVE_KERNEL, reason="built without a compiler")
 
 
-def references(*lengths: int) -> bytes:
-    return b"".join(bytes([number % 256]) * 32 + length.to_bytes(3, "big") for number, length in enumerate(lengths))
-
-
 ORDINARY = [
-    Entry(name=b"a", kind=FILE, mode=0o644, uid=1000, gid=1000, user="me", group="us", size=7, content=ID, mtime=BASE),
-    Entry(name=b"b", kind=FILE, mode=0o4755, uid=70_000, gid=2**32 - 1, ctime=-5, mtime=-(2**40)),
-    Entry(
-        name=b"c", kind=FILE, mode=0, size=300, content=references(100, 200), hash=ID, link_group=2**62, page_size=512
-    ),
-    Entry(name=b"c.", kind=DIRECTORY, mode=0o755, tree=ID, user="x" * 32, group="y" * 256),
+    *FILES,
+    FOLDER,
     Entry(name=b"d" * 256, kind=SYMLINK, mode=0o777, target=b"../x"),
-    Entry(name=b"e" * MAX_NAME, kind=FIFO, mode=0o600),
+    Entry(name=LONGEST_NAME, kind=FIFO, mode=0o600),
     Entry(name=b"f", kind="s", mode=0o600, ctime=3),
     Entry(name=b"text", kind=FIFO, mode=0o600, user="Jos\u00e9", group="Dom\u00e4nen-Benutzer"),
-    Entry(name=b"\xff", kind=FILE, mode=0o644, size=255 * 256, content=references(*[255] * MAX_INLINE_CHUNKS)),
+    LARGE,
 ]
 LEFT_TO_PYTHON = [
-    Entry(name=b"hole", kind=FILE, mode=0o644, size=17, holes=(0, 10), content=ID),
+    HOLE,
     Entry(name=b"list", kind=FILE, mode=0o644, size=17, pages=(1, ID)),
-    Entry(name=b"node", kind="c", mode=0o600, device=(1, 3)),
+    DEVICE,
     Entry(name=b"mark", kind=FILE, mode=0o600, xattrs=((b"user.a", b"b"),)),
 ]
-
-
-def page(rows: list[Value], base_ns: Value = BASE) -> bytes:
-    return pack({"e": rows, "t": base_ns, "v": 1})
-
-
-def encoded(entries: list[Entry], base_ns: int = BASE) -> bytes:
-    return page([encode_entry(entry, base_ns) for entry in entries], base_ns)
 
 
 def in_python(made: bytes) -> list[Entry] | None:
@@ -96,21 +90,10 @@ def test_damaged_bytes_never_give_other_entries_than_pythons(seed: int) -> None:
     small = encoded([*ORDINARY[:4], Entry(name=b"l", kind=SYMLINK, mode=0o777, target=b"x")])
     understood = 0
     for _ in range(1_000):
-        made = bytearray(small)
-        for _ in range(chooser.randint(1, 3)):
-            at = chooser.randrange(len(made))
-            change = chooser.randrange(4)
-            if change == 0:
-                made[at] ^= 1 << chooser.randrange(8)
-            elif change == 1:
-                made[at] = chooser.randrange(256)
-            elif change == 2:
-                del made[at : at + chooser.randint(1, 4)]
-            else:
-                made[at:at] = chooser.randbytes(chooser.randint(1, 4))
-        found = read_entries(bytes(made))
+        made = damaged(small, chooser)
+        found = read_entries(made)
         understood += found is not None
-        assert found is None or found == in_python(bytes(made)), bytes(made)
+        assert found is None or found == in_python(made), made
     assert understood
 
 

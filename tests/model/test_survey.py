@@ -12,45 +12,39 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dedupstore.model import survey as module
-from dedupstore.model.entry import DIRECTORY, FIFO, FILE, MAX_INLINE_CHUNKS, MAX_NAME, SYMLINK, Entry, encode_entry
+from dedupstore.model.entry import FIFO, FILE, MAX_INLINE_CHUNKS, MAX_NAME, SYMLINK, Entry, encode_entry
 from dedupstore.model.survey import survey, survey_in_python
 from dedupstore.model.tree import MAX_PAGE_ENTRIES
 from dedupstore.model.wire import MAX_ARRAYS, Value, pack
-from dedupstore.types import ChunkId
-
-ID = ChunkId(bytes(range(32)))
-BASE = 1_700_000_000_123_456_789
+from tests.support.pages import (
+    BASE,
+    DEVICE,
+    FILES,
+    FOLDER,
+    HOLE,
+    ID,
+    LARGE,
+    LONGEST_NAME,
+    damaged,
+    encoded,
+    page,
+    references,
+)
 
 needs_kernel = pytest.mark.skipif(survey is survey_in_python, reason="built without a compiler")
 
 
-def references(*lengths: int) -> bytes:
-    return b"".join(bytes([number % 256]) * 32 + length.to_bytes(3, "big") for number, length in enumerate(lengths))
-
-
 ORDINARY = [
-    Entry(name=b"a", kind=FILE, mode=0o644, uid=1000, gid=1000, user="me", group="us", size=7, content=ID, mtime=BASE),
-    Entry(name=b"b", kind=FILE, mode=0o4755, uid=70_000, gid=2**32 - 1, ctime=-5, mtime=-(2**40)),
-    Entry(
-        name=b"c", kind=FILE, mode=0, size=300, content=references(100, 200), hash=ID, link_group=2**62, page_size=512
-    ),
-    Entry(name=b"c.", kind=DIRECTORY, mode=0o755, tree=ID, user="x" * 32, group="y" * 256),
+    *FILES,
+    FOLDER,
     Entry(name=b"d" * 256, kind=SYMLINK, mode=0o777, target=b"../x", user="Jos\u00e9", group="\u20ac" * 256),
-    Entry(name=b"e" * MAX_NAME, kind=FIFO, mode=0o600, xattrs=((b"user.a", b""), (b"user.b", b"x" * 70_000))),
-    Entry(name=b"\xff", kind=FILE, mode=0o644, size=255 * 256, content=references(*[255] * MAX_INLINE_CHUNKS)),
+    Entry(name=LONGEST_NAME, kind=FIFO, mode=0o600, xattrs=((b"user.a", b""), (b"user.b", b"x" * 70_000))),
+    LARGE,
 ]
 LEFT_TO_PYTHON = [
-    Entry(name=b"hole", kind=FILE, mode=0o644, size=17, holes=(0, 10), content=ID),
-    Entry(name=b"node", kind="c", mode=0o600, device=(1, 3)),
+    HOLE,
+    DEVICE,
 ]
-
-
-def page(rows: list[Value], base_ns: Value = BASE) -> bytes:
-    return pack({"e": rows, "t": base_ns, "v": 1})
-
-
-def encoded(entries: list[Entry], base_ns: int = BASE) -> bytes:
-    return page([encode_entry(entry, base_ns) for entry in entries], base_ns)
 
 
 def test_a_survey_has_the_names_the_chunks_and_the_directories() -> None:
@@ -87,7 +81,7 @@ def test_python_knows_what_the_kernel_does_not(entry: Entry) -> None:
 
 GOOD = encode_entry(ORDINARY[0], BASE)
 MANY = encode_entry(ORDINARY[2], BASE)
-FOLDER = encode_entry(ORDINARY[3], BASE)
+DIRECTORY_ROW = encode_entry(FOLDER, BASE)
 LINK = encode_entry(ORDINARY[4], BASE)
 LIMITS = {"m": 2**12, "u": 2**32, "g": 2**32, "ps": 2**32, "s": 2**24, "lg": 2**63}
 NO_NUMBERS: list[Value] = [-1, True, None, b"1", "1", 2**64 - 1, -(2**63)]
@@ -105,7 +99,7 @@ OPTIONAL = ("un", "gn", "h", "l", "lg", "ps")
 
 WRONG: list[bytes] = [
     *(page([changed(GOOD, **{key: value})]) for key, limit in LIMITS.items() for value in [limit, *NO_NUMBERS]),
-    *(page([without(row, key)]) for row in (GOOD, MANY, FOLDER, LINK) for key in row if key not in OPTIONAL),
+    *(page([without(row, key)]) for row in (GOOD, MANY, DIRECTORY_ROW, LINK) for key in row if key not in OPTIONAL),
     *(page([changed(GOOD, n=name)]) for name in (b"", b".", b"..", b"a/b", b"a\0", b"x" * (MAX_NAME + 1), "a", 1)),
     *(page([changed(GOOD, k=kind)]) for kind in ("", "x", "ff", "d", "l", "c", "b", b"f", 1)),
     *(page([changed(GOOD, c=content)]) for content in (b"", bytes(31), bytes(33), references(6), references(3, 3), "")),
@@ -114,9 +108,9 @@ WRONG: list[bytes] = [
     page([changed(GOOD, s=2**24)]),
     page([changed(GOOD, d=ID)]),
     page([changed(GOOD, d=b"")]),
-    page([changed(FOLDER, d=bytes(31))]),
-    page([changed(FOLDER, c=ID)]),
-    page([changed(FOLDER, h=ID)]),
+    page([changed(DIRECTORY_ROW, d=bytes(31))]),
+    page([changed(DIRECTORY_ROW, c=ID)]),
+    page([changed(DIRECTORY_ROW, h=ID)]),
     page([changed(GOOD, h=bytes(31))]),
     page([changed(LINK, l=b"a\0b")]),
     page([changed(LINK, l=b"x" * (MAX_NAME + 1))]),
@@ -222,20 +216,9 @@ def test_damaged_bytes_never_get_another_survey_than_pythons(seed: int) -> None:
     chooser = random.Random(seed)
     small = encoded([ORDINARY[0], ORDINARY[2], ORDINARY[3], Entry(name=b"l", kind=SYMLINK, mode=0o777, target=b"x")])
     for _ in range(2_000):
-        made = bytearray(small)
-        for _ in range(chooser.randint(1, 3)):
-            at = chooser.randrange(len(made))
-            change = chooser.randrange(4)
-            if change == 0:
-                made[at] ^= 1 << chooser.randrange(8)
-            elif change == 1:
-                made[at] = chooser.randrange(256)
-            elif change == 2:
-                del made[at : at + chooser.randint(1, 4)]
-            else:
-                made[at:at] = chooser.randbytes(chooser.randint(1, 4))
-        found = survey(bytes(made))
-        assert found is None or found == survey_in_python(bytes(made)), bytes(made)
+        made = damaged(small, chooser)
+        found = survey(made)
+        assert found is None or found == survey_in_python(made), made
 
 
 @needs_kernel

@@ -247,3 +247,9 @@ def test_the_rules_keep_what_they_always_kept() -> None:
     }
 
     check_golden("retention", found)
+
+
+@pytest.mark.parametrize("text", ["0d", "0h", "0y0m"])
+def test_a_span_of_nothing_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="keeps nothing"):
+        parse_span(text)

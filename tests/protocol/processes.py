@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations, product
+from typing import NamedTuple
 
 from tests.protocol.world import Block, Local, Plan, State, Step, World, combine, full
 
@@ -56,6 +57,18 @@ class Marker:
             yield f"M4 PUT plan of {self.world.show(packs)}", ("end",), state._replace(plans=plans)
 
 
+class Checker:
+    """`engine.known_damage.record_damage`."""
+
+    start: Local = ("check",)
+
+    def __init__(self, world: World) -> None:
+        self.rotten = world.rotten
+
+    def __call__(self, local: Local, state: State) -> Iterator[Step]:
+        yield "PUT bad", ("end",), state._replace(bad=self.rotten)
+
+
 class Writer:
     """A writer at liberty: it may use any copy there is at W2, and looks at every chunk at W5.
 
@@ -85,9 +98,10 @@ class Writer:
             case ("late root",):
                 yield "W4 PUT root, too late", ("commit",), state._replace(roots=state.roots | self.snapshot)
             case ("gc", int(known), int(again)):
-                yield "W5 LIST gc", ("packs", known, again, state.condemned), state
-            case ("packs", int(known), int(again), int(condemned)):
-                yield from self._look_again(state, known, again, condemned)
+                out = state.condemned | (0 if "bad copies count at W5" in options else state.bad)
+                yield "W5 LIST gc", ("packs", known, again, out), judged(world, state, self.snapshot)
+            case ("packs", int(known), int(again), int(out)):
+                yield from self._look_again(state, known, again, out)
             case ("commit",):
                 changed = state._replace(acked=state.acked | self.snapshot, roots=state.roots | self.snapshot)
                 yield "W6 PUT commit", ("end",), changed
@@ -120,11 +134,11 @@ class Writer:
             if base != chunk and (self.world.full[base] & known or base in self.want):
                 yield Block(base, chunk)
 
-    def _look_again(self, state: State, known: int, again: int, condemned: int) -> Iterator[Step]:
+    def _look_again(self, state: State, known: int, again: int, out: int) -> Iterator[Step]:
         """W5: what is not usable from safe packs is stored again; in full, or else the look is repeated."""
         options = self.world.options
-        safe = known & ~condemned & (-1 if "no LIST packs at W5" in options else state.packs)
-        present = state.packs & state.index
+        safe = known & ~out & (-1 if "no LIST packs at W5" in options else state.packs)
+        present = state.packs & state.index & ~self.world.rotten
         for blocks, final in self._store_again(safe, present, again):
             if not blocks:
                 after: Local = ("late root",) if "look before root" in options else ("commit",)
@@ -159,6 +173,23 @@ class Writer:
         return [(blocks, all(Block("", chunk) in blocks for chunk in missing)) for blocks in combine(ways)]
 
 
+class View(NamedTuple):
+    """What a hasty writer saw: `repo.view.View`. A pack of which some is bad is usable, and the chunk in it is not."""
+
+    usable: int
+    whole: bool
+    """Nothing is lost, condemned or known to be bad."""
+
+    pruned: bool
+    """There ever was a prune."""
+
+    bad: int
+
+    @property
+    def good(self) -> int:
+        return self.usable & ~self.bad
+
+
 class HastyWriter:
     """The writer as it is, with its short cuts: `engine.snapshot`, `repo.view`, `repo.commit._untouched`.
 
@@ -178,69 +209,76 @@ class HastyWriter:
                 # The list of snapshots: is there a parent?
                 yield "W1 LIST commits", ("gc", 0, state.acked & 1), state
             case ("gc", int(turn), *rest):
-                yield f"W{1 if not turn else 5} LIST gc", ("index", turn, *rest, state.condemned, state.done), state
+                seen = (state.condemned, state.bad, state.done)
+                after = judged(self.world, state, self.snapshot) if turn else state
+                yield f"W{1 if not turn else 5} LIST gc", ("index", turn, *rest, *seen), after
             case ("index", int(turn), *rest):
                 yield "LIST index", ("packs", turn, *rest, state.index), state
-            case ("packs", 0, int(parent), int(condemned), int(done), int(index)):
-                view = self._view(state, condemned, done, index)
-                yield "W1 LIST packs", ("parent again", parent, *view), state
-            case ("parent again", int(parent), *view):
-                yield from self._store(state, bool(parent), *view)
-            case ("put", tuple(blocks), int(turn), *rest):
+            case ("packs", 0, int(parent), *seen):
+                yield "W1 LIST packs", ("parent again", parent, self._view(state, *seen)), state
+            case ("parent again", int(parent), View() as view):
+                yield from self._store(state, bool(parent), view)
+            case ("put", tuple(blocks), int(turn), View() as view):
                 pack = self.world.pack(f"{self.name}.{turn}", blocks)
-                yield "W3 PUT pack", ("segment", pack, turn, *rest), state.put(pack)
-            case ("segment", int(pack), int(turn), int(usable), bool(whole), bool(pruned)):
+                yield "W3 PUT pack", ("segment", pack, turn, view), state.put(pack)
+            case ("segment", int(pack), int(turn), View() as view):
                 then: Local = ("root",) if not turn else ("gc", turn + 1)
-                after = (*then, usable | pack, whole, pruned)
+                after = (*then, view._replace(usable=view.usable | pack))
                 yield "W3 PUT segment", after, state._replace(index=state.index | pack)
-            case ("root", *before):
-                yield "W4 PUT root", ("gc", 1, *before), state._replace(roots=state.roots | self.snapshot)
-            case ("packs", int(turn), int(usable), bool(whole), bool(pruned), int(condemned), int(done), int(index)):
-                view = self._view(state, condemned, done, index)
-                yield from self._look_again(state, turn, (usable, whole, pruned), view)
+            case ("root", View() as view):
+                yield "W4 PUT root", ("gc", 1, view), state._replace(roots=state.roots | self.snapshot)
+            case ("packs", int(turn), View() as before, *seen):
+                yield from self._look_again(state, turn, before, self._view(state, *seen))
             case ("commit",):
                 if state.roots & self.snapshot:
                     yield "W6 PUT commit", ("end",), state._replace(acked=state.acked | self.snapshot)
 
-    def _view(self, state: State, condemned: int, done: int, index: int) -> tuple[int, bool, bool]:
-        """Usable packs; whether none is lost or condemned; whether there ever was a prune."""
+    def _view(self, state: State, condemned: int, bad: int, done: int, index: int) -> View:
         lost = index & ~state.packs & ~done
         if "pruned by a later record" in self.world.options:
             lost = index & ~state.packs & ~state.done
-        return index & state.packs & ~condemned, not lost and not condemned, bool(done)
+        worse = bad & state.packs and "the short cut goes past damage" not in self.world.options
+        whole = not (lost or condemned or worse)
+        return View(index & state.packs & ~condemned, whole, bool(done), bad & state.packs)
 
-    def _store(self, state: State, parent: bool, usable: int, whole: bool, pruned: bool) -> Iterator[Step]:
+    def _store(self, state: State, parent: bool, view: View) -> Iterator[Step]:
         options = self.world.options
-        if pruned and not state.roots & 1 and "parent not looked at again" not in options:
+        if view.pruned and not state.roots & 1 and "parent not looked at again" not in options:
             parent = False
-        closed = whole and (not pruned or "pruned is as good as never" in options)
+        closed = view.whole and (not view.pruned or "pruned is as good as never" in options)
         missing = [
             chunk
             for chunk in self.want
-            if not (parent and whole and chunk in self.world.snapshots[0])
-            and not (self.world.has_copy(chunk, usable) if closed else self.world.usable(chunk, usable))
+            if not (parent and view.whole and chunk in self.world.snapshots[0])
+            and not (self.world.has_copy(chunk, view.good) if closed else self.world.usable(chunk, view.good))
         ]
         if missing:
-            yield "W2 stores", ("put", full(missing), 0, usable, whole, pruned), state
+            yield "W2 stores", ("put", full(missing), 0, view), state
         else:
-            yield "W2 all is there", ("root", usable, whole, pruned), state
+            yield "W2 all is there", ("root", view), state
 
-    def _look_again(
-        self, state: State, turn: int, before: tuple[int, bool, bool], view: tuple[int, bool, bool]
-    ) -> Iterator[Step]:
+    def _look_again(self, state: State, turn: int, before: View, view: View) -> Iterator[Step]:
         options = self.world.options
-        untouched = before[1] and view[1]
+        untouched = before.whole and view.whole
         if "packs may go" not in options:
-            untouched = untouched and not before[0] & ~view[0]
+            untouched = untouched and not before.usable & ~view.usable
         if "the first prune is like any" not in options:
-            untouched = untouched and (before[2] or not view[2])
-        missing = [chunk for chunk in self.want if not self.world.usable(chunk, view[0])]
+            untouched = untouched and (before.pruned or not view.pruned)
+        missing = [chunk for chunk in self.want if not self.world.usable(chunk, view.good)]
         if (turn == 1 and untouched) or not missing:
             yield "W5 all is safe" if not untouched else "W5 untouched", ("commit",), state
-        elif turn <= MAX_ROUNDS and all(self.world.usable(chunk, state.packs & state.index) for chunk in missing):
-            yield "W5 stores again", ("put", full(missing), turn, *view), state
+        elif turn <= MAX_ROUNDS and all(
+            self.world.usable(chunk, state.packs & state.index & ~self.world.rotten) for chunk in missing
+        ):
+            yield "W5 stores again", ("put", full(missing), turn, view), state
         else:
             yield "W5 gives up", ("end",), state
+
+
+def judged(world: World, state: State, snapshots: int) -> State:
+    """Whoever judges by this listing of gc knows what is rotten, or is excused."""
+    excused = snapshots if world.rotten & ~state.bad else 0
+    return state._replace(excused=state.excused & ~snapshots | excused)
 
 
 class Sweeper:
@@ -299,8 +337,11 @@ class Sweeper:
         options = self.world.options
         what = self.lists[number]
         condemned = packs | (0 if "only own plans" in options else state.condemned)
-        found = {"roots": state.roots, "gc": condemned, "packs": state.packs}.get(what, state.index)
+        out = condemned | (0 if "bad copies count at E4" in options else state.bad)
+        found = {"roots": state.roots, "gc": out, "packs": state.packs}.get(what, state.index)
         view = (*view, found)
+        if what == "gc" and self.world.rotten & ~state.bad:
+            state = state._replace(excused=-1)
         if number + 1 < len(self.lists):
             yield f"E LIST {what}", ("look", rounds, take, packs, number + 1, view), state
             return
@@ -336,14 +377,14 @@ class Sweeper:
         present = -1 if "no LIST packs at E3" in options else seen["packs"]
         safe = seen["index"] & ~seen["gc"] & present
         here = packs & seen["packs"] & seen["index again"]
-        source = seen["packs"] & seen["index again"]
+        source = seen["packs"] & seen["index again"] & ~world.rotten
         outside = source & ~packs & (safe if "only safe packs depend" in options else -1)
         live = world.reached(seen["roots"])
         ways: list[list[tuple[Block, ...]]] = []
         bases = {b for chunk in live for bit, names in world.deltas[chunk] if bit & outside for b in names}
         for base in sorted(bases):
             kept = world.has_copy(base, safe) if "a base may be a delta" in options else world.full[base] & safe
-            if world.full[base] & here and not kept and "bases may go" not in options:
+            if world.full[base] & here & ~world.rotten and not kept and "bases may go" not in options:
                 ways.append([full(base)])
                 if "a base may become a delta" in options:
                     ways[-1] += [(Block(a, base),) for a in "ab" if a != base and world.full[a] & safe]
@@ -351,7 +392,8 @@ class Sweeper:
             if not world.has_copy(chunk, here) or world.usable(chunk, safe):
                 continue
             found = [full(chunk)] if world.usable(chunk, source) else []
-            for bit, block in ((pack, block) for pack in world.blocks if pack & here for block in world.blocks[pack]):
+            sound = [pack for pack in world.blocks if pack & here & ~world.rotten]
+            for bit, block in ((pack, block) for pack in sound for block in world.blocks[pack]):
                 lost = "" if "moved without bases" in options else world.lost_bases(block.bases, safe)
                 known = not block.bases or bit & seen["index"] or "moved though unindexed" in options
                 if chunk in block.chunks and known and all(world.usable(base, source) for base in lost):

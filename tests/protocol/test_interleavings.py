@@ -11,7 +11,7 @@ import re
 
 import pytest
 
-from tests.protocol.processes import Forgetter, HastyWriter, Marker, Sweeper, Writer
+from tests.protocol.processes import Checker, Forgetter, HastyWriter, Marker, Sweeper, Writer
 from tests.protocol.world import Exploration, Process, State, World, explore
 from tests.support import evidence
 
@@ -43,6 +43,14 @@ flat | hasty b | pb | 1 | acknowledged; pruned before
 shared | hasty c | pb | 1 | acknowledged; pruned before
 shared | hasty c | pb | 1 | pruned by a later record
 flat | hasty b | pb | 1 | acknowledged; pruned by a later record; pruned before
+twice | | any | 1 | rotten p2; known
+copies | | pb, pc | 2 | rotten pf; known
+base twice | | pb, pB | 2 | rotten pB; known
+twice | c | p1, p2 | 1 | all forgotten; root is gone; rotten p2
+base twice | c | pb | 1 | all forgotten; root is gone; rotten pB
+twice | hasty c | p1 | 1 | rotten p2
+twice | hasty b | p1 | 1 | all forgotten; root is gone; rotten pb
+base twice | hasty b | pb | 1 | acknowledged; rotten pB
 """
 
 SLOW = """
@@ -65,6 +73,9 @@ flat | c/b!, c | pb, pc | 1 | all forgotten; root is gone
 shared | hasty c | pb | 2 | acknowledged; pruned before
 shared | hasty c, hasty b | pb | 1 | acknowledged
 flat | hasty b, c/b! | pb | 1 | acknowledged
+copies | | any, any | 1 | rotten pf; known
+base twice | c/b | pb, pB | 1 | rotten pB
+twice | hasty c | p1, p2 | 2 | acknowledged; rotten p2; known
 """
 
 MUST_FAIL = """
@@ -84,10 +95,10 @@ deep | | pb | 1 | a base may become a delta
 flat | | pb, pc | 2 | new references
 copies | | pc, pf | 2 | only own plans
 copies | | pc, pf | 2 | no LIST packs at E3
-flat | c/b! | pb, pc | 2 | gc before index
+flat | c/b! | pb, pc | 2 | root is gone; gc before index
 delta | | pb, pc | 2 | no second index
-flat | c/b! | pb, pc w0 | 2 | moved without bases
-flat | c/b! | pb, pc w0 | 2 | moved though unindexed
+flat | c/b! | pb, pc w0 | 2 | root is gone; moved without bases
+flat | c/b! | pb, pc w0 | 2 | root is gone; moved though unindexed
 delta | c | all, all | 1 | all forgotten; root is gone; unindexed packs are passed over
 delta | c | all | 1 | all forgotten; plan first
 delta | c | all | 2 | all forgotten; plans are taken back
@@ -95,12 +106,16 @@ shared | hasty c | pb | 1 | pruned is as good as never
 flat | hasty b | pb | 1 | pruned before; packs may go
 flat | hasty b | pb | 1 | acknowledged; pruned before; parent not looked at again
 shared | hasty c | pb | 1 | pruned by a later record; the first prune is like any
+twice | | p1 | 1 | rotten p2; known; bad copies count at E4
+base twice | | pb | 1 | rotten pB; known; bad copies count at E4
+twice | c | p1 | 1 | all forgotten; root is gone; rotten p2; bad copies count at W5
+twice | hasty b | p1 | 1 | all forgotten; root is gone; rotten pb; the short cut goes past damage
 """
 
 MUST_OCCUR = (
     "all is there", "stored again deltas", "stored again in full", "all is safe", "E5 GET: gone", "E4 moves full c",
     "E4 moves full b$", r"E4 moves .*delta\(b\)", "E4 nothing moves", "not all indexed", "W5 untouched",
-    "W5 stores again", "W5 gives up",
+    "W5 stores again", "W5 gives up", "PUT bad",
 )  # fmt: skip
 
 
@@ -112,6 +127,8 @@ def run(row: str) -> Exploration:
     processes: list[tuple[str, Process]] = []
     if world.snapshots[0]:
         processes.append(("forget", Forgetter(world)))
+    if world.rotten and "known" not in options:
+        processes.append(("check", Checker(world)))
     for number, spec in enumerate(filter(None, (part.strip() for part in writers.split(",")))):
         if spec.startswith("hasty "):
             processes.append((f"writer {number}", HastyWriter(world, f"w{number}", spec.removeprefix("hasty "))))
@@ -132,6 +149,7 @@ def run(row: str) -> Exploration:
         acked=roots if "acknowledged" in options else roots & 2,
         done=PRUNED_LONG_AGO if "pruned before" in options else 0,
         plans=(None,) * len(condemning),
+        bad=world.rotten if "known" in options else 0,
         locals=tuple(process.start for _, process in processes),  # type: ignore[attr-defined]
     )
     found = explore(world, start, processes, alike_from=alike_from)

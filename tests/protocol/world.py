@@ -6,6 +6,9 @@ a process that takes no step any more, so what holds in every state that can be 
 A chunk is a letter. A block is full, or a delta that names its bases by their letters: it can be read where every base
 has a full copy. What a snapshot consists of is a string of chunks. Sets are bit masks: bit i of `packs`, `index`, ... is
 pack i, bit i of `roots` and `acked` is snapshot i. Snapshot 0 is being forgotten by `forgetter`; 1 is kept.
+
+A pack may be rotten: it is listed, and nothing can be read of it. Who looks before a check has written that down counts on
+it, and is excused: that is damage. From then on nobody may.
 """
 
 from __future__ import annotations
@@ -52,6 +55,11 @@ class State(NamedTuple):
 
     plans: tuple[Plan | None, ...]
     locals: tuple[Local, ...]
+    bad: int = 0
+    """Packs that a record of damage names."""
+
+    excused: int = 0
+    """Snapshots that were judged while no record named what is rotten."""
 
     @property
     def condemned(self) -> int:
@@ -77,6 +85,8 @@ SCENES: dict[str, tuple[dict[str, tuple[Block, ...]], str, str]] = {
     "two bases": ({"pa": full("a"), "pb": full("b"), "p1": (Block("a", "c"),), "p2": (Block("b", "c"),)}, "ab", "c"),
     "deep": ({"pa": full("a"), "pb": full("b"), "pd": (Block("a", "b"),), "pc": (Block("b", "c"),)}, "a", "bc"),
     "crossed": ({"pb": full("b"), "pc": full("c"), "p1": (Block("b", "c"),), "p2": (Block("c", "b"),)}, "b", "c"),
+    "twice": ({"p1": full("c"), "p2": full("c"), "pb": full("b")}, "b", "c"),
+    "base twice": ({"pb": full("b"), "pB": full("b"), "pc": (Block("b", "c"),)}, "b", "c"),
     "shared": ({"pb": full("b"), "pm": (*full("k"), Block("b", "c"))}, "bc", "k"),
 }
 """Packs that are there and indexed at first; the chunks of snapshots 0 and 1."""
@@ -98,6 +108,9 @@ class World:
             first, second = first + second, ""
         self.snapshots = ["" if "root is gone" in options else first, second]
         self.at_first = sum(self.pack(name, blocks) for name, blocks in packs.items())
+        rotten = {name for option in options if option.startswith("rotten ") for name in option.split()[1:]}
+        assert rotten <= packs.keys()
+        self.rotten = sum(1 << number for number, name in enumerate(self.names) if name in rotten)
 
     def pack(self, name: str, blocks: tuple[Block, ...]) -> int:
         """The bit of a pack with this name and content."""
@@ -170,7 +183,7 @@ def explore(
     at = 0
     while at < len(order):
         state = order[at]
-        lost = unreadable(state.acked, state.packs & state.index)
+        lost = unreadable(state.acked & ~state.excused, state.packs & state.index & ~world.rotten)
         if lost:
             return Exploration(len(order), lost, _trace(parents, at), frozenset(labels))
         for number, (name, steps) in enumerate(processes):

@@ -41,6 +41,7 @@ from tests.support.keys import (
     store_with_sentinels,
     weak_slot,
 )
+from tests.support.recording import RecordingStore
 
 RIGHT = Secret.passphrase("correct horse")
 WRONG = Secret.passphrase("battery staple")
@@ -448,9 +449,25 @@ def test_what_is_begun_is_the_slot_that_is_tried_first(store, ring, monkeypatch)
 def test_nothing_is_begun_where_no_slot_takes_the_secret(store, ring):
     add(store, ring)
 
-    assert start_opening(store, REPOSITORY, RECOVERY, allow_weak=True) is RECOVERY
+    started = start_opening(store, REPOSITORY, RECOVERY, allow_weak=True)
+
+    assert started == RECOVERY and started.ahead is None
 
 
 def test_a_store_that_cannot_be_listed_says_so_at_the_beginning(ring):
     with pytest.raises(IncompleteListing):
         start_opening(MemoryStore(), REPOSITORY, RIGHT, allow_weak=True)
+
+
+def test_a_slot_that_was_read_is_read_again_only_where_it_is_not_listed_any_more(store, ring):
+    first = add(store, ring)
+    recording = RecordingStore(store)
+    started = start_opening(recording, REPOSITORY, RIGHT, allow_weak=True)
+    recording.calls.clear()
+
+    assert open_slot(recording, REPOSITORY, started, allow_weak=True).epoch == ring.epoch
+    assert [call.verb for call in recording.calls] == ["list"]
+
+    store.delete(layout.slot_key(first))
+    with pytest.raises(IntegrityError, match="no key slot"):
+        open_slot(recording, REPOSITORY, started, allow_weak=True)

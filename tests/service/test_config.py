@@ -139,6 +139,10 @@ def test_an_unknown_key_is_refused_with_file_line_and_suggestion(tmp_path: Path)
         ('[sources.x]\ntype = "stdin"\nfilename = "a/b"\n', "sources.x.filename", 3, "config.invalid_value"),
         ('[sources.x]\ntype = "postgresql"\ndsn = "postgresql://h/b"\noptions = ["-Z9"]\n', "sources.x.options", 4,
          "config.invalid_value"),
+        ('[sources.x]\ntype = "postgresql"\ndsn = "postgresql://h/b"\npitr = "wal"\n', "sources.x.pitr", 4,
+         "config.invalid_value"),
+        ('[sources.x]\ntype = "mysql"\ndsn = "mysql://h/b"\npitr = "binlog"\n', "sources.x.pitr", 4,
+         "config.invalid_value"),
         ('[retention.default]\nkeep_daily = true\n', "retention.default.keep_daily", 2, "config.invalid_value"),
         ('[retention.default]\nkeep_daily = -1\n', "retention.default.keep_daily", 2, "config.invalid_value"),
         ('[retention.default]\nkeep_within = "soon"\n', "retention.default.keep_within", 2, "config.invalid_value"),
@@ -359,3 +363,51 @@ def test_what_init_writes_is_a_configuration(tmp_path: Path) -> None:
     assert found.default_repo == "main"
     with pytest.raises(UsageError):
         sample("/mnt/backup", "hunter2")
+
+
+def test_a_long_list_is_read_in_a_few_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    patterns = "".join(f'    "/srv/{number}/*.tmp",\n' for number in range(3000))
+    text = f'[sources.site]\ntype = "files"\npaths = ["/srv"]\nexclude = [\n{patterns}]\nnope = 1\n'
+    path = write(tmp_path / "config.toml", text)
+    read: list[str] = []
+    loads = tomllib.loads
+    monkeypatch.setattr(tomllib, "loads", lambda text: read.append(text) or loads(text))
+
+    _, found = examine(str(path), {})
+
+    assert [each.place for each in found] == [f"{path}:3006"]
+    assert len(read) < 20
+
+
+@pytest.mark.parametrize(
+    ("kind", "dsn", "said"),
+    [
+        ("postgresql", "postgresql://u:pa/ss@host/blog", "a password does not belong here"),
+        ("postgresql", "postgresql://u:12345@host/blog", "a password does not belong here"),
+        ("postgresql", "host=db user=u password = x", "a password does not belong here"),
+        ("postgresql", "host=db dbname=blog", "not the address of a database of this type"),
+        ("postgresql", "mysql://u@host/blog", "not the address of a database of this type"),
+        ("mysql", "mysql://u@host:abc/blog", "not the address of a database"),
+        ("mysql", "mysql://u@host:99999/blog", "not the address of a database"),
+        ("mysql", "mysql://[::1/blog", "not the address of a database"),
+        ("mysql", "mysql://u@host/bl%00og", "NUL"),
+    ],
+)
+def test_an_address_that_is_none_is_told_and_what_may_be_a_password_is_not_repeated(
+    tmp_path: Path, kind: str, dsn: str, said: str
+) -> None:
+    found = fault(tmp_path, f'[sources.db]\ntype = "{kind}"\ndsn = "{dsn}"\n')
+
+    assert said in found.message
+    assert "pa/ss" not in found.message and "12345" not in found.message
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://u@h1:5432,h2:5432/blog", "postgresql://host:5432/a@b", "postgresql:///blog?host=/run/postgresql",
+        "postgres://u@[::1]:5432/blog",
+    ],
+)  # fmt: skip
+def test_addresses_that_the_programs_understand_are_taken(tmp_path: Path, dsn: str) -> None:
+    assert loaded(tmp_path, f'[sources.db]\ntype = "postgresql"\ndsn = "{dsn}"\n').source("db")

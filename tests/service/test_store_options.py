@@ -42,7 +42,7 @@ def test_hours_of_the_week(hours: str, text: str, expected: bool) -> None:
 def test_the_first_window_that_fits_wins_and_hours_are_local(tmp_path: Path) -> None:
     path = write(
         tmp_path / "c.toml",
-        '[repos.a]\nurl = "/a"\nlimit_upload = "20MB/s"\nobject_lock = "14d"\n'
+        '[repos.a]\nurl = "/a"\nlimit_upload = "20MB/s"\nobject_lock = "14d"\nstorage_class = "STANDARD_IA"\n'
         'limit_upload_windows = [{ at = "Mon-Fri 08:00-20:00", rate = "5MB/s" }, { at = "12:00-13:00", rate = "1MB/s" }]\n'
         '[repos.b]\nurl = "/b"\nlimit_download_windows = [{ at = "08:00-20:00", rate = "5MB/s" }]\n[repos.c]\nurl = "/c"\n',
     )
@@ -58,4 +58,5 @@ def test_the_first_window_that_fits_wins_and_hours_are_local(tmp_path: Path) -> 
     assert rate_at(repos["c"].limit_upload, repos["c"].limit_upload_windows, SHANGHAI) is None
     options = options_of(repos["a"], SystemClock(), {"TZ": "Asia/Shanghai"})
     assert options.upload is not None and options.download is None
+    assert options.storage_class == "STANDARD_IA"
     assert options.object_lock_ns == 14 * 24 * 3600 * 10**9

@@ -8,6 +8,8 @@ import pytest
 
 from dedupstore.errors import ObjectNotFound, StoreError, StoreMissing
 from dedupstore.storage.base import ObjectStore
+from dedupstore.storage.options import StoreOptions
+from dedupstore.storage.registry import open_store
 from dedupstore.storage.retry import Patience, RetryingStore
 from dedupstore.storage.s3 import S3Store
 from dedupstore.storage.s3_client import S3Client
@@ -88,11 +90,22 @@ def test_a_missing_bucket_is_no_missing_object(moto_server: S3Server, bucket: st
 
 
 def test_class_and_encryption_reach_the_server(moto_server: S3Server, bucket: str) -> None:
-    open_s3(moto_server.url(bucket, **{"class": "STANDARD_IA"}, sse="AES256")).put("packs/a", [b"x"])
+    data, manifests, record = f"packs/00/{'0' * 64}.d1", f"packs/11/{'1' * 64}.m1", "roots/a"
+    by_url = open_s3(moto_server.url(bucket, **{"class": "STANDARD_IA"}, sse="AES256"))
+    by_option = open_store(moto_server.url(bucket, "b"), StoreOptions(storage_class="ONEZONE_IA"))
 
-    found = moto_server.client().head_object(Bucket=bucket, Key="packs/a")
+    def reached(prefix: str, key: str) -> tuple[str | None, str | None]:
+        found = moto_server.client().head_object(Bucket=bucket, Key=prefix + key)
+        return found.get("StorageClass"), found.get("ServerSideEncryption")
 
-    assert (found["StorageClass"], found["ServerSideEncryption"]) == ("STANDARD_IA", "AES256")
+    for key in (data, manifests, record):
+        by_url.put(key, [b"x"])
+        by_option.put(key, [b"x"])
+
+    assert reached("", data) == ("STANDARD_IA", "AES256")
+    assert reached("b/", data)[0] == "ONEZONE_IA"
+    # What is read all the time stays where reading costs nothing more.
+    assert {reached(prefix, key)[0] for prefix in ("", "b/") for key in (manifests, record)} == {None}
 
 
 def test_every_upload_names_its_checksum_and_has_no_trailer(

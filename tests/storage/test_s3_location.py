@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from dedupstore.errors import UsageError
-from dedupstore.storage.s3_location import parse_location, with_storage_class
+from dedupstore.storage.s3_location import check_storage_class, parse_location
 
 
 def test_presets_fill_in_what_a_vendor_needs() -> None:
@@ -95,9 +95,9 @@ def test_one_place_has_one_name_whatever_else_its_url_says() -> None:
     assert parse_location("s3://bucket/a").place != parse_location("s3://bucket/a?endpoint=https://h").place
 
 
-def test_a_storage_class_may_come_from_elsewhere() -> None:
-    location = with_storage_class(parse_location("s3://bucket?class=STANDARD"), "STANDARD_IA")
+def test_a_storage_class_that_comes_from_elsewhere_is_looked_at_as_well() -> None:
+    check_storage_class("s3://bucket", "STANDARD_IA")
 
-    assert location.storage_class == "STANDARD_IA"
-    with pytest.raises(UsageError):
-        with_storage_class(location, "cold storage")
+    for name in ("cold storage", "DEEP_ARCHIVE"):
+        with pytest.raises(UsageError):
+            check_storage_class("s3://bucket", name)

@@ -192,13 +192,13 @@ def _damaged(data: bytes, fault: Fault) -> bytes:
 
 def every_fault(
     fault: Fault, run: Callable[[FaultPlan], FaultyStore], *, verb: str | None = None, writes_only: bool = False,
-    times: int | None = 1,
+    times: int | None = 1, every: int = 1,
 ) -> int:  # fmt: skip
-    """Call `run` with the fault at operation 0, 1, 2, … until it did not strike; say how often it did.
+    """Call `run` with the fault at operation 0, 1, 2, …, or each `every`-th, until it did not strike; say where.
 
     `run` acts, asserts, and gives back the store it used.
     """
-    for at in itertools.count():
+    for at in itertools.count(step=every):
         plan = FaultPlan(fault=fault, at=at, verb=verb, writes_only=writes_only, times=times)
         if not run(plan).fired:
             return at

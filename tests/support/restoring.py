@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -65,6 +66,14 @@ class DictReader:
         if chunk not in self.chunks:
             raise MissingChunk("a chunk is in no pack")
         return self.chunks[chunk]
+
+    requests_at_a_time = 1
+
+    def runs(self, blocks: Iterable[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+        return [[block] for block in blocks]
+
+    def fetched(self, kind: Kind, run: Sequence[tuple[int, int]]) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def load_manifest(self, chunk: ChunkId) -> bytes:
         return self.read(Kind.MANIFEST, chunk)

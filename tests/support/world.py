@@ -32,6 +32,7 @@ from dedupstore.types import PackId, SnapshotId
 from dedupstore.units import parse_id
 from tests.support import forgetting, pruning
 from tests.support.faults import Fault, FaultPlan, FaultyStore
+from tests.support.mending import mend as mend_packs
 from tests.support.repositories import (
     SMALL,
     assert_restores,
@@ -229,6 +230,25 @@ class World:
 
         if self._attempt(work, stop) and not self.damaged:
             self.unindexed = False
+
+    def mend(self, stop: Interruption | None) -> None:
+        """Damaged packs, by the mirror and the copy, as far as these have what is needed; what is mended is pruned.
+
+        After that it is as if nothing had been damaged, without the bytes that were.
+        """
+        if not self.damaged or not all(key.startswith(layout.PACKS) for key in self.damaged):
+            return
+        mirror = self._twin(self.mirrored) if layout.FORMAT_KEY in self.mirrored.objects else None
+
+        def work(repository: Repository) -> bool:
+            mend_packs(repository, mirror=mirror, copy=self.copied.objects)
+            return True
+
+        if self._attempt(work, stop):
+            for _ in range(2):
+                # What only a forgotten snapshot needed is nobody's once its root has gone.
+                self.prune(grace_ns=0, window_ns=0, stop=None)
+            self.damaged = {key: data for key, data in self.damaged.items() if key in self.store.objects}
 
     # What happens to it
 
