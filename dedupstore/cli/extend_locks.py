@@ -6,6 +6,7 @@ import click
 
 from dedupstore.cli import options, progress, prompts
 from dedupstore.cli.command import command
+from dedupstore.cli.configured import configured_host, configured_rules
 from dedupstore.cli.opening import repeated, with_access
 from dedupstore.cli.progress import Reporter
 from dedupstore.cli.session import Session
@@ -20,6 +21,7 @@ from dedupstore.units import format_bytes, format_number
     "extend-locks",
     examples=[
         "dedup extend-locks",
+        "dedup extend-locks --policy",
         "dedup extend-locks --for 30d --ending-within 15d",
         "dedup extend-locks --until 2027-01-31 --dry-run",
     ],
@@ -31,19 +33,26 @@ from dedupstore.units import format_bytes, format_number
 @click.option(
     "--ending-within", metavar="TIME", default="", help="Only what is locked for less than that: saves requests."
 )
+@click.option("--policy", is_flag=True, help="Not of snapshots that the rules of the configuration let go.")
 @options.dry_run_option
 @click.pass_obj
-def extend_locks(session: Session, length: str, until: str, ending_within: str, dry_run: bool) -> int:
+def extend_locks(session: Session, length: str, until: str, ending_within: str, policy: bool, dry_run: bool) -> int:
     """Keep what the snapshots need locked for longer.
 
     In a bucket with Object Lock each object is locked from when it was put. What a later snapshot uses again is free to be
     deleted before that snapshot is old, unless its lock is extended: run this regularly. Only locks that end earlier are
     changed, so it may be stopped and run again at any time. Nobody can shorten a lock afterwards.
+
+    What is kept locked cannot be forgotten. With --policy the locks of snapshots that dedup forget --policy would let go
+    are left to run out, so that it can; those of a source that would lose more than half only with --yes.
     """
     request = service.Request(
         until_ns=times.instant(until, session.clock, session.environ, utc=session.settings.utc) if until else None,
         for_ns=times.duration(length) if length else None,
         within_ns=times.duration(ending_within) if ending_within else None,
+        rules=configured_rules(session, "") if policy else {},
+        host=configured_host(session) if policy else "",
+        majorities=session.settings.yes,
         dry_run=dry_run,
     )
     session.out.begin("extend-locks")
@@ -82,6 +91,8 @@ def _tell(session: Session, outcome: service.Outcome) -> None:
         out.line(f"  before   the first lock ends {out.minute(report.first_end_ns)}")
     if report.unlocked:
         out.line(f"  unlocked {format_number(report.unlocked, 'object')} had no lock")
+    if outcome.left_out:
+        out.line(f"  left out {format_number(outcome.left_out, 'snapshot')} that the rules let go")
     when = out.minute(outcome.until_ns)
     if outcome.dry_run:
         out.line(f"  would    be extended to {when}: {format_number(report.short, 'object')}")
@@ -95,6 +106,7 @@ def _tell(session: Session, outcome: service.Outcome) -> None:
         dry_run=outcome.dry_run,
         until=out.timestamp(outcome.until_ns),
         snapshots=report.snapshots,
+        left_out=outcome.left_out,
         needed={"objects": report.needed, "bytes": report.needed_bytes},
         short=report.short,
         unlocked=report.unlocked,

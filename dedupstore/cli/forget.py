@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from importlib import import_module
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from dedupstore.cli import options, progress, prompts
 from dedupstore.cli.command import command
+from dedupstore.cli.configured import configured_host, configured_rules
 from dedupstore.cli.errors import safe
 from dedupstore.cli.opening import repeated, with_access
 from dedupstore.cli.session import Session
@@ -19,8 +19,6 @@ from dedupstore.service import forget as service
 from dedupstore.units import format_bytes, format_number
 
 _WARNINGS = 3
-_RULES = "dedupstore.service.configured_rules"
-"""Loaded only for --policy."""
 
 
 class Count(click.ParamType[int]):
@@ -111,7 +109,7 @@ def forget(
     at the earliest.
     """
     given = {name.removeprefix("keep_"): value for name, value in rules.items() if value is not None}
-    by_source = _configured_rules(session, source or "") if policy else {}
+    by_source = configured_rules(session, source or "") if policy else {}
     request = service.Request(
         rules=by_source,
         keep={name: value for name, value in given.items() if not name.startswith("within")},
@@ -122,22 +120,13 @@ def forget(
         snapshots=(*snapshots, *more),
         # What was kept before a restore has another source, and goes by the same rules.
         source="" if policy else source or "",
-        host=host or (_configured_host(session) if policy else ""),
+        host=host or (configured_host(session) if policy else ""),
         count_bursts=count_bursts,
         measure=measure,
         dry_run=dry_run,
         utc=session.settings.utc,
     )
     return _run(session, request)
-
-
-def _configured_rules(session: Session, source: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = import_module(_RULES).rules_of(session.configuration(), source)
-    return found
-
-
-def _configured_host(session: Session) -> str:
-    return str(import_module(_RULES).host_of(session.configuration()))
 
 
 def _run(session: Session, request: service.Request) -> int:

@@ -90,12 +90,13 @@ class Term(NamedTuple):
     until_ns: int | None
 
 
-def find_needed(repository: Repository, *, listener: Listener, cancel: CancelToken) -> tuple[Needed, list[Finding]]:
-    """What every snapshot needs, bases of deltas included: each place where it lies, for any of them may be read.
+def find_needed(
+    repository: Repository, snapshots: frozenset[SnapshotId], *, listener: Listener, cancel: CancelToken
+) -> tuple[Needed, list[Finding]]:
+    """What these snapshots need, bases of deltas included: each place where it lies, for any of them may be read.
 
     A snapshot that cannot be walked to its end makes every pack needed: the rest of it may be the one thing that is left.
     """
-    snapshots = frozenset(repository.catalog.committed())
     index = repository.index
     packs: set[int] = set()
     looked: set[tuple[int, int]] = set()
@@ -121,14 +122,16 @@ def find_needed(repository: Repository, *, listener: Listener, cancel: CancelTok
     return Needed(snapshots=snapshots, packs=frozenset(index.pack(no).id for no in packs)), []
 
 
-def look_at_locks(repository: Repository, term: Term, *, listener: Listener, cancel: CancelToken) -> LockReport:
-    """Ask for the lock of everything that is needed, and extend those that end too early.
+def look_at_locks(
+    repository: Repository, term: Term, snapshots: frozenset[SnapshotId], *, listener: Listener, cancel: CancelToken
+) -> LockReport:
+    """Ask for the lock of everything that these snapshots need, and extend those that end too early.
 
     May be stopped anywhere and run again: what is locked for long enough is left as it is. Raises Refused `locks.none`
     where nothing can be locked, `locks.denied` where we may not.
     """
     versions = require_versions(repository)
-    needed, findings = find_needed(repository, listener=listener, cancel=cancel)
+    needed, findings = find_needed(repository, snapshots, listener=listener, cancel=cancel)
     report = LockReport(snapshots=len(needed.snapshots))
     progress = Progress(phase="locks")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from dedupstore.codec.crypto import ObjectType
-from dedupstore.errors import CorruptObject
+from dedupstore.errors import CorruptObject, StoreError
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo import layout
 from dedupstore.repo.forgotten import Forgotten, get_forgotten
@@ -79,7 +79,18 @@ def take_back_markers(store: ObjectStore, keyring: KeyRing, records: Records, ti
 
 
 def delete_commits(store: ObjectStore, snapshots: Iterable[SnapshotId]) -> None:
-    """F4: from here on the snapshots do not exist; what they hold stays until a prune after the undo window."""
+    """F4: from here on the snapshots do not exist; what they hold stays until a prune after the undo window.
+
+    One that is locked keeps no other from going; it is raised at the end, and the snapshot exists.
+    """
+    denied: StoreError | None = None
     for snapshot in snapshots:
-        store.delete(layout.commit_key(snapshot))
+        try:
+            store.delete(layout.commit_key(snapshot))
+        except StoreError as error:
+            if not error.is_denial:
+                raise
+            denied = denied or error
     store.barrier()
+    if denied is not None:
+        raise denied

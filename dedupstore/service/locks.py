@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from dedupstore.cancel import CancelToken
+from dedupstore.engine.forget import ForgetOptions, plan_forget
 from dedupstore.engine.locks import LockReport, Term, look_at_locks, require_versions
 from dedupstore.errors import UsageError
 from dedupstore.events import Listener
+from dedupstore.policy.keeping import SourceRules
+from dedupstore.policy.timespec import local_zone
 from dedupstore.repo.repository import Repository
 from dedupstore.service.access import Access
+from dedupstore.service.check_memory import verified_at
 from dedupstore.service.opened import with_repository
+from dedupstore.types import SnapshotId
 
 LONG_NS = 366 * 24 * 3600 * 10**9
 """What is to be locked for longer is asked about: nobody can take it back."""
@@ -26,6 +31,15 @@ class Request:
     within_ns: int | None = None
     """Only what is locked for less than that; None: what ends earlier than it is to."""
 
+    rules: Mapping[str, SourceRules] = field(default_factory=dict)
+    """Of sources: what they let go is left to run out, so that it can be forgotten then. Empty: all is kept locked."""
+
+    host: str = ""
+    """The host whose snapshots the rules are for."""
+
+    majorities: bool = False
+    """Also of a source that would lose more than half."""
+
     dry_run: bool = False
 
 
@@ -36,6 +50,9 @@ class Outcome:
     url: str
     until_ns: int
     report: LockReport
+    left_out: int
+    """Snapshots that the rules let go."""
+
     dry_run: bool
     exit_code: int
 
@@ -58,14 +75,37 @@ def run(
         if until_ns > now_ns + LONG_NS and not request.dry_run:
             agree(until_ns)
         term = Term(short_ns=short_ns, until_ns=None if request.dry_run else until_ns)
-        report = look_at_locks(repository, term, listener=listener, cancel=cancel)
+        left_out = _let_go(request, access, repository)
+        wanted = frozenset(repository.catalog.committed() - left_out)
+        report = look_at_locks(repository, term, wanted, listener=listener, cancel=cancel)
         severities = {finding.severity for finding in report.findings}
         code = 4 if "error" in severities else 3 if "warning" in severities else 0
         return Outcome(
-            url=repository.store.url, until_ns=until_ns, report=report, dry_run=request.dry_run, exit_code=code
+            url=repository.store.url,
+            until_ns=until_ns,
+            report=report,
+            left_out=len(left_out),
+            dry_run=request.dry_run,
+            exit_code=code,
         )
 
     return with_repository(access, work)
+
+
+def _let_go(request: Request, access: Access, repository: Repository) -> set[SnapshotId]:
+    """What `dedup forget --policy` would forget; of a source that would lose more than half only if that was agreed to."""
+    if not request.rules:
+        return set()
+    catalog = repository.catalog
+    options = ForgetOptions(
+        zone=local_zone(access.environ),
+        rules=request.rules,
+        host=request.host,
+        verified=verified_at(access.environ, repository.id.hex(), repository.store.url, access.note),
+    )
+    plan = plan_forget(catalog, options, access.clock)
+    spared = () if request.majorities else plan.majorities
+    return {snapshot.id for snapshot in plan.removed if (snapshot.source, snapshot.host) not in spared}
 
 
 def _until(request: Request, access: Access, now_ns: int) -> int:

@@ -29,9 +29,9 @@ from dedupstore.units import GIB
 LARGEST_WHOLE_GET_BYTES = GIB
 """No object of ours is larger; a server that answers with more must not take all memory."""
 
-_NEVER_LOCKED = "gc/"
+_NEVER_LOCKED = ("gc/", "forgotten/")
 _SENTINELS = ("/-begin", "/zz-end")
-"""What prune writes and deletes when it is done: a lock on it would only be in its way. Not so the ends of its listing."""
+"""What forget and prune write, and delete when it is done: a lock would be in their way. Not so the ends of the listings."""
 
 _DATA_PACK = re.compile(r"packs/.*\.d[0-9]+")
 """Packs of file contents. Those of manifests are read by every snapshot and restore."""

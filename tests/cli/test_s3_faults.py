@@ -31,7 +31,7 @@ BRIEF = Patience(tries=6, first_wait_seconds=0.01, longest_wait_seconds=0.02)
 def proxy(moto_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     """Before a server in memory; clients lose patience soon."""
     use(moto_server, monkeypatch)
-    monkeypatch.setattr(s3_client, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(s3_client, "READ_SECONDS", 0.3)
     monkeypatch.setattr(s3_backend, "RetryingStore", partial(RetryingStore, patience=BRIEF))
     with before(moto_server) as running:
         yield running

@@ -63,6 +63,7 @@ def test_locked_objects_stop_forget_politely_and_everything_stays(remote: Dedup,
     remote.ok("check")
 
 
+@pytest.mark.slow
 def test_prune_waits_for_locked_packs_with_its_plan_and_frees_them_later(
     remote: Dedup, site: Path, server: S3Server
 ) -> None:
@@ -203,6 +204,33 @@ def test_check_tells_of_locks_that_end_too_early_until_they_are_extended(
     assert enough.exit_code == 0
     assert longer.exit_code == 3
     assert "locked for less than 15 days, the first until" in longer.err
+
+
+def test_locks_of_snapshots_that_the_rules_let_go_run_out_so_that_they_can_be_forgotten(
+    remote: Dedup, site: Path, server: S3Server
+) -> None:
+    bucket = server.bucket(lock=True)
+    rules = f'[sources.site]\ntype = "files"\npaths = ["{site}"]\n[retention.default]\nkeep_last = 1\n'
+    configured(remote, server.url(bucket, "backup"), rules).init()
+    first, second = remote.snapshot("site"), remote.snapshot("--force", "site")
+
+    extended = remote.ok("extend-locks", "--for", "2d", "--policy", "--json").summary
+    kept = locks(server, bucket, "backup/commits/")
+    lock_for(server, bucket, f"backup/commits/{first}", 3600)
+    refused = remote("forget", "--policy", "--yes")
+    there = remote.ok("snapshots", "--json").out
+    lock_for(server, bucket, f"backup/commits/{first}", 1)
+    time.sleep(2)
+    remote.ok("forget", "--policy", "--yes")
+    remote.ok(*PRUNE)
+
+    assert (extended["left_out"], extended["snapshots"]) == (1, 1)
+    assert kept[f"backup/commits/{first}"] is None
+    assert kept[f"backup/commits/{second}"] is not None
+    assert (refused.exit_code, refused.code) == (7, "store.locked")
+    assert first in there and second in there
+    assert [row["id"] for row in remote.ok("snapshots", "--json").document["snapshots"]] == [second]
+    remote.ok("check", "--read-data")
 
 
 def test_locks_for_ever_want_consent_and_a_place_without_locks_is_refused(

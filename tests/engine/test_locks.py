@@ -17,7 +17,7 @@ from dedupstore.repo.pack import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.storage.versions import Lock, Version
-from dedupstore.types import Kind, PackId, Span
+from dedupstore.types import Kind, PackId, SnapshotId, Span
 from tests.support.pack_layouts import FILE_BYTES, OPTIONS
 from tests.support.pruning import check, forget
 from tests.support.repositories import new_repository, random_bytes, take
@@ -45,7 +45,7 @@ def test_the_packs_of_bases_are_needed_and_those_of_forgotten_snapshots_are_not(
         for snapshot in (other, first):
             forget(repository, snapshot)
 
-        needed, findings = find_needed(repository, listener=NullListener(), cancel=CancelToken())
+        needed, findings = find_needed(repository, committed(repository), listener=NullListener(), cancel=CancelToken())
 
         assert not findings
         assert needed.snapshots == {second.id}
@@ -67,7 +67,7 @@ def test_a_snapshot_that_cannot_be_walked_makes_every_pack_needed(tmp_path: Path
         (lost,) = [row.name.key for row in repository.index.packs() if row.kind is Kind.MANIFEST]
         del store.objects[lost]
 
-        needed, findings = find_needed(repository, listener=NullListener(), cancel=CancelToken())
+        needed, findings = find_needed(repository, committed(repository), listener=NullListener(), cancel=CancelToken())
 
         assert taken.snapshot is not None and needed.packs is None
         assert [finding.code for finding in findings] == ["locks.all_packs"]
@@ -150,7 +150,11 @@ def test_every_version_of_a_needed_object_is_locked_and_a_hidden_one_is_told(tmp
 
 def extend(repository: Repository, until_ns: int) -> LockReport:
     term = Term(short_ns=until_ns, until_ns=until_ns)
-    return look_at_locks(repository, term, listener=NullListener(), cancel=CancelToken())
+    return look_at_locks(repository, term, committed(repository), listener=NullListener(), cancel=CancelToken())
+
+
+def committed(repository: Repository) -> frozenset[SnapshotId]:
+    return frozenset(repository.catalog.committed())
 
 
 def _version(key: str, identifier: str, size: int, *, marker: bool = False) -> Version:

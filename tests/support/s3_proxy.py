@@ -209,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
             for start in range(0, len(content), step):
                 self.wfile.write(content[start : start + step])
                 self.wfile.flush()
-                time.sleep(0.05)
+                time.sleep(0.02)
         else:
             self.wfile.write(content)
 

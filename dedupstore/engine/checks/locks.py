@@ -14,7 +14,11 @@ from dedupstore.units import format_duration, format_number
 
 
 class LocksCheck:
-    """Only where the configuration asks for locks: each lock costs a request. Half of the period has to be left."""
+    """Only where the configuration asks for locks: each lock costs a request.
+
+    A snapshot is promised to be locked for half of the period after it was made, at least, whatever it uses again. What only
+    older ones need may go: they are there to be forgotten one day.
+    """
 
     name = "locks"
     level = Level.STRUCTURE
@@ -25,9 +29,12 @@ class LocksCheck:
             return
         repository = session.repository
         session.step("locks")
-        term = Term(short_ns=repository.clock.now_ns() + period // 2, until_ns=None)
+        now_ns = repository.clock.now_ns()
+        listing = repository.catalog.snapshots().snapshots
+        young = frozenset(snapshot.id for snapshot in listing if snapshot.end_ns > now_ns - period // 2)
+        term = Term(short_ns=now_ns + period // 2, until_ns=None)
         try:
-            report = look_at_locks(repository, term, listener=NullListener(), cancel=session.cancel)
+            report = look_at_locks(repository, term, young, listener=NullListener(), cancel=session.cancel)
         except (Refused, IncompleteListing) as error:
             yield Finding(code=error.code, message=error.in_one_line)
             return
