@@ -32,9 +32,9 @@ STEPS = ("check", "restore", "snapshot", "again", "prune", "check-data", "copy")
 
 
 class Runs:
-    """Commands over one synthetic repository."""
+    """Commands over one repository: for what `fill` makes, or, unless `synthetic`, an ordinary one."""
 
-    def __init__(self, work: Path) -> None:
+    def __init__(self, work: Path, *, synthetic: bool = True) -> None:
         self.place = Place(root=work)
         self.place.clear()
         self._tool = Dedup(dedup_program())
@@ -42,7 +42,10 @@ class Runs:
         self._environment = base_environment(self.place) | dict(self._tool.environment(self.place))
         self._environment["DEDUP_TO_PASSPHRASE"] = PASSPHRASE
         self._copies = work / "copies"
-        self._init(self.place.repository)
+        if synthetic:
+            self._init(self.place.repository)
+        else:
+            self.command("init", "-r", str(self.place.repository), "--no-input")
 
     def open(self, operation: Operation) -> Repository:
         """The repository, for code of this process."""

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.machine import describe_machine
+from benchmarks.machine import about_this_run
 from dedupstore.codec.hashing import digest
 from dedupstore.repo.directory import BlockRecord, encode_directory
 from dedupstore.repo.lmdb_index import LmdbIndex, open_index
@@ -137,7 +137,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="dedup-benchmark-", dir=arguments.folder))
     try:
         print(f"{format_count(arguments.chunks)} chunks in {folder}", file=sys.stderr)
-        line = json.dumps({**run(arguments.chunks, folder), **describe_machine()})
+        line = json.dumps({**run(arguments.chunks, folder), **about_this_run()})
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(line)

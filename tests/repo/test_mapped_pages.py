@@ -72,6 +72,23 @@ def test_looking_up_keeps_to_the_limit(index: LmdbIndex, ids: list[ChunkId], mon
         assert resident_bytes(path) < everything / 2
 
 
+def test_looking_into_one_index_gives_back_the_pages_of_the_other(
+    index: LmdbIndex, ids: list[ChunkId], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy has two open: else one of them would be unmapped for ever because of the other, which is not."""
+    with index, open_index(tmp_path / "other", REPOSITORY, KEY) as other:
+        for chunk in ids:
+            index.find(chunk)
+        mapped = resident_bytes(index.folder / "data.mdb")
+        monkeypatch.setattr(mapped_pages, "MAX_BYTES", 0)
+        monkeypatch.setattr(lmdb_environment, "LOOKS_PER_LIMIT", 4)
+
+        for chunk in ids[:4]:
+            other.find(chunk)
+
+        assert resident_bytes(index.folder / "data.mdb") < mapped / 10
+
+
 def test_learning_keeps_to_the_limit(index: LmdbIndex, ids: list[ChunkId], monkeypatch: pytest.MonkeyPatch) -> None:
     path = index.folder / "data.mdb"
     with index:
