@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 PAGES: dict[str, str] = {
-    "database.altered": "Somebody altered a table while it was dumped. There is no snapshot; take it again.",
+    "database.altered": "Somebody altered a table while it was dumped. The dump is taken again once; when that fails, too, there "
+    "is no snapshot: take it when nobody alters tables.",
     "database.client_too_old": "The program that dumps is older than the server. Run it where the server is (`exec` in "
     "the configuration), or install the client programs of the server's version.",
     "database.copy_failed": "The copy of a SQLite database could not be made. The message says why; the copy lies in "
@@ -12,11 +13,20 @@ PAGES: dict[str, str] = {
     "place: bring back an earlier state with `dedup restore --at TIME --as NAME`.",
     "database.differs": "The restored database does not hold what the snapshot says it held. Look at it before it "
     "is used, and try an earlier snapshot.",
+    "database.downtime": "How long a restore would take, reckoned from the last one on this machine; `max_downtime_check` asks "
+    "for it.",
+    "database.downtime_unknown": "Nobody has restored the source on this machine, so how long that takes is not known. "
+    "Restore it once with `dedup restore --as NAME`, and look at it; `max_downtime_check` asks for this.",
     "database.dump_incomplete": "The dump has no end although the program said that it succeeded. There is no snapshot.",
     "database.exists": "A database of that name is there already, or a log that one left. A restore never "
     "replaces a database: give another name, look at what was restored, then `dedup db swap`.",
     "database.export_failed": "A dump of PostgreSQL is written as SQL by its own program, pg_restore, which failed or is not "
     "there. The message says why. What is stored is not hit by it.",
+    "database.globals_incomplete": "A role or a user, or a right of it, could not be given back. The database itself is there; "
+    "the message says what the server answered. Whoever restores needs the rights that are given, and to give "
+    "them on: CREATE USER and GRANT OPTION in MariaDB, CREATEROLE in PostgreSQL.",
+    "database.globals_made": "A role or a user that did not exist was made as it was. Roles of PostgreSQL have no password: it is "
+    "not kept.",
     "database.in_use": "Somebody has the database open. Whoever writes to it would go on writing to the old one: "
     "stop that program, then swap again.",
     "database.locked": "Another program keeps the database locked for longer than we wait. There is no snapshot.",
@@ -26,6 +36,8 @@ PAGES: dict[str, str] = {
     "GRANT that helps.",
     "database.no_client": "The programs that dump databases of this kind are not there. Install them, or run those "
     "that are where the server is (`exec`).",
+    "database.no_globals": "Whoever dumps may not see the users of the server, so they are not in the snapshot; its databases "
+    "are. Grant SELECT on `mysql`.*, or set `globals = false` for the source.",
     "database.no_role": "Roles that own something in the dump do not exist on the server it was restored on. "
     "Everything belongs to who restored it, and nothing is granted; create the roles first "
     "(`globals.sql` of the snapshot has them) to get the owners back.",
@@ -36,12 +48,14 @@ PAGES: dict[str, str] = {
     "new name.",
     "database.not_replaced": "A database is not replaced file by file: its log would be applied to the wrong one. "
     "Restore it beside with `dedup restore --as NAME`, look at it, then `dedup db swap`.",
-    "database.not_sql": "A SQLite database holds something that SQL text does not bring back: a virtual table, a text with a "
-    "NUL or other bytes that are no text, an infinity. There is no snapshot. Keep a copy of its pages instead: "
+    "database.not_sql": "A SQLite database holds something that SQL text does not bring back. That is a virtual table, a text with "
+    "a NUL or other bytes that are no text, or an infinity. There is no snapshot. Keep a copy of its pages instead: "
     '`format = "copy"`.',
     "database.restore_failed": "The database could not be made from its SQL. Nothing that was there was touched.",
     "database.session_ended": "The connection to the server ended while it was asked. There is no snapshot.",
     "database.unknown": "The server has no database of that name.",
+    "database.unprotected": "A table of an engine without transactions (MyISAM, Aria, MEMORY) is read as it is when its turn comes. "
+    "Convert it to InnoDB, or stop its writers while the snapshot is taken.",
     "database.unreachable": "The server does not answer. See whether it runs, and host, port and socket of its "
     "address.",
     "database.unreadable": "The database is not there, cannot be read, or is none. A path that does not exist is an "

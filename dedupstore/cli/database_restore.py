@@ -27,6 +27,7 @@ def run(
     *,
     tables: tuple[str, ...],
     owners: bool | None,
+    with_globals: bool,
 ) -> int:
     out, token = session.out, session.take_token()
     out.begin("restore", source=safe(wanted.source) or None)
@@ -37,6 +38,7 @@ def run(
         tables=tables,
         target=lambda source: database_named(session, server) if server else configured(session, source),
         owners=os.geteuid() == 0 if owners is None else owners,
+        with_globals=with_globals,
     )
 
     def work(access: Access) -> service.Outcome:

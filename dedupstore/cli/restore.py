@@ -44,6 +44,7 @@ _SIGNS = {"create": "+", "replace": "M", "metadata": "m", "delete": "-"}
 @click.option("--as", "database_name", metavar="NAME", default="", help="A database, as a new one of that name.")
 @click.option("--target", "server", metavar="DATABASE", default="", help="With --as: to this server, or source.")
 @click.option("--table", "tables", metavar="NAME", multiple=True, help="With --as: only this table; repeatable.")
+@click.option("--globals", "with_globals", is_flag=True, help="With --as: roles or users, too, that are not there.")
 @click.option(
     "--overwrite", type=click.Choice(service.OVERWRITE), default="if-changed", help="What may replace a file."
 )
@@ -73,6 +74,7 @@ def restore(
     database_name: str,
     server: str,
     tables: tuple[str, ...],
+    with_globals: bool,
     overwrite: str,
     delete: bool,
     sparse: bool,
@@ -101,9 +103,15 @@ def restore(
         # Loaded only for who has one.
         databases = import_module("dedupstore.cli.database_restore")
         which = paths[0] if paths else ""
-        return int(databases.run(session, wanted, which, database_name, server, tables=tables, owners=owners))
-    if server or tables:
-        raise UsageError("--target and --table are for databases", hints=["dedup restore --as NAME --target ADDRESS"])
+        return int(
+            databases.run(
+                session, wanted, which, database_name, server, tables=tables, owners=owners, with_globals=with_globals
+            )
+        )
+    if server or tables or with_globals:
+        raise UsageError(
+            "--target, --table and --globals are for databases", hints=["dedup restore --as NAME --target ADDRESS"]
+        )
     request = service.Request(
         selection=wanted,
         paths=tuple(path_argument(path) for path in paths),

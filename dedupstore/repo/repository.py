@@ -114,6 +114,7 @@ class Repository:
             cost=options.cost,
             label=options.label,
             allow_weak=options.allow_weak,
+            first=True,
         )
         store.barrier()
         store.put(layout.FORMAT_KEY, [layout.format_text(repository)])

@@ -125,6 +125,16 @@ def _dsn(text: str, *schemes: str) -> str:
     return text
 
 
+def _pitr(text: str) -> str:
+    # Refused: who asks for it must not believe that every minute is kept.
+    if text != "off":
+        raise UsageError(
+            "there is no continuous archiving",
+            hints=['write pitr = "off", and take snapshots more often; or archive beside it, by pgBackRest or WAL-G'],
+        )
+    return text
+
+
 def _postgresql_dsn(text: str) -> str:
     return _dsn(text, "postgresql", "postgres")
 
@@ -141,6 +151,7 @@ def _dump_option(text: str) -> str:
 
 HOURS: Kind[Hours] = Text(parse_hours, 'hours in quotes, as in "Mon-Fri 08:00-20:00"')
 DSN: Kind[str] = Text(_dsn, "the address of a database")
+PITR: Kind[str] = Text(_pitr, '"off"', "^off$")
 POSTGRESQL_DSN: Kind[str] = Text(_postgresql_dsn, "the address of a database")
 MYSQL_DSN: Kind[str] = Text(_mysql_dsn, "the address of a database")
 DUMP_OPTIONS: Kind[tuple[str, ...]] = Several(Text(_dump_option, "an option"))
@@ -251,8 +262,8 @@ class PostgresqlSource(Source):
     )
     globals: bool = setting(FLAG, True, "Roles and tablespaces too, without passwords.")
     options: tuple[str, ...] = setting(DUMP_OPTIONS, (), "More options for pg_dump.")
-    pitr: str = setting(Choice(("off", "wal")), "off", "Continuous archiving beside the dumps.")
-    max_downtime_check: bool = setting(FLAG, False, "Say how long a restore would take.")
+    pitr: str = setting(PITR, "off", "Continuous archiving beside the dumps: there is none yet.")
+    max_downtime_check: bool = setting(FLAG, False, "Say after each snapshot how long a restore would take.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,8 +278,8 @@ class MysqlSource(Source):
     )
     globals: bool = setting(FLAG, True, "Users and their rights too.")
     options: tuple[str, ...] = setting(DUMP_OPTIONS, (), "More options for the dump.")
-    pitr: str = setting(Choice(("off", "binlog")), "off", "Continuous archiving beside the dumps.")
-    max_downtime_check: bool = setting(FLAG, False, "Say how long a restore would take.")
+    pitr: str = setting(PITR, "off", "Continuous archiving beside the dumps: there is none yet.")
+    max_downtime_check: bool = setting(FLAG, False, "Say after each snapshot how long a restore would take.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

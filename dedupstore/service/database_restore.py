@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from dedupstore.cancel import CancelToken
 from dedupstore.errors import NothingMatches, UsageError
 from dedupstore.events import Collector, Finding, Listener
 from dedupstore.repo.repository import Repository
+from dedupstore.service import database_downtime
 from dedupstore.service.access import Access
 from dedupstore.service.config_schema import SqliteSource
-from dedupstore.service.database_stored import Stored, Tables, one_stored, require_database, table_rows
-from dedupstore.service.databases import Database, client_of, from_address
+from dedupstore.service.database_stored import Stored, Tables, globals_text, one_stored, require_database, table_rows
+from dedupstore.service.databases import Database, connected, from_address
 from dedupstore.service.opened import with_repository
 from dedupstore.service.records import SnapshotInfo, snapshot_info
 from dedupstore.service.selection import Selection, choose
-from dedupstore.sources import mysql, postgres
+from dedupstore.sources import mysql, mysql_accounts, postgres, postgres_roles
 from dedupstore.sources.mysql_client import MysqlClient
-from dedupstore.sources.mysql_dump import portable
+from dedupstore.sources.mysql_dump import only_tables, portable
 from dedupstore.sources.mysql_target import NewMysqlDatabase
 from dedupstore.sources.postgres_client import PostgresClient
 from dedupstore.sources.postgres_target import NewPostgresDatabase
@@ -44,6 +46,8 @@ class Request:
     """The server that a snapshot of that source goes to; None for the one it came from."""
 
     owners: bool = False
+    with_globals: bool = False
+    """Roles or users too, and their rights: those that the server does not have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +76,9 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
         snapshot = choose(repository.catalog, request.selection)
         require_database(snapshot)
         repository.look()
-        job = _Job(request, access, one_stored(repository, snapshot, request.which), collector, cancel)
+        stored = one_stored(repository, snapshot, request.which)
+        script = globals_text(repository, snapshot) if request.with_globals else ""
+        job = _Job(request, access, stored, script, collector, cancel)
         recorded = job.stored.tables
         if request.tables:
             recorded = {name: recorded[name] for name in _chosen(request.tables, recorded)}
@@ -81,6 +87,9 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
             # Of single tables only the rows come back, without indexes and what refers to other tables.
             recorded = {name: (rows, found.get(name, (0, ""))[1]) for name, (rows, _) in recorded.items()}
         _compare(recorded, found, collector)
+        seconds = repository.clock.monotonic() - began
+        if not request.tables:
+            database_downtime.remember(access.environ, snapshot.source, stored.dump.size, seconds, access.note)
         return Outcome(
             snapshot=snapshot_info(snapshot),
             name=request.name,
@@ -88,7 +97,7 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
             tables=len(found),
             rows=sum(rows for rows, _ in found.values() if rows is not None),
             findings=tuple(collector.findings),
-            seconds=repository.clock.monotonic() - began,
+            seconds=seconds,
         )
 
     return with_repository(access, work)
@@ -99,14 +108,18 @@ class _Job:
     request: Request
     access: Access
     stored: Stored
+    script: str
+    """What the server had beside its databases; empty when it is not asked for."""
+
     collector: Collector
     cancel: CancelToken
 
     def content(self) -> Iterator[bytes | memoryview]:
         return self.stored.content(self.collector, self.cancel)
 
-    def client(self) -> PostgresClient | MysqlClient:
-        """Of the server that it goes to."""
+    @contextmanager
+    def server(self) -> Iterator[PostgresClient | MysqlClient]:
+        """The one that it goes to."""
         snapshot = self.stored.snapshot
         target = self.request.target(snapshot.source)
         if target is None:
@@ -115,7 +128,8 @@ class _Job:
         if target.type != snapshot.kind:
             raise UsageError(f"a database of type {snapshot.kind} cannot go to one of type {target.type}")
         assert not isinstance(target, SqliteSource)
-        return client_of(target, self.access.environ, self.access.note)
+        with connected(target, self.access.environ, self.access.note, self.cancel) as client:
+            yield client
 
 
 def _sqlite(job: _Job) -> Tables:
@@ -135,11 +149,13 @@ def _sqlite(job: _Job) -> Tables:
 
 
 def _postgresql(job: _Job) -> Tables:
-    client, name, cancel = job.client(), job.request.name, job.cancel
-    assert isinstance(client, PostgresClient)
-    client.open()
-    try:
-        with NewPostgresDatabase(client, name, job.stored.about, cancel, tables=job.request.tables) as new:
+    name, cancel = job.request.name, job.cancel
+    tables = _chosen(job.request.tables, job.stored.tables)
+    _require_no_others(tables, job.stored.tables)
+    with job.server() as client:
+        assert isinstance(client, PostgresClient)
+        _give_globals(job, postgres_roles.give(client, job.script, cancel))
+        with NewPostgresDatabase(client, name, job.stored.about, cancel, tables=tables) as new:
             for piece in job.content():
                 new.write(piece)
             new.finish()
@@ -147,27 +163,51 @@ def _postgresql(job: _Job) -> Tables:
             message = f"roles that do not exist here: {', '.join(new.ownerless)}; everything belongs to who restored it"
             job.collector.finding(Finding(code="database.no_role", message=message))
         return table_rows(postgres.tables(client, cancel, name))
-    finally:
-        client.close()
+
+
+def _require_no_others(tables: Sequence[str], recorded: Tables) -> None:
+    """pg_restore takes schemas and names apart, and every pair of them is meant. Raises UsageError for one that was not."""
+    schemas, names = ({table.rpartition(".")[at] for table in tables} for at in (0, 2))
+    others = [
+        full
+        for full in recorded
+        if full not in tables and full.rpartition(".")[0] in schemas and full.rpartition(".")[2] in names
+    ]
+    if others:
+        raise UsageError(
+            f"these tables cannot be restored together without {others[0]}",
+            why="pg_restore would take each name from each of the schemas",
+            hints=["restore the tables of each schema by themselves: one call, and one --as NAME, for each"],
+            code="usage.tables",
+        )
 
 
 def _mysql(job: _Job) -> Tables:
-    client, name, cancel = job.client(), job.request.name, job.cancel
-    assert isinstance(client, MysqlClient)
-    if job.request.tables:
-        raise UsageError("a dump of MySQL is restored as a whole", hints=["leave out --table, and copy the table then"])
-    try:
-        client.open(cancel)
+    name, cancel = job.request.name, job.cancel
+    with job.server() as client:
+        assert isinstance(client, MysqlClient)
+        _give_globals(job, mysql_accounts.give(client, job.script, cancel))
+        content = job.content() if client.is_mariadb else portable(job.content())
+        if job.request.tables:
+            content = only_tables(content, _chosen(job.request.tables, job.stored.tables))
         with NewMysqlDatabase(client, name, job.stored.about, cancel) as new:
-            for piece in job.content() if client.is_mariadb else portable(job.content()):
+            for piece in content:
                 new.write(piece)
             new.finish()
         found = table_rows(mysql.tables(client, cancel, name))
         rows = mysql.counts(client, cancel, name, tuple(found))
         uncounted = {name for name, (count, _) in job.stored.tables.items() if count is None}
         return {table: (None if table in uncounted else rows[table], schema) for table, (_, schema) in found.items()}
-    finally:
-        client.close()
+
+
+def _give_globals(job: _Job, given: Iterator[tuple[str, str]]) -> None:
+    """Tell what was made on the server, and what could not be."""
+    for name, problem in given if job.script else ():
+        job.collector.finding(
+            Finding(code="database.globals_incomplete", message=f"{name} could not be made as it was: {problem}")
+            if problem
+            else Finding(code="database.globals_made", message=f"{name} was made, with its rights", severity="note")
+        )
 
 
 def _chosen(wanted: tuple[str, ...], recorded: Tables) -> list[str]:

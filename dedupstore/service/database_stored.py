@@ -95,6 +95,18 @@ def globals_of(repository: Repository, snapshot: Snapshot) -> Entry | None:
     return _entries(repository, snapshot).get(GLOBALS)
 
 
+def globals_text(repository: Repository, snapshot: Snapshot) -> str:
+    """The script of that file. Raises NothingMatches when it was not kept."""
+    entry = globals_of(repository, snapshot)
+    if entry is None:
+        raise NothingMatches(
+            f'the snapshot of "{snapshot.source}" has no users or roles',
+            why="they were not asked for, or could not be seen, when it was taken",
+            hints=["leave out --globals"],
+        )
+    return b"".join(file_content(repository.reader, entry)).decode("utf-8", "surrogateescape")
+
+
 def content(
     repository: Repository, entry: Entry, listener: Listener, cancel: CancelToken
 ) -> Iterator[bytes | memoryview]:

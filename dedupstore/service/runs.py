@@ -1,7 +1,7 @@
 """One run over sources of the configuration: each into its repositories, one id, one logical time, each result told.
 
 A source that fails does not stop the others; a signal stops them all. Its hooks run once, around all its repositories.
-Into a second repository a source is read again: nothing is shared between repositories but the list of sources and the time.
+A second place of the same repository gets what the first got; into a repository with keys of its own a source is read again.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 
 from dedupstore.cancel import CancelToken
-from dedupstore.errors import DedupError, Interrupted, SourceFailed
-from dedupstore.events import Listener
+from dedupstore.errors import DedupError, Interrupted, Refused, SourceFailed
+from dedupstore.events import Finding, Listener
 from dedupstore.service import snapshot
 from dedupstore.service.access import Access
 from dedupstore.service.config_schema import Source
@@ -88,9 +89,10 @@ def run(
     With `max_concurrent` above 1, `watch` and what it gives are called from several threads at once.
     """
     lock = threading.Lock()
+    carrying = threading.Lock()
 
     def one(task: Task) -> list[Result]:
-        found = _Source(task, accesses, environ, watch, cancel).take()
+        found = _Source(task, accesses, environ, watch, cancel, carrying).take()
         with lock:
             for result in found:
                 told(result)
@@ -112,7 +114,11 @@ class _Source:
         environ: Mapping[str, str],
         watch: Watch,
         cancel: CancelToken,
+        carrying: threading.Lock,
     ) -> None:
+        self._carrying = carrying
+        """Held while one place is brought up to another: what two sources lack there is one and the same."""
+
         self._task = task
         self._accesses = accesses
         self._environ = environ
@@ -129,7 +135,9 @@ class _Source:
             return self._failed(error)
         try:
             self._hook(BEFORE, {}, self._cancel)
-            results = [self._into(repo) for repo in self._task.repos]
+            results: list[Result] = []
+            for repo in self._task.repos:
+                results.append(self._into(repo, results))
         except DedupError as error:
             results = self._failed(error)
         except BaseException:
@@ -150,17 +158,38 @@ class _Source:
     def _failed(self, error: DedupError) -> list[Result]:
         return [Result(source=self._name, repo=repo, error=error) for repo in self._task.repos]
 
-    def _into(self, repo: str) -> Result:
+    def _into(self, repo: str, before: Sequence[Result]) -> Result:
         try:
             self._cancel.check()
             access = self._accesses[repo]
             if isinstance(access, DedupError):
                 raise access
             with self._watch(self._name, repo) as listener:
-                outcome = snapshot.run(self._task.request, access, listener, self._cancel)
+                outcome = self._carried(access, before, listener)
+                if outcome is None:
+                    outcome = snapshot.run(self._task.request, access, listener, self._cancel)
         except DedupError as error:
             return Result(source=self._name, repo=repo, error=error)
         return Result(source=self._name, repo=repo, outcome=outcome)
+
+    def _carried(self, access: Access, before: Sequence[Result], listener: Listener) -> snapshot.Outcome | None:
+        """What became of it where another place of the same repository has it already; None where none has."""
+        for result in before:
+            other = self._accesses[result.repo]
+            if result.outcome is None or isinstance(other, DedupError) or self._task.request.dry_run:
+                continue
+            # Loaded only for who has two places.
+            service = import_module("dedupstore.service.carried")
+            if service.is_carried(other, access):
+                try:
+                    with self._carrying:
+                        outcome: snapshot.Outcome = service.carry(result.outcome, other, access, listener, self._cancel)
+                except Refused as error:
+                    # It has gone its own way, as after a prune of its own: then it gets a snapshot of its own.
+                    listener.finding(Finding(code=error.code, message=f"{error.message}: read again", severity="note"))
+                    return None
+                return outcome
+        return None
 
     def _hook(self, which: str, facts: Mapping[str, str], cancel: CancelToken) -> None:
         source, request = self._task.source, self._task.request

@@ -14,7 +14,7 @@ from dedupstore import __version__
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.snapshot import SnapshotPlan, SnapshotResult, take_snapshot
 from dedupstore.engine.tally import Pace
-from dedupstore.errors import UsageError
+from dedupstore.errors import SourceFailed, UsageError
 from dedupstore.events import Finding, Listener
 from dedupstore.repo.config import Operation
 from dedupstore.repo.repository import Repository
@@ -101,6 +101,17 @@ class Outcome:
 def run(request: Request, access: Access, listener: Listener, cancel: CancelToken) -> Outcome:
     """Raises SourceFailed (no snapshot was made), RepositoryError (none either), Interrupted."""
     check(request)
+    try:
+        return _take(request, access, listener, cancel)
+    except SourceFailed as error:
+        if error.code != "database.altered":
+            raise
+        message = f"{error.message}: {error.why}; it is dumped again"
+        access.note(Finding(code="database.altered", message=message, severity="note"))
+        return _take(request, access, listener, cancel)
+
+
+def _take(request: Request, access: Access, listener: Listener, cancel: CancelToken) -> Outcome:
     with ExitStack() as stack:
         opened = _open_streams(request, access, cancel, stack)
         plan = _plan(request, opened, None if opened is None else stack.enter_context(closing(opened.streams())))
@@ -114,7 +125,11 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
             # A stream can be read once: no second try when the cache breaks.
             with open_repository(access, Operation.WRITE) as repository:
                 result = work(repository)
-    return _outcome(plan, result)
+    outcome = _outcome(plan, result)
+    if request.database is not None and outcome.snapshot is not None:
+        downtime = import_module("dedupstore.service.database_downtime")
+        downtime.tell(access.environ, request.database, outcome.source, outcome.counts.bytes_total, access.note)
+    return outcome
 
 
 def default_source(paths: Sequence[bytes]) -> str:

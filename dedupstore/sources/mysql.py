@@ -6,15 +6,17 @@ counted in the dump itself, so that a restore can be held against them.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from dedupstore.cancel import CancelToken
 from dedupstore.errors import SourceFailed
+from dedupstore.events import Finding
+from dedupstore.sources import mysql_accounts
 from dedupstore.sources.base import NamedStream
-from dedupstore.sources.database_files import TABLES, Texts, file_name, schema_hash
-from dedupstore.sources.mysql_client import MysqlClient
+from dedupstore.sources.database_files import GLOBALS, TABLES, Texts, file_name, schema_hash
+from dedupstore.sources.mysql_client import MysqlClient, literal, quoted
 from dedupstore.sources.mysql_dump import CountedRows
 from dedupstore.sources.program import Translated
 
@@ -26,7 +28,6 @@ _DUMP = (
     "--skip-dump-date", "--default-character-set=utf8mb4", "--max-allowed-packet=1G",
 )  # fmt: skip
 _ONLY_MYSQL = ("--no-tablespaces", "--set-gtid-purged=OFF", "--column-statistics=0")
-_SYSTEM = "'mysql', 'information_schema', 'performance_schema', 'sys'"
 
 
 class MysqlSource:
@@ -36,11 +37,20 @@ class MysqlSource:
     origins: tuple[tuple[bytes, bytes], ...] = ()
 
     def __init__(
-        self, client: MysqlClient, cancel: CancelToken, *, databases: Sequence[str] | str, options: Sequence[str] = ()
+        self,
+        client: MysqlClient,
+        cancel: CancelToken,
+        note: Callable[[Finding], None],
+        *,
+        databases: Sequence[str] | str,
+        with_globals: bool,
+        options: Sequence[str] = (),
     ) -> None:
         self._client = client
         self._cancel = cancel
+        self._note = note
         self._wanted = databases
+        self._with_globals = with_globals
         self._options = tuple(options)
         self.details: tuple[tuple[str, str], ...] = ()
 
@@ -69,8 +79,8 @@ class MysqlSource:
 
     def _databases(self) -> tuple[str, ...]:
         if self._wanted == "all":
-            return tuple(names(self._client, self._cancel))
-        return tuple(self._wanted) or (self._client.database(),)
+            return tuple(self._client.names(self._cancel))
+        return tuple(self._wanted) or (self._client.database(self._cancel),)
 
     def streams(self) -> Generator[NamedStream, None, None]:
         client, cancel = self._client, self._cancel
@@ -78,6 +88,7 @@ class MysqlSource:
         for name in self._names:
             with client.explained():
                 document = tables(client, cancel, name)
+                self._tell_unprotected(name)
             file = file_name(name, DUMP)
             program = client.program((*_DUMP, *flavour, *self._options, "--", name), dump=True)
             with program.stream(cancel) as dump:
@@ -86,12 +97,35 @@ class MysqlSource:
             for table in document["tables"]:
                 table["rows"] = counted.rows.get(table["name"], 0) if counted.countable else None
             yield NamedStream(name=file + TABLES.encode(), stream=Texts.of(document))
+        if self._with_globals:
+            text = self._accounts()
+            if text:
+                yield NamedStream(name=GLOBALS, stream=Texts(iter((text,))))
 
+    def _tell_unprotected(self, name: str) -> None:
+        for table, engine in unprotected(self._client, self._cancel, name):
+            self._note(
+                Finding(
+                    code="database.unprotected",
+                    message=f"{name}.{table} is a table of {engine}: it is not of the same instant as the others, and not "
+                    "even of one when somebody writes to it",
+                    severity="note",
+                )
+            )
 
-def names(client: MysqlClient, cancel: CancelToken) -> list[str]:
-    """The databases of the server, but for its own. Raises SourceFailed."""
-    query = f"SELECT schema_name FROM information_schema.schemata WHERE schema_name NOT IN ({_SYSTEM}) ORDER BY 1"
-    return [row[0] for row in client.query(query, cancel)]
+    def _accounts(self) -> str:
+        """The text of all users and rights; empty, and told, when who dumps may not see them."""
+        try:
+            with self._client.explained():
+                return mysql_accounts.statements(self._client, self._cancel)
+        except SourceFailed as error:
+            if error.code != "database.missing_rights":
+                raise
+            message = (
+                f"users and their rights are not kept: {error.why}; {error.hints[0]}, or globals = false for the source"
+            )
+            self._note(Finding(code="database.no_globals", message=message, severity="note"))
+            return ""
 
 
 def tables(client: MysqlClient, cancel: CancelToken, name: str) -> dict[str, Any]:
@@ -140,17 +174,20 @@ def tables(client: MysqlClient, cancel: CancelToken, name: str) -> dict[str, Any
     }
 
 
+def unprotected(client: MysqlClient, cancel: CancelToken, name: str) -> list[tuple[str, str]]:
+    """The tables that a transaction does not protect, each with its engine. Raises SourceFailed."""
+    found = client.query(
+        "SELECT t.table_name, t.engine FROM information_schema.tables t LEFT JOIN information_schema.engines e "
+        f"ON e.engine = t.engine WHERE t.table_schema = {literal(name)} AND t.table_type = 'BASE TABLE' "
+        "AND coalesce(e.transactions, 'NO') <> 'YES' ORDER BY 1",
+        cancel,
+    )
+    return [(row[0], row[1]) for row in found]
+
+
 def counts(client: MysqlClient, cancel: CancelToken, name: str, found: Sequence[str]) -> dict[str, int]:
     """The rows of some tables, by asking the server. Raises SourceFailed."""
     if not found:
         return {}
     query = " UNION ALL ".join(f"SELECT {literal(table)}, count(*) FROM {quoted(table)}" for table in found)
     return {row[0]: int(row[1]) for row in client.query(query, cancel, name)}
-
-
-def quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
-
-
-def literal(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"

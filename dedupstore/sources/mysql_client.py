@@ -15,6 +15,7 @@ _CONNECT_SECONDS = 15
 _ESCAPES = {"0": "\0", "n": "\n", "t": "\t", "\\": "\\"}
 _DUMPERS = ("mariadb-dump", "mysqldump")
 _CLIENTS = {"mariadb-dump": "mariadb", "mysqldump": "mysql"}
+_SYSTEM = "'mysql', 'information_schema', 'performance_schema', 'sys'"
 _OPTIONS = frozenset(("socket",))
 
 
@@ -46,6 +47,8 @@ class MysqlClient:
         self.version: tuple[int, ...] = ()
         self.client = ""
         self.server = ""
+        self._account = ""
+        """As the server calls who asks: user@host, where the host is a pattern."""
 
     def open(self, cancel: CancelToken) -> None:
         """Find the programs, and ask the server for its version. Raises SourceFailed; close it then, too."""
@@ -56,7 +59,7 @@ class MysqlClient:
             self._fds = (self._stack.enter_context(secret_file(text.encode())),)
         self._find(cancel)
         with self.explained():
-            self.server = self.query("SELECT version()", cancel)[0][0]
+            self.server, self._account = self.query("SELECT version(), current_user()", cancel)[0]
 
     def close(self) -> None:
         self._stack.close()
@@ -82,7 +85,13 @@ class MysqlClient:
         text = answer(self.program([*words, "--", database] if database else words), cancel)
         return [[_unescaped(value) for value in line.split("\t")] for line in text.split("\n") if line]
 
-    def database(self) -> str:
+    def names(self, cancel: CancelToken) -> list[str]:
+        """The databases of the server, but for its own. Raises SourceFailed."""
+        query = f"SELECT schema_name FROM information_schema.schemata WHERE schema_name NOT IN ({_SYSTEM}) ORDER BY 1"
+        return [row[0] for row in self.query(query, cancel)]
+
+    def database(self, cancel: CancelToken) -> str:
+        """The one of the address. Raises UsageError when it names none."""
         if not self.named:
             raise UsageError(
                 "the address names no database", hints=['databases = "all"', "mysql://user@host:3306/DATABASE"]
@@ -132,7 +141,8 @@ class MysqlClient:
     def _explain(self, error: SourceFailed) -> SourceFailed:
         where = self._settings["host"] or self._settings["socket"] or "the local server"
         user = self.user or "this user"
-        name = f"'{self.user}'@'%'"
+        account = self._account or f"{self.user}@%"
+        name = "'{}'@'{}'".format(*account.rpartition("@")[::2])
         known = (
             (
                 "Access denied for user .*using password",
@@ -154,7 +164,13 @@ class MysqlClient:
                 ["take the snapshot again when nobody alters tables"],
             ),
             (
-                "Can't connect|Unknown (MySQL |MariaDB )?server host|Connection refused|Lost connection",
+                "Lost connection|gone away|Connection was killed|execution was interrupted",
+                f"the connection to {where} ended",
+                "database.session_ended",
+                ["see the server's log: was it stopped, or the connection killed?"],
+            ),
+            (
+                "Can't connect|Unknown (MySQL |MariaDB )?server host|Connection refused",
                 f"no connection to {where}",
                 "database.unreachable",
                 ["is it running?", "check host, port and socket of the address"],
@@ -173,3 +189,11 @@ def _in_file(value: str) -> str:
 
 def _unescaped(value: str) -> str:
     return re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[1], match[1]), value)
+
+
+def quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def literal(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"

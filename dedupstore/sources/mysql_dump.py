@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from dedupstore.errors import SourceFailed
+from dedupstore.errors import SourceFailed, TargetFailed
 from dedupstore.sources.base import Stream
+from dedupstore.sources.mysql_client import quoted
+from dedupstore.units import printable
 
 _TRAILER = b"-- Dump completed"
 
@@ -20,6 +22,13 @@ _SANDBOX = (b"/*!999999\\- enable the sandbox mode */", b"/*M!999999\\- enable t
 """As older and newer versions of MariaDB write it."""
 
 _LONGEST_LINE = 200
+
+_PART = re.compile(
+    rb"\n--\n-- (?:(?:Table structure|Dumping data) for table (`(?:[^`]|``)*`)"
+    rb"|(?:Temporary|Final) (?:table |view )?structure for view .*|Dumping (?:events|routines) for database .*"
+    rb"|Sequence structure for .*)\n--\n"
+)
+"""What each part of a dump begins with. In data there are no line breaks."""
 
 
 class CountedRows:
@@ -94,6 +103,37 @@ def portable(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryvie
             head = None
     if head:
         yield _without_sandbox(head)
+
+
+def only_tables(pieces: Iterable[bytes | memoryview], tables: Sequence[str]) -> Iterator[bytes]:
+    """The same dump of some tables only, with their indexes and triggers, without views, routines and events.
+
+    Raises TargetFailed at the end when one of them did not come.
+    """
+    wanted = {quoted(name).encode("utf-8", "surrogateescape") for name in tables}
+    missing, text, keeping = set(wanted), b"", True
+    for piece in pieces:
+        text, at = text + bytes(piece), 0
+        for match in _PART.finditer(text):
+            if keeping:
+                yield text[at : match.start()]
+            at, name = match.start(), match[1]
+            keeping = name in wanted
+            missing.discard(name)
+        # What may be the beginning of a part is looked at again with what follows.
+        hold = max(at, len(text) - _LONGEST_BEGIN)
+        if keeping:
+            yield text[at:hold]
+        text = text[hold:]
+    if keeping:
+        yield text
+    if missing:
+        raise TargetFailed(
+            "the dump has no part for a table that it has",
+            why=f"{printable(min(missing))} is not told by a comment, as the programs write it",
+            hints=["restore all of it: leave out --table", "were comments switched off by the source's options?"],
+            code="database.restore_failed",
+        )
 
 
 def _without_sandbox(head: bytes) -> bytes:

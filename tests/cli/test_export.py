@@ -77,12 +77,13 @@ def test_mariadb_alone_restores_what_was_exported(
     dedup.ok("snapshot", address(server, shop))
     server.run("DELETE FROM items", shop)
 
-    (event,) = dedup.ok("export", "--to", tmp_path / "out", "--json").summary["files"]
+    event, beside = dedup.ok("export", "--to", tmp_path / "out", "--json").summary["files"]
     load(server, f"{shop}_new", Path(event["path"]))
 
     assert server.run("SELECT * FROM v", f"{shop}_new") == "5000"
     assert Path(event["path"]).name.startswith("backup_mysql_20")
     assert Path(event["path"]).name.endswith(f"_{shop}.sql")
+    assert "CREATE USER IF NOT EXISTS `backup`@`%`" in Path(beside["path"]).read_text()
     # Only programs of a newer MariaDB know this command, which the dump began with.
     assert "sandbox" in dedup.ok("cat", f"latest:{shop}.sql").out.split("\n")[0]
     assert "sandbox" not in Path(event["path"]).read_text().split("\n")[0]

@@ -156,7 +156,7 @@ def test_a_server_is_looked_at(dedup: Dedup, server: Server, shop: str) -> None:
     tested = dedup.ok("db", "test", address(server, shop)).out
 
     assert {(table["name"], table["rows"]) for table in tables} == {("items", 20_003), ("orders", 50), ("odd `name", 0)}
-    assert "in 2 files" in tested
+    assert "in 3 files" in tested
 
 
 def test_the_address_wins_against_the_file_of_the_user(dedup: Dedup, server: Server, shop: str, tmp_path: Path) -> None:
@@ -167,3 +167,89 @@ def test_the_address_wins_against_the_file_of_the_user(dedup: Dedup, server: Ser
     dedup.setenv("HOME", str(own))
 
     assert "ok" in dedup.ok("db", "test", address(server, shop)).out
+
+
+def test_single_tables_come_back(dedup: Dedup, server: Server, shop: str) -> None:
+    server.run(
+        "CREATE TRIGGER t AFTER DELETE ON orders FOR EACH ROW UPDATE items SET body = 'x' WHERE id = OLD.item;"
+        "CREATE VIEW v AS SELECT id FROM items",
+        shop,
+    )
+    dedup.ok("snapshot", address(server, shop))
+
+    restored = dedup.ok("restore", "--as", f"{shop}_one", "--table", "orders", "--table", "odd `name", "--json").summary
+
+    assert (restored["tables"], restored["rows"]) == (2, 50)
+    assert server.run("SHOW TABLES", f"{shop}_one").split("\n") == ["odd `name", "orders"]
+    assert server.run("SHOW TRIGGERS", f"{shop}_one").startswith("t\t")
+    assert dedup("restore", "--as", f"{shop}_none", "--table", "nonsense").exit_code == 5
+
+
+def test_tables_that_a_transaction_does_not_protect_are_told(dedup: Dedup, server: Server, shop: str) -> None:
+    server.run("CREATE TABLE hits (x int) ENGINE = MyISAM; CREATE TABLE tags (x int) ENGINE = Aria", shop)
+
+    run = dedup.ok("snapshot", address(server, shop))
+
+    told = [line for line in run.err.splitlines() if "it is not of the same instant" in line]
+    assert [line.split(":")[1].split()[0] for line in told] == [f"{shop}.hits", f"{shop}.tags"]
+    assert "a table of MyISAM" in told[0]
+
+
+def test_a_table_that_is_altered_during_the_dump_is_dumped_again(dedup: Dedup, server: Server, shop: str) -> None:
+    instead(dedup, "mariadb-dump", ALTERED)
+    _give_away(dedup, server, shop, "ALTER TABLE z ADD y int, FORCE")
+    server.run("CREATE TABLE z (x int); INSERT INTO z VALUES (1), (2), (3)", shop)
+
+    run = dedup.ok("snapshot", address(server, shop))
+
+    assert "a table was altered while it was dumped" in run.err
+    assert "dumped again" in run.err
+    about = json.loads(dedup.ok("cat", f"latest:{shop}.sql.tables.json").out)
+    assert {table["name"]: table["rows"] for table in about["tables"]}["z"] == 3
+    dedup.ok("restore", "--as", f"{shop}_restored")
+    assert server.run("SELECT count(*), count(y) FROM z", f"{shop}_restored") == "3\t0"
+    dedup.ok("check", "--read-data")
+
+
+def test_a_table_that_is_altered_all_the_time_makes_no_snapshot(dedup: Dedup, server: Server, shop: str) -> None:
+    instead(dedup, "mariadb-dump", ALTERED.replace("rm ", "true "))
+    _give_away(dedup, server, shop, "ALTER TABLE z ADD IF NOT EXISTS y int, ADD COLUMN IF NOT EXISTS w int, FORCE")
+    server.run("CREATE TABLE z (x int); INSERT INTO z VALUES (1), (2), (3)", shop)
+
+    assert dedup("snapshot", address(server, shop)).code == "database.altered"
+    assert snapshots(dedup) == 0
+
+
+def test_a_dump_whose_connection_the_server_ends_makes_no_snapshot(dedup: Dedup, server: Server, shop: str) -> None:
+    instead(dedup, "mariadb-dump", ALTERED)
+    _give_away(
+        dedup, server, shop,
+        "SELECT concat('KILL ', id) INTO @kill FROM information_schema.processlist WHERE info LIKE '%items%' "
+        "AND info NOT LIKE '%processlist%' LIMIT 1; EXECUTE IMMEDIATE @kill",
+    )  # fmt: skip
+
+    run = dedup("snapshot", address(server, shop))
+
+    assert run.code == "database.session_ended"
+    assert snapshots(dedup) == 0
+    dedup.ok("check", "--read-data")
+
+
+ALTERED = """
+if [ "$1" = --version ]; then exec /usr/bin/mariadb-dump --version; fi
+/usr/bin/mariadb-dump "$@" | {
+  head -c 100000
+  if [ -e "$TEST_SQL" ]; then $TEST_ASK < "$TEST_SQL" >&2; rm "$TEST_SQL"; fi
+  cat
+}
+exit ${PIPESTATUS[0]}
+"""
+"""Runs statements of ours when the dump has begun, and the program cannot go on: nobody reads what it says."""
+
+
+def _give_away(dedup: Dedup, server: Server, database: str, sql: str) -> None:
+    """What the administrator does meanwhile. The first table is far larger than what is under way between server and program."""
+    server.run("INSERT INTO items (body) SELECT repeat(md5(seq), 1000) FROM seq_1_to_1000", database)
+    (dedup.home / "sql").write_text(sql)
+    dedup.setenv("TEST_SQL", str(dedup.home / "sql"))
+    dedup.setenv("TEST_ASK", " ".join([*server.ask, database]))

@@ -110,6 +110,23 @@ def test_single_tables_come_back(dedup: Dedup, server: Server, blog: str) -> Non
     assert dedup("restore", "--as", f"{blog}_none", "--table", "nonsense").exit_code == 5
 
 
+def test_tables_that_would_bring_others_with_them_are_refused(dedup: Dedup, server: Server, blog: str) -> None:
+    server.run('CREATE TABLE "Odd schema".authors (x int); CREATE TABLE "Odd schema".tags (x int)', blog)
+    dedup.ok("snapshot", address(server, blog))
+
+    # pg_restore takes schemas and names apart: these two would mean "Odd schema".authors as well.
+    run = dedup("restore", "--as", f"{blog}_two", "--table", "public.authors", "--table", "Odd schema.tags")
+    assert run.code == "usage.tables"
+    assert "Odd schema.authors" in run.err
+    dedup.ok("restore", "--as", f"{blog}_two", "--table", "public.posts", "--table", "Odd schema.tags", "--json")
+
+    tables = server.run(
+        "SELECT string_agg(tablename, ',' ORDER BY tablename) FROM pg_tables WHERE schemaname IN ('public', 'Odd schema')",
+        f"{blog}_two",
+    )
+    assert tables == "posts,tags"
+
+
 def test_sources_of_the_configuration(dedup: Dedup, server: Server, blog: str, tmp_path: Path) -> None:
     dedup.setenv("DEDUP_DATABASE_PASSWORD_FILE", None)
     other = servers.name()
@@ -193,6 +210,21 @@ def test_a_session_that_is_ended_during_the_dump_makes_no_snapshot(dedup: Dedup,
 
     assert dedup("snapshot", address(server, blog)).exit_code == 6
     assert snapshots(dedup) == 0
+
+
+def test_a_dump_whose_connection_the_server_ends_makes_no_snapshot(dedup: Dedup, server: Server, blog: str) -> None:
+    server.run("INSERT INTO posts (body) SELECT repeat(md5(n::text), 1000) FROM generate_series(1, 2000) n", blog)
+    server.run("ALTER TABLE posts ALTER body SET STORAGE EXTERNAL; UPDATE posts SET body = body || ''", blog)
+    instead(dedup, "pg_dump", CUT)
+    for name, value in server.environment.items():
+        dedup.setenv(f"TEST_{name}", value)
+    dedup.setenv("TEST_PORT", str(server.port))
+
+    run = dedup("snapshot", address(server, blog))
+
+    assert run.code == "database.session_ended"
+    assert snapshots(dedup) == 0
+    dedup.ok("check", "--read-data")
 
 
 def test_an_older_pg_dump_is_refused_before_it_is_run(dedup: Dedup, server: Server, blog: str) -> None:
@@ -309,6 +341,21 @@ def test_a_server_is_looked_at(dedup: Dedup, server: Server, blog: str) -> None:
     assert snapshots(dedup) == 0
 
 
+def test_how_long_a_restore_would_take_is_told_when_asked_for(
+    dedup: Dedup, server: Server, blog: str, tmp_path: Path
+) -> None:
+    write(
+        tmp_path / "etc" / "config.toml",
+        f'[repos.main]\nurl = "{dedup.repository}"\n[sources.blogdb]\ntype = "postgresql"\n'
+        f'dsn = "{address(server, blog)}"\npassword = "file:{tmp_path}/db.pass"\nmax_downtime_check = true\n',
+    )
+
+    assert 'nobody has restored "blogdb" on this machine' in dedup.ok("snapshot", "blogdb").err
+    dedup.ok("restore", "--source", "blogdb", "--as", f"{blog}_restored")
+
+    assert 'a restore of "blogdb" would take about ' in dedup.ok("snapshot", "blogdb").err
+
+
 OLD = 'echo "pg_dump (PostgreSQL) 9.6.24"'
 
 KILLED = """
@@ -347,3 +394,15 @@ def test_the_password_that_was_named_wins_against_one_of_the_environment(
     dedup.setenv("PGPASSWORD", "of another server")
 
     assert "ok" in dedup.ok("db", "test", address(server, blog)).out
+
+
+CUT = """
+if [ "$1" = --version ]; then exec /usr/bin/pg_dump --version; fi
+/usr/bin/pg_dump "$@" | {
+  head -c 100000
+  PGPASSFILE=$TEST_PGPASSFILE psql -h 127.0.0.1 -p $TEST_PORT -U admin -d postgres -qc \
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pg_dump'" >/dev/null
+  cat
+}
+exit ${PIPESTATUS[0]}
+"""

@@ -90,6 +90,10 @@ def test_a_snapshot_says_how_many_requests_it_took(remote: Dedup, site: Path, ur
     assert told.pop("total") == sum(told.values()) == total == SNAPSHOT
     assert told["put"] == 2
     assert f"requests {SNAPSHOT}: " in shown.err
+    sources = "".join(f'[sources.{name}]\ntype = "files"\npaths = ["{site}"]\n' for name in ("a", "b"))
+    (remote.home / "c.toml").write_text(f"version = 1\n{sources}")
+    run = sent("snapshot", "-c", "c.toml", "--json")
+    assert sent.last.summary["requests"]["total"] == run > SNAPSHOT
     assert remote.ok("snapshot", "--init", "-r", "local", "--json", site).summary["requests"] is None
     remote.ok("check")
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from dedupstore.clock import FrozenClock
+from dedupstore.errors import Refused
+from dedupstore.service import carried
 from tests.support.configuration import write
 from tests.support.dedup import COMMAND, PATIENCE_SECONDS, Dedup, write_tree
 
@@ -428,3 +430,80 @@ def test_what_a_hook_starts_in_the_background_is_neither_waited_for_nor_ended(
     os.kill(service, signal.SIGTERM)
     assert "hook" not in run.err
     dedup.ok("check", "--read-data")
+
+
+def test_two_places_of_one_repository_are_fed_by_one_reading(dedup: Dedup, trees: Path, tmp_path: Path) -> None:
+    configure(tmp_path, "")
+    dedup.ok("mirror", "--to", tmp_path / "second", "--init")
+    both = 'repos = ["main", "second"]'
+    configure(
+        tmp_path,
+        command("noted", f"echo read >> {tmp_path}/read; seq 20000", both) + files("site", trees / "site", both),
+    )
+
+    run = dedup.ok("snapshot", "--json")
+
+    assert (tmp_path / "read").read_text() == "read\n"
+    results = run.summary["results"]
+    assert [(row["source"], row["repo"], row["status"]) for row in results] == [
+        ("noted", "main", "ok"), ("noted", "second", "ok"), ("site", "main", "ok"), ("site", "second", "ok"),
+    ]  # fmt: skip
+    here, there = rows(dedup), rows(dedup, "-r", "repo:second")
+    assert [row["id"] for row in here] == [row["id"] for row in there] and len(here) == 2
+    kept = [{path.name for path in (tmp_path / name / "packs").rglob("*")} for name in ("repository", "second")]
+    assert kept[0] == kept[1]
+    dedup.ok("check", "--read-data")
+    dedup.ok("check", "--read-data", "-r", "repo:second")
+
+
+def test_a_second_place_that_was_away_is_brought_up_the_next_time(dedup: Dedup, trees: Path, tmp_path: Path) -> None:
+    configure(tmp_path, files("site", trees / "site", 'repos = ["main", "second"]'))
+    dedup.ok("mirror", "--to", tmp_path / "second", "--init")
+    (tmp_path / "second").rename(tmp_path / "away")
+    assert dedup("snapshot").exit_code == 10
+    (tmp_path / "away").rename(tmp_path / "second")
+
+    dedup.ok("snapshot")
+
+    assert len(rows(dedup)) == 2
+    assert [row["id"] for row in rows(dedup)] == [row["id"] for row in rows(dedup, "-r", "repo:second")]
+    dedup.ok("check", "--read-data", "-r", "repo:second")
+
+
+def test_what_cannot_be_brought_to_the_second_place_is_told_as_failed(
+    dedup: Dedup, trees: Path, tmp_path: Path
+) -> None:
+    configure(tmp_path, files("site", trees / "site", 'repos = ["main", "second"]'))
+    dedup.ok("snapshot", "-r", "repo:main")
+    dedup.ok("mirror", "--to", tmp_path / "second", "--init")
+    (trees / "site" / "more").write_text("more")
+    dedup.ok("snapshot", "-r", "repo:main")
+    copied = {path.name for path in (tmp_path / "second" / "packs").rglob("*")}
+    lacking = next(path for path in (tmp_path / "repository" / "packs").rglob("*") if path.name not in copied)
+    lacking.chmod(0o600)
+    lacking.write_bytes(b"x" * lacking.stat().st_size)
+
+    run = dedup("snapshot", "--force", "--json")
+
+    assert [(row["repo"], row["status"]) for row in run.summary["results"]] == [("main", "ok"), ("second", "failed")]
+    assert run.exit_code != 0 and len(rows(dedup, "-r", "repo:second")) == 1
+    dedup.ok("check", "--read-data", "-r", "repo:second")
+
+
+def test_a_place_that_went_its_own_way_is_read_for_again(
+    dedup: Dedup, trees: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(tmp_path, files("site", trees / "site", 'repos = ["main", "second"]'))
+    dedup.ok("mirror", "--to", tmp_path / "second", "--init")
+
+    def refused(*arguments: object) -> None:
+        raise Refused("the mirror has gone its own way", code="mirror.diverged")
+
+    monkeypatch.setattr(carried, "carry", refused)
+
+    run = dedup.ok("snapshot")
+
+    assert "gone its own way: read again" in run.err
+    (first,), (second,) = rows(dedup), rows(dedup, "-r", "repo:second")
+    assert first["id"] != second["id"]
+    dedup.ok("check", "--read-data", "-r", "repo:second")

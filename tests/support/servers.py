@@ -114,7 +114,10 @@ def mariadb(*options: str) -> Iterator[Server]:
             found = Server(port, "root", ["mariadb", "--no-defaults", "-BN", "-u", "root", f"--socket={path}"],
                            scheme="mysql")  # fmt: skip
             _wait(server, [*found.ask, "-e", "SELECT 1"], dict(os.environ))
-            found.run(f"CREATE USER {BACKUP}@'%' IDENTIFIED BY {MARIADB_LITERAL}; GRANT ALL ON *.* TO {BACKUP}@'%'")
+            found.run(
+                f"CREATE USER {BACKUP}@'%' IDENTIFIED BY {MARIADB_LITERAL};"
+                f"GRANT ALL ON *.* TO {BACKUP}@'%' WITH GRANT OPTION"
+            )
             yield found
 
 
