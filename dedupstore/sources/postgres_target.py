@@ -34,6 +34,10 @@ class NewPostgresDatabase:
         self._cancel = cancel
         self._tables = tables
         self._finished = False
+        self._owner = ""
+        self.unset: tuple[str, ...] = ()
+        """What the database itself had, and could not be given: settings (`ALTER DATABASE … SET`), its owner."""
+
         self.ownerless: tuple[str, ...] = ()
         """Roles that do not exist here: everything belongs to who restores, and nothing is granted."""
 
@@ -45,6 +49,7 @@ class NewPostgresDatabase:
                 raise exists(name)
             roles = set(client.query("SELECT rolname FROM pg_roles", self._cancel, self._maintenance))
             self.ownerless = tuple(role for role in self._about.get("roles", ()) if role not in roles)
+            self._owner = owner if (owner := self._about.get("owner", "")) in roles else ""
             client.query(
                 f"CREATE DATABASE {quoted(name)} TEMPLATE template0{self._locale()}", self._cancel, self._maintenance
             )
@@ -90,6 +95,28 @@ class NewPostgresDatabase:
                 code="database.restore_failed",
             ) from error
         self._finished = True
+        if not self._tables:
+            self._give_settings()
+
+    def _give_settings(self) -> None:
+        """No dump brings back what belongs to the database itself. Without its owner, who used it may make no table."""
+        name, unset = quoted(self._name), []
+        for setting in self._about.get("settings", ()):
+            key, _, value = setting.partition("=")
+            words = ".".join(map(quoted, key.split(".")))
+            # By way of the session: lists, such as a search path, are then not taken for one word.
+            steps = f"SELECT set_config({literal(key)}, {literal(value)}, false); ALTER DATABASE {name} SET {words} FROM CURRENT;"
+            unset += [] if self._done(steps) else [key]
+        if self._owner and not self._done(f"ALTER DATABASE {name} OWNER TO {quoted(self._owner)};"):
+            unset.append("owner")
+        self.unset = tuple(unset)
+
+    def _done(self, statements: str) -> bool:
+        try:
+            self._client.script(statements, self._cancel, self._maintenance)
+        except SourceFailed:
+            return False
+        return True
 
     def _locale(self) -> str:
         about = self._about
