@@ -140,7 +140,15 @@ class StoreReadOnly(StoreError):
     code = "store.read_only"
 
 
-class StoreMissing(StoreError):
+class StoreGone(StoreError):
+    """The store as a whole cannot be asked. What it would have said of an object is not known: it is no damage."""
+
+
+class StoreSilent(StoreGone):
+    """The store has stopped answering, for this object and for any other, after all tries."""
+
+
+class StoreMissing(StoreGone):
     """The store's root is not there at all. Not an `ObjectNotFound`: an unmounted disk is no proof of absence."""
 
     code = "repo.not_found"

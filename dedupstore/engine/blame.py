@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 
 from dedupstore.codec.block import Codec
-from dedupstore.errors import IntegrityError, StoreError, StoreMissing
+from dedupstore.errors import IntegrityError, StoreError, StoreGone
 from dedupstore.repo.index import Index, Location
 from dedupstore.repo.reader import ChunkReader
 from dedupstore.types import ChunkId, Kind
@@ -42,7 +42,7 @@ def _is_full(index: Index, copy: Location) -> bool:
 def _reads(reader: ChunkReader, kind: Kind, chunk: ChunkId, copy: Location) -> bool:
     try:
         reader.read_block(kind, copy.pack_no, copy.block_no, {copy.position: chunk})
-    except StoreMissing:
+    except StoreGone:
         raise
     except IntegrityError:
         return False

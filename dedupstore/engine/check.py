@@ -29,7 +29,7 @@ def check_repository(
 ) -> CheckReport:
     """Check a repository. Damage is in the report; what raises is trouble that says nothing about the data.
 
-    Raises StoreMissing for a store that is gone, StoreError for one that stops answering, Interrupted when asked to
+    Raises StoreGone for a store that is gone, StoreError for one that stops answering, Interrupted when asked to
     stop: what was verified by then is remembered.
     """
     keep_freed_memory()

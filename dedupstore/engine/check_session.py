@@ -14,7 +14,7 @@ from dedupstore.engine.check_options import CheckOptions, Counts, Coverage, Dama
 from dedupstore.engine.health import Health
 from dedupstore.engine.inventory import Inventory, take_inventory, twice
 from dedupstore.engine.walk_ahead import WalkAhead
-from dedupstore.errors import CorruptObject, DedupError, IntegrityError, ObjectNotFound, StoreError, StoreMissing
+from dedupstore.errors import CorruptObject, DedupError, IntegrityError, ObjectNotFound, StoreError, StoreGone
 from dedupstore.events import Finding, Listener, Progress
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo import layout
@@ -195,7 +195,7 @@ class Session:
                 continue
             try:
                 found.append(twice(partial(self.repository.catalog.get, identifier)))
-            except StoreMissing:
+            except StoreGone:
                 raise
             except DedupError:
                 continue
@@ -324,7 +324,7 @@ class Session:
                     # Small packs' directories are in the packs alone: read only for an index that lacks them.
                     index.apply(segment, twice(lambda: [complete(store, keyring, fact) for fact in facts]))
         except (CorruptObject, ObjectNotFound, StoreError) as exc:
-            if isinstance(exc, StoreMissing):
+            if isinstance(exc, StoreGone):
                 raise
             # A segment that went since it was listed was merged into another one, which the next listing shows.
             self._merged_meanwhile |= isinstance(exc, ObjectNotFound)

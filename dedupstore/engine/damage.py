@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.check_options import Counts, Damage, DamagedFile
 from dedupstore.engine.health import Health, Marks
-from dedupstore.errors import DedupError, IntegrityError, ObjectNotFound, RepositoryTooNew, StoreError, StoreMissing
+from dedupstore.errors import DedupError, IntegrityError, ObjectNotFound, RepositoryTooNew, StoreError, StoreGone
 from dedupstore.model.entry import DIRECTORY, FILE, Entry
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.model.tree import Load, read_content, read_tree
@@ -24,7 +24,7 @@ MAX_LOOKED_UP = 1_000
 MAX_DEPTH = 4096
 
 UNREADABLE = (IntegrityError, ObjectNotFound, StoreError, RepositoryTooNew)
-"""What a manifest that is damaged, lost or not understood is told by; StoreMissing, one of them, says nothing of it."""
+"""What a manifest that is damaged, lost or not understood is told by; StoreGone, one of them, says nothing of it."""
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class DamageWalk:
             frame = stack[-1]
             try:
                 entry = next(frame.rows, None)
-            except StoreMissing:
+            except StoreGone:
                 raise
             except UNREADABLE:
                 self._hit(snapshot, frame.prefix.rstrip(b"/"), frame, directory=True)
@@ -154,7 +154,7 @@ class DamageWalk:
                 if not usable(chunk, length):
                     self._chunks.add(chunk)
                     good = False
-        except StoreMissing:
+        except StoreGone:
             raise
         except UNREADABLE:
             if entry.pages is not None:

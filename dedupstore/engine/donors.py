@@ -17,7 +17,7 @@ from dedupstore.engine.damage import UNREADABLE
 from dedupstore.engine.foreign_chunks import ForeignChunks
 from dedupstore.engine.origin import origin_of
 from dedupstore.engine.repair_sink import RepairSink
-from dedupstore.errors import IntegrityError, ObjectNotFound, StoreError, StoreMissing
+from dedupstore.errors import IntegrityError, ObjectNotFound, StoreError, StoreGone
 from dedupstore.events import NullListener, Progress
 from dedupstore.model.entry import Entry
 from dedupstore.model.snapshot import Snapshot
@@ -54,7 +54,7 @@ class MirrorDonor:
         try:
             data = self._store.get(row.name.key)
             prove(row.name.key, data, self._repository.id)
-        except StoreMissing:
+        except StoreGone:
             raise
         except (IntegrityError, StoreError):
             return None
@@ -73,7 +73,7 @@ class MirrorDonor:
             try:
                 reader = self._reader_of_its_own() if own else self._reader
                 return reader.read(kind, chunk)
-            except StoreMissing:
+            except StoreGone:
                 raise
             except (IntegrityError, StoreError):
                 continue
@@ -113,7 +113,7 @@ class CopyDonor:
         """A directory there by name; empty when it cannot be read."""
         try:
             return {entry.name: entry for entry in read_tree(self._other.reader.load_manifest, tree)}
-        except StoreMissing:
+        except StoreGone:
             raise
         except UNREADABLE:
             return {}
@@ -127,7 +127,7 @@ class CopyDonor:
                 self._cancel.check()
                 data = reader.read(Kind.DATA, chunk)
                 references.add(sink.save(Kind.DATA, data), len(data))
-        except StoreMissing:
+        except StoreGone:
             raise
         except UNREADABLE:
             return False

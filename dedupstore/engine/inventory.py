@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from dedupstore.errors import CorruptObject, IncompleteListing, IntegrityError, StoreError, StoreMissing
+from dedupstore.errors import CorruptObject, IncompleteListing, IntegrityError, StoreError, StoreGone
 from dedupstore.events import Finding
 from dedupstore.repo import layout
 from dedupstore.repo.pack import PackName
@@ -46,7 +46,7 @@ def twice(work: Callable[[], T]) -> T:
     """Do it, and once more when it fails: what a flaky line or a bad cable did is no damage of the repository."""
     try:
         return work()
-    except StoreMissing:
+    except StoreGone:
         raise
     except (IntegrityError, StoreError):
         return work()

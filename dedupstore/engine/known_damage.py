@@ -11,7 +11,7 @@ from dedupstore.engine.check_session import Session
 from dedupstore.engine.inventory import twice
 from dedupstore.engine.pack_exam import Examiner
 from dedupstore.engine.passing_bases import PassingBases
-from dedupstore.errors import RepositoryError, RepositoryTooNew, StoreError, StoreMissing
+from dedupstore.errors import RepositoryError, RepositoryTooNew, StoreError, StoreGone
 from dedupstore.events import Finding
 from dedupstore.repo.badlist import BadRecord, Blocks, put_bad
 from dedupstore.repo.config import Operation, require_features
@@ -40,7 +40,7 @@ def look_again(session: Session) -> None:
 def _examine(session: Session, examiner: Examiner, row: PackRow) -> None:
     try:
         data = twice(lambda: session.repository.store.get(row.name.key))
-    except StoreMissing:
+    except StoreGone:
         raise
     except StoreError:
         session.mark_unreadable(row)
@@ -69,7 +69,7 @@ def record_damage(session: Session) -> int:
     try:
         require_features(repository.config, Operation.WRITE)
         put_bad(repository.store, repository.keyring, record)
-    except StoreMissing:
+    except StoreGone:
         raise
     except (StoreError, RepositoryTooNew) as error:
         session.report(

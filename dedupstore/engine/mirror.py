@@ -35,7 +35,7 @@ from dedupstore.errors import (
     RepositoryError,
     RepositoryTooNew,
     StoreError,
-    StoreMissing,
+    StoreGone,
 )
 from dedupstore.events import Collector, Finding, Listener, Progress
 from dedupstore.repo import layout
@@ -269,7 +269,7 @@ class _Mirror:
         """Copy one object; None, or why the source does not give it."""
         try:
             data = twice(lambda: self._read(row.key))
-        except (StoreMissing, IncompleteListing):
+        except (StoreGone, IncompleteListing):
             raise
         except (IntegrityError, StoreError, RepositoryTooNew) as error:
             # One bad sector must not keep the other objects here; gone is what was pruned or forgotten meanwhile.

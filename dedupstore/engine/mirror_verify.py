@@ -15,7 +15,7 @@ from dedupstore.errors import (
     RepositoryError,
     RepositoryTooNew,
     StoreError,
-    StoreMissing,
+    StoreGone,
 )
 from dedupstore.events import Collector, Finding, Listener, Progress
 from dedupstore.repo import layout
@@ -52,7 +52,7 @@ def verify_mirror(
     def read(row: ObjectInfo) -> RepositoryError | None:
         try:
             twice(lambda: prove(row.key, target.get(row.key), repository))
-        except (StoreMissing, ObjectNotFound):
+        except (StoreGone, ObjectNotFound):
             raise
         except (IntegrityError, StoreError, RepositoryTooNew) as error:
             return error

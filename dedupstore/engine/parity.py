@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dedupstore.cancel import CancelToken
 from dedupstore.codec.hashing import digest
 from dedupstore.engine.inventory import twice
-from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound, StoreError, StoreMissing
+from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound, StoreError, StoreGone
 from dedupstore.events import Finding, Listener, Progress
 from dedupstore.repo import layout
 from dedupstore.repo.config import Operation, require_features
@@ -88,8 +88,8 @@ def _read(store: ObjectStore, name: PackName, findings: list[Finding], listener:
 
     try:
         return twice(read)
-    except (StoreMissing, ObjectNotFound) as error:
-        if isinstance(error, StoreMissing):
+    except (StoreGone, ObjectNotFound) as error:
+        if isinstance(error, StoreGone):
             raise
         # Pruned since the listing.
         return None
@@ -140,7 +140,7 @@ def mirror_parity(
         cancel.check()
         try:
             data = twice(lambda pack=pack: _proven(source, pack))  # type: ignore[misc]
-        except StoreMissing:
+        except StoreGone:
             raise
         except ObjectNotFound:
             continue
@@ -164,7 +164,7 @@ def damaged_parity(store: ObjectStore, cancel: CancelToken) -> Iterator[Finding]
         cancel.check()
         try:
             twice(lambda pack=pack: _proven(store, pack))  # type: ignore[misc]
-        except StoreMissing:
+        except StoreGone:
             raise
         except ObjectNotFound:
             continue

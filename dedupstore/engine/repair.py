@@ -15,7 +15,7 @@ from itertools import islice
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.check_session import Description
 from dedupstore.engine.inventory import Inventory, take_inventory, twice
-from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound, StoreError, StoreMissing
+from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound, StoreError, StoreGone
 from dedupstore.events import Finding, Listener, Progress
 from dedupstore.repo import layout
 from dedupstore.repo.config import Operation, require_features
@@ -142,7 +142,7 @@ class _Repair:
             self._cancel.check()
             try:
                 facts = twice(partial(self._read_segment, key))
-            except StoreMissing:
+            except StoreGone:
                 raise
             except (CorruptObject, StoreError) as exc:
                 self._segments_damaged += 1
@@ -176,7 +176,7 @@ class _Repair:
         name, size = pack
         try:
             return twice(lambda: read_facts(self._repository.store, self._repository.keyring, name, size))
-        except StoreMissing:
+        except StoreGone:
             raise
         except (IntegrityError, StoreError) as exc:
             return exc

@@ -16,7 +16,7 @@ from dedupstore.engine.donors import CopyDonor, MirrorDonor, There
 from dedupstore.engine.health import Health, Marks
 from dedupstore.engine.parity import MendingStore
 from dedupstore.engine.repair_sink import RepairSink
-from dedupstore.errors import CorruptChunk, ObjectNotFound, StoreMissing
+from dedupstore.errors import CorruptChunk, ObjectNotFound, StoreGone
 from dedupstore.events import Finding, Listener, Progress
 from dedupstore.model.entry import DIRECTORY, FILE, Entry
 from dedupstore.model.snapshot import Snapshot
@@ -180,7 +180,7 @@ class _Mending:
     def _entries(self, tree: ChunkId, there: There | None, path: bytes, snapshot: Snapshot) -> list[Entry]:
         try:
             return list(read_tree(self._load, tree))
-        except StoreMissing:
+        except StoreGone:
             raise
         except UNREADABLE:
             found = there.tree() if there is not None else None
@@ -195,7 +195,7 @@ class _Mending:
         try:
             for chunk, _ in read_content(self._load, entry):
                 whole &= self._has(chunk)
-        except StoreMissing:
+        except StoreGone:
             raise
         except UNREADABLE:
             whole = False
@@ -228,7 +228,7 @@ class _Mending:
     def _fetch(self, kind: Kind, chunk: ChunkId) -> bytes | None:
         try:
             return self._repository.reader.read(kind, chunk)
-        except StoreMissing:
+        except StoreGone:
             raise
         except UNREADABLE:
             found = self._by_parity(kind, chunk)
@@ -241,7 +241,7 @@ class _Mending:
     def _by_parity(self, kind: Kind, chunk: ChunkId) -> bytes | None:
         try:
             return self._mended.read(kind, chunk)
-        except StoreMissing:
+        except StoreGone:
             raise
         except UNREADABLE:
             return None

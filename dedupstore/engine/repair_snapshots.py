@@ -16,7 +16,7 @@ from dedupstore.engine.health import Health
 from dedupstore.engine.origin import REPAIR_OF as REPAIR_OF
 from dedupstore.engine.origin import REPOSITORY, SNAPSHOT
 from dedupstore.engine.sink import ChunkSink
-from dedupstore.errors import StoreMissing
+from dedupstore.errors import StoreGone
 from dedupstore.events import Finding, Listener, Progress
 from dedupstore.model.entry import DIRECTORY, FILE, Entry
 from dedupstore.model.snapshot import Snapshot
@@ -190,7 +190,7 @@ class _Rewriting:
             if not self._health.usable(tree):
                 return found, False
             found.extend(read_tree(self._load, tree))
-        except StoreMissing:
+        except StoreGone:
             raise
         except UNREADABLE:
             return found, False
@@ -202,7 +202,7 @@ class _Rewriting:
             return all(usable(chunk) for chunk in content_manifests(self._load, entry)) and all(
                 usable(chunk, length) for chunk, length in read_content(self._load, entry)
             )
-        except StoreMissing:
+        except StoreGone:
             raise
         except UNREADABLE:
             return False

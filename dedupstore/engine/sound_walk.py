@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from dedupstore.engine.damage import MAX_DEPTH, UNREADABLE
 from dedupstore.engine.health import Health, Marks
-from dedupstore.errors import StoreMissing
+from dedupstore.errors import StoreGone
 from dedupstore.model.entry import DIRECTORY, FILE
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.model.survey import survey
@@ -36,7 +36,7 @@ class SoundWalk:
         self._usable: dict[ChunkId, int] = {}
 
     def sound(self, snapshots: Sequence[Snapshot]) -> bool:
-        """Whether all of them can be restored. Raises StoreMissing, and what is neither damage nor a lost object."""
+        """Whether all of them can be restored. Raises StoreGone, and what is neither damage nor a lost object."""
         return all(self._below(snapshot.root) for snapshot in snapshots)
 
     def _below(self, root: ChunkId) -> bool:
@@ -51,7 +51,7 @@ class SoundWalk:
             self.directories += 1
             try:
                 below = self._read(tree)
-            except StoreMissing:
+            except StoreGone:
                 raise
             except UNREADABLE:
                 return False

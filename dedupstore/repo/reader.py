@@ -21,7 +21,7 @@ from dedupstore.errors import (
     ObjectNotFound,
     RepositoryError,
     StoreError,
-    StoreMissing,
+    StoreGone,
 )
 from dedupstore.repo.badlist import BadPlaces
 from dedupstore.repo.deltas import DeltaBlocks
@@ -219,7 +219,7 @@ class ChunkReader:
             try:
                 block = self._block(kind, location.pack_no, location.block_no, keep=keep)
                 return self._piece(kind, block, location.position, chunk)
-            except StoreMissing:
+            except StoreGone:
                 # No copy is there while the place itself is not.
                 raise
             except (IntegrityError, StoreError) as error:

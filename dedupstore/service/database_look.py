@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from dedupstore.cancel import CancelToken
 from dedupstore.events import Finding
 from dedupstore.service.config_schema import SqliteSource
-from dedupstore.service.databases import Database, client_of, opened
-from dedupstore.sources import mysql, postgres, postgres_target
+from dedupstore.service.databases import Database, connected, opened
+from dedupstore.sources import mysql, postgres
 from dedupstore.sources.database_files import TABLES
-from dedupstore.sources.mysql_client import MysqlClient
+from dedupstore.sources.postgres_client import PostgresClient
 
 Note = Callable[[Finding], None]
 
@@ -35,17 +35,8 @@ def databases(database: Database, environ: Mapping[str, str], note: Note, cancel
     """The names of all databases that the server has. Raises SourceFailed."""
     if isinstance(database, SqliteSource):
         return [os.path.abspath(os.path.expanduser(database.path))]
-    client = client_of(database, environ, note)
-    try:
-        if isinstance(client, MysqlClient):
-            client.open(cancel)
-            with client.explained():
-                return mysql.names(client, cancel)
-        client.open()
-        with client.explained():
-            return postgres_target.names(client, cancel)
-    finally:
-        client.close()
+    with connected(database, environ, note, cancel) as client, client.explained():
+        return client.names(cancel)
 
 
 def tables(
@@ -57,21 +48,13 @@ def tables(
             (table["name"], table["rows"])
             for table in json.loads(_list_of_tables(database, environ, note, cancel))["tables"]
         ]
-    client = client_of(database, environ, note)
-    try:
-        if isinstance(client, MysqlClient):
-            client.open(cancel)
-            with client.explained():
-                name = client.database()
-                found = [table["name"] for table in mysql.tables(client, cancel, name)["tables"]]
-                rows = mysql.counts(client, cancel, name, found)
-            return [(table, rows[table]) for table in found]
-        client.open()
-        with client.explained():
-            document = postgres.tables(client, cancel, client.database(cancel))
-        return [(table["name"], table["rows"]) for table in document["tables"]]
-    finally:
-        client.close()
+    with connected(database, environ, note, cancel) as client, client.explained():
+        name = client.database(cancel)
+        if isinstance(client, PostgresClient):
+            return [(table["name"], table["rows"]) for table in postgres.tables(client, cancel, name)["tables"]]
+        found = [table["name"] for table in mysql.tables(client, cancel, name)["tables"]]
+        rows = mysql.counts(client, cancel, name, found)
+        return [(table, rows[table]) for table in found]
 
 
 def _list_of_tables(database: Database, environ: Mapping[str, str], note: Note, cancel: CancelToken) -> bytes:

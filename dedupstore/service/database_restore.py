@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from dedupstore.cancel import CancelToken
@@ -15,7 +16,7 @@ from dedupstore.service import database_downtime
 from dedupstore.service.access import Access
 from dedupstore.service.config_schema import SqliteSource
 from dedupstore.service.database_stored import Stored, Tables, globals_text, one_stored, require_database, table_rows
-from dedupstore.service.databases import Database, client_of, from_address
+from dedupstore.service.databases import Database, connected, from_address
 from dedupstore.service.opened import with_repository
 from dedupstore.service.records import SnapshotInfo, snapshot_info
 from dedupstore.service.selection import Selection, choose
@@ -116,8 +117,9 @@ class _Job:
     def content(self) -> Iterator[bytes | memoryview]:
         return self.stored.content(self.collector, self.cancel)
 
-    def client(self) -> PostgresClient | MysqlClient:
-        """Of the server that it goes to."""
+    @contextmanager
+    def server(self) -> Iterator[PostgresClient | MysqlClient]:
+        """The one that it goes to."""
         snapshot = self.stored.snapshot
         target = self.request.target(snapshot.source)
         if target is None:
@@ -126,7 +128,8 @@ class _Job:
         if target.type != snapshot.kind:
             raise UsageError(f"a database of type {snapshot.kind} cannot go to one of type {target.type}")
         assert not isinstance(target, SqliteSource)
-        return client_of(target, self.access.environ, self.access.note)
+        with connected(target, self.access.environ, self.access.note, self.cancel) as client:
+            yield client
 
 
 def _sqlite(job: _Job) -> Tables:
@@ -146,10 +149,9 @@ def _sqlite(job: _Job) -> Tables:
 
 
 def _postgresql(job: _Job) -> Tables:
-    client, name, cancel = job.client(), job.request.name, job.cancel
-    assert isinstance(client, PostgresClient)
-    client.open()
-    try:
+    name, cancel = job.request.name, job.cancel
+    with job.server() as client:
+        assert isinstance(client, PostgresClient)
         _give_globals(job, postgres_roles.give(client, job.script, cancel))
         with NewPostgresDatabase(client, name, job.stored.about, cancel, tables=job.request.tables) as new:
             for piece in job.content():
@@ -162,19 +164,16 @@ def _postgresql(job: _Job) -> Tables:
             message = f"the new database was not given what the old one had: {', '.join(new.unset)}"
             job.collector.finding(Finding(code="database.not_set", message=message))
         return table_rows(postgres.tables(client, cancel, name))
-    finally:
-        client.close()
 
 
 def _mysql(job: _Job) -> Tables:
-    client, name, cancel = job.client(), job.request.name, job.cancel
-    assert isinstance(client, MysqlClient)
-    content = job.content() if client.is_mariadb else portable(job.content())
-    if job.request.tables:
-        content = only_tables(content, _chosen(job.request.tables, job.stored.tables))
-    try:
-        client.open(cancel)
+    name, cancel = job.request.name, job.cancel
+    with job.server() as client:
+        assert isinstance(client, MysqlClient)
         _give_globals(job, mysql_accounts.give(client, job.script, cancel))
+        content = job.content() if client.is_mariadb else portable(job.content())
+        if job.request.tables:
+            content = only_tables(content, _chosen(job.request.tables, job.stored.tables))
         with NewMysqlDatabase(client, name, job.stored.about, cancel) as new:
             for piece in content:
                 new.write(piece)
@@ -183,8 +182,6 @@ def _mysql(job: _Job) -> Tables:
         rows = mysql.counts(client, cancel, name, tuple(found))
         uncounted = {name for name, (count, _) in job.stored.tables.items() if count is None}
         return {table: (None if table in uncounted else rows[table], schema) for table, (_, schema) in found.items()}
-    finally:
-        client.close()
 
 
 def _give_globals(job: _Job, given: Iterator[tuple[str, str]]) -> None:

@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping
 from dedupstore.cancel import CancelToken
 from dedupstore.events import Finding
 from dedupstore.service.config_schema import SqliteSource
-from dedupstore.service.databases import Database, client_of
+from dedupstore.service.databases import Database, connected
 from dedupstore.sources import mysql_target, postgres_target, sqlite_target
-from dedupstore.sources.mysql_client import MysqlClient
 from dedupstore.sources.postgres_client import PostgresClient
 
 Note = Callable[[Finding], None]
@@ -20,15 +19,8 @@ def live_name(database: Database, environ: Mapping[str, str], note: Note, cancel
     """What the database that is used is called: a path, or a name on the server."""
     if isinstance(database, SqliteSource):
         return os.path.abspath(os.path.expanduser(database.path))
-    client = client_of(database, environ, note)
-    if isinstance(client, MysqlClient):
-        return client.database()
-    client.open()
-    try:
-        with client.explained():
-            return client.database(cancel)
-    finally:
-        client.close()
+    with connected(database, environ, note, cancel) as client, client.explained():
+        return client.database(cancel)
 
 
 def swap(
@@ -38,13 +30,8 @@ def swap(
     if isinstance(database, SqliteSource):
         sqlite_target.swap(*(os.path.abspath(os.fsencode(name)) for name in (new, live, kept)))
         return
-    client = client_of(database, environ, note)
-    try:
+    with connected(database, environ, note, cancel) as client:
         if isinstance(client, PostgresClient):
-            client.open()
             postgres_target.swap(client, new, live, kept, cancel)
         else:
-            client.open(cancel)
             mysql_target.swap(client, new, live, kept, cancel)
-    finally:
-        client.close()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeAlias
 from urllib.parse import unquote, urlsplit
 
@@ -91,6 +91,22 @@ def opened(
         with_globals=database.globals,
         options=database.options,
     )
+
+
+@contextmanager
+def connected(
+    database: PostgresqlSource | MysqlSource,
+    environ: Mapping[str, str],
+    note: Callable[[Finding], None],
+    cancel: CancelToken,
+) -> Iterator[PostgresClient | MysqlClient]:
+    """The server, to be asked for as long as the context lasts. Raises SourceFailed."""
+    client = client_of(database, environ, note)
+    try:
+        client.open(cancel)
+        yield client
+    finally:
+        client.close()
 
 
 def client_of(

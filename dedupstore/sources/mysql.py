@@ -28,7 +28,6 @@ _DUMP = (
     "--skip-dump-date", "--default-character-set=utf8mb4", "--max-allowed-packet=1G",
 )  # fmt: skip
 _ONLY_MYSQL = ("--no-tablespaces", "--set-gtid-purged=OFF", "--column-statistics=0")
-_SYSTEM = "'mysql', 'information_schema', 'performance_schema', 'sys'"
 
 
 class MysqlSource:
@@ -80,8 +79,8 @@ class MysqlSource:
 
     def _databases(self) -> tuple[str, ...]:
         if self._wanted == "all":
-            return tuple(names(self._client, self._cancel))
-        return tuple(self._wanted) or (self._client.database(),)
+            return tuple(self._client.names(self._cancel))
+        return tuple(self._wanted) or (self._client.database(self._cancel),)
 
     def streams(self) -> Generator[NamedStream, None, None]:
         client, cancel = self._client, self._cancel
@@ -127,12 +126,6 @@ class MysqlSource:
             )
             self._note(Finding(code="database.no_globals", message=message, severity="note"))
             return ""
-
-
-def names(client: MysqlClient, cancel: CancelToken) -> list[str]:
-    """The databases of the server, but for its own. Raises SourceFailed."""
-    query = f"SELECT schema_name FROM information_schema.schemata WHERE schema_name NOT IN ({_SYSTEM}) ORDER BY 1"
-    return [row[0] for row in client.query(query, cancel)]
 
 
 def tables(client: MysqlClient, cancel: CancelToken, name: str) -> dict[str, Any]:

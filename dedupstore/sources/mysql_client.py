@@ -15,6 +15,7 @@ _CONNECT_SECONDS = 15
 _ESCAPES = {"0": "\0", "n": "\n", "t": "\t", "\\": "\\"}
 _DUMPERS = ("mariadb-dump", "mysqldump")
 _CLIENTS = {"mariadb-dump": "mariadb", "mysqldump": "mysql"}
+_SYSTEM = "'mysql', 'information_schema', 'performance_schema', 'sys'"
 _OPTIONS = frozenset(("socket",))
 
 
@@ -84,7 +85,13 @@ class MysqlClient:
         text = answer(self.program([*words, "--", database] if database else words), cancel)
         return [[_unescaped(value) for value in line.split("\t")] for line in text.split("\n") if line]
 
-    def database(self) -> str:
+    def names(self, cancel: CancelToken) -> list[str]:
+        """The databases of the server, but for its own. Raises SourceFailed."""
+        query = f"SELECT schema_name FROM information_schema.schemata WHERE schema_name NOT IN ({_SYSTEM}) ORDER BY 1"
+        return [row[0] for row in self.query(query, cancel)]
+
+    def database(self, cancel: CancelToken) -> str:
+        """The one of the address. Raises UsageError when it names none."""
         if not self.named:
             raise UsageError(
                 "the address names no database", hints=['databases = "all"', "mysql://user@host:3306/DATABASE"]

@@ -3,76 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from dedupstore.cancel import CancelToken
-from dedupstore.errors import Refused, SourceFailed, TargetFailed
-from dedupstore.sources.command import CommandStream
-from dedupstore.sources.mysql import names
+from dedupstore.errors import Refused, SourceFailed
 from dedupstore.sources.mysql_client import MysqlClient, literal, quoted
+from dedupstore.sources.new_database import NewServerDatabase, exists
+from dedupstore.sources.program import Program
 
-_READ_BYTES = 1 << 16
 _FASTER = "--init-command=SET SESSION FOREIGN_KEY_CHECKS=0, UNIQUE_CHECKS=0"
 
 
-class NewMysqlDatabase:
-    """A database that is gone again unless all of it was restored. `about`: what was recorded of it (`*.tables.json`)."""
+class NewMysqlDatabase(NewServerDatabase):
+    """`about`: what was recorded of it (`*.tables.json`)."""
+
+    hint = "restore it with the client of the server's version"
 
     def __init__(self, client: MysqlClient, name: str, about: Mapping[str, Any], cancel: CancelToken) -> None:
+        super().__init__(name, cancel)
         self._client = client
-        self._name = name
         self._about = about
-        self._cancel = cancel
-        self._finished = False
 
-    def __enter__(self) -> Self:
+    def _create(self) -> Program:
         client, name, about = self._client, self._name, self._about
         with client.explained():
-            if name in names(client, self._cancel):
+            if name in client.names(self._cancel):
                 raise exists(name)
             charset = ""
             if about.get("charset"):
                 charset = f" CHARACTER SET {literal(about['charset'])} COLLATE {literal(about['collation'])}"
             client.query(f"CREATE DATABASE {quoted(name)}{charset}", self._cancel)
-        words = ["--max-allowed-packet=1G", "--default-character-set=utf8mb4", _FASTER, "--", name]
-        self._stream: CommandStream = client.program(words).stream(self._cancel, talk=True)
-        try:
-            self._stream.__enter__()
-        except BaseException:
-            self._drop()
-            raise
-        return self
+        return client.program(["--max-allowed-packet=1G", "--default-character-set=utf8mb4", _FASTER, "--", name])
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stream.__exit__(kind, error, trace)
-        if not self._finished:
-            self._drop()
-
-    def write(self, data: bytes | memoryview) -> None:
-        self._stream.send(data)
-
-    def finish(self) -> None:
-        """Raises TargetFailed; then there is no new database."""
-        self._stream.end_input()
-        view = memoryview(bytearray(_READ_BYTES))
-        try:
-            while self._stream.readinto(view):
-                pass
-        except SourceFailed as error:
-            raise TargetFailed(
-                f"{self._name} could not be restored",
-                why=error.why,
-                hints=["nothing that was there was touched", "restore it with the client of the server's version"],
-                code="database.restore_failed",
-            ) from error
-        self._finished = True
-
-    def _drop(self) -> None:
-        # With a token of its own: what was interrupted is cleaned up all the same.
-        self._client.query(f"DROP DATABASE IF EXISTS {quoted(self._name)}", CancelToken())
+    def _drop(self, cancel: CancelToken) -> None:
+        self._client.query(f"DROP DATABASE IF EXISTS {quoted(self._name)}", cancel)
 
 
 def swap(client: MysqlClient, new: str, live: str, kept: str, cancel: CancelToken) -> None:
@@ -81,7 +45,7 @@ def swap(client: MysqlClient, new: str, live: str, kept: str, cancel: CancelToke
     Raises Refused for a database with more than tables: the server cannot move the rest.
     """
     with client.explained():
-        there = names(client, cancel)
+        there = client.names(cancel)
         for name in (new, live):
             if name not in there:
                 raise Refused(f"there is no database {name}", hints=["dedup db list"])
@@ -129,12 +93,3 @@ def _require_only_tables(client: MysqlClient, name: str, cancel: CancelToken) ->
             hints=["tell the program that uses it the new name instead"],
             code="database.not_movable",
         )
-
-
-def exists(name: str) -> Refused:
-    return Refused(
-        f"there is a database {name}",
-        why="a restore never replaces a database",
-        hints=[f"choose another name: --as {name}_restored", "and then: dedup db swap"],
-        code="database.exists",
-    )

@@ -82,7 +82,7 @@ class PostgresSource:
 
     def __enter__(self) -> Self:
         client = self._client
-        client.open()
+        client.open(self._cancel)
         try:
             with client.explained():
                 versions = client.versions(self._cancel)

@@ -39,7 +39,8 @@ class PostgresClient:
         self._fds: tuple[int, ...] = ()
         self._server: tuple[int, ...] = ()
 
-    def open(self) -> None:
+    def open(self, cancel: CancelToken) -> None:
+        """Have the password at hand. Nothing is asked yet."""
         if not self._password or self._exec:
             return
         escaped = re.sub(r"([:\\])", r"\\\1", self._password)
@@ -73,7 +74,12 @@ class PostgresClient:
         program = self.program(_QUERY, database)
         answer(replace(program, first=program.first + sql.encode()), cancel)
 
+    def names(self, cancel: CancelToken, database: str | None = None) -> list[str]:
+        """The databases of the server, asked in `database`. Raises SourceFailed."""
+        return self.query("SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY datname", cancel, database)
+
     def database(self, cancel: CancelToken) -> str:
+        """The one of the address. Raises SourceFailed."""
         return self.query("SELECT current_database()", cancel)[0]
 
     def versions(self, cancel: CancelToken) -> Versions:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from dedupstore.cancel import CancelToken
-from dedupstore.errors import DedupError, Refused, SourceFailed, TargetFailed
-from dedupstore.sources.command import CommandStream
+from dedupstore.errors import DedupError, Refused, SourceFailed
+from dedupstore.sources.new_database import NewServerDatabase, exists
 from dedupstore.sources.postgres_client import PostgresClient
+from dedupstore.sources.program import Program
 
 _MAINTENANCE = ("postgres", "template1")
-_READ_BYTES = 1 << 16
 _SWAP_TRIES = 5
 
 
-class NewPostgresDatabase:
-    """A database that is gone again unless all of it was restored. `about`: what was recorded of it (`*.tables.json`)."""
+class NewPostgresDatabase(NewServerDatabase):
+    """`about`: what was recorded of it (`*.tables.json`)."""
+
+    hint = "restore it on the same version of the server, or a newer one"
 
     def __init__(
         self,
@@ -28,12 +29,10 @@ class NewPostgresDatabase:
         *,
         tables: Sequence[str] = (),
     ) -> None:
+        super().__init__(name, cancel)
         self._client = client
-        self._name = name
         self._about = about
-        self._cancel = cancel
         self._tables = tables
-        self._finished = False
         self._owner = ""
         self.unset: tuple[str, ...] = ()
         """What the database itself had, and could not be given: settings (`ALTER DATABASE … SET`), its owner."""
@@ -41,11 +40,11 @@ class NewPostgresDatabase:
         self.ownerless: tuple[str, ...] = ()
         """Roles that do not exist here: everything belongs to who restores, and nothing is granted."""
 
-    def __enter__(self) -> Self:
+    def _create(self) -> Program:
         client, name = self._client, self._name
         with client.explained():
             self._maintenance = maintenance(client, self._cancel)
-            if name in names(client, self._cancel, self._maintenance):
+            if name in client.names(self._cancel, self._maintenance):
                 raise exists(name)
             roles = set(client.query("SELECT rolname FROM pg_roles", self._cancel, self._maintenance))
             self.ownerless = tuple(role for role in self._about.get("roles", ()) if role not in roles)
@@ -59,53 +58,25 @@ class NewPostgresDatabase:
         for table in self._tables:
             schema, _, bare = table.rpartition(".")
             argv += [*(("-n", schema) if schema else ()), "-t", bare]
-        self._stream: CommandStream = client.program(argv, name).stream(self._cancel, talk=True)
-        try:
-            self._stream.__enter__()
-        except BaseException:
-            self._drop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stream.__exit__(kind, error, trace)
-        if not self._finished:
-            self._drop()
-
-    def write(self, data: bytes | memoryview) -> None:
-        self._stream.send(data)
+        return client.program(argv, name)
 
     def finish(self) -> None:
-        """Raises TargetFailed; then there is no new database."""
-        self._stream.end_input()
-        view = memoryview(bytearray(_READ_BYTES))
-        try:
-            while self._stream.readinto(view):
-                pass
-        except SourceFailed as error:
-            raise TargetFailed(
-                f"{self._name} could not be restored",
-                why=error.why,
-                hints=[
-                    "nothing that was there was touched",
-                    "restore it on the same version of the server, or a newer one",
-                ],
-                code="database.restore_failed",
-            ) from error
-        self._finished = True
+        """As of every database; what belongs to the database itself, and what could not be given, is in `unset`."""
+        super().finish()
         if not self._tables:
             self._give_settings()
 
     def _give_settings(self) -> None:
-        """No dump brings back what belongs to the database itself. Without its owner, who used it may make no table."""
+        """No dump brings these back. Without its owner, who used the database may make no table in it."""
         name, unset = quoted(self._name), []
         for setting in self._about.get("settings", ()):
             key, _, value = setting.partition("=")
             words = ".".join(map(quoted, key.split(".")))
             # By way of the session: lists, such as a search path, are then not taken for one word.
-            steps = f"SELECT set_config({literal(key)}, {literal(value)}, false); ALTER DATABASE {name} SET {words} FROM CURRENT;"
+            steps = (
+                f"SELECT set_config({literal(key)}, {literal(value)}, false);"
+                f"ALTER DATABASE {name} SET {words} FROM CURRENT;"
+            )
             unset += [] if self._done(steps) else [key]
         if self._owner and not self._done(f"ALTER DATABASE {name} OWNER TO {quoted(self._owner)};"):
             unset.append("owner")
@@ -125,16 +96,15 @@ class NewPostgresDatabase:
         texts = [literal(str(about[key])) for key in ("encoding", "collate", "ctype")]
         return f" ENCODING {texts[0]} LC_COLLATE {texts[1]} LC_CTYPE {texts[2]}"
 
-    def _drop(self) -> None:
-        # With a token of its own: what was interrupted is cleaned up all the same.
-        self._client.query(f"DROP DATABASE IF EXISTS {quoted(self._name)}", CancelToken(), self._maintenance)
+    def _drop(self, cancel: CancelToken) -> None:
+        self._client.query(f"DROP DATABASE IF EXISTS {quoted(self._name)}", cancel, self._maintenance)
 
 
 def swap(client: PostgresClient, new: str, live: str, kept: str, cancel: CancelToken) -> None:
     """Give `live` the name `kept` and `new` the name `live`, at once. Sessions of both are ended. Raises Refused, SourceFailed."""
     with client.explained():
         place = maintenance(client, cancel)
-        there = names(client, cancel, place)
+        there = client.names(cancel, place)
         for name in (new, live):
             if name not in there:
                 raise Refused(f"there is no database {name}", hints=["dedup db list"])
@@ -179,19 +149,6 @@ def maintenance(client: PostgresClient, cancel: CancelToken) -> str:
             return name
     assert error is not None
     raise error
-
-
-def names(client: PostgresClient, cancel: CancelToken, database: str | None = None) -> list[str]:
-    return client.query("SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY datname", cancel, database)
-
-
-def exists(name: str) -> Refused:
-    return Refused(
-        f"there is a database {name}",
-        why="a restore never replaces a database",
-        hints=[f"choose another name: --as {name}_restored", "and then: dedup db swap"],
-        code="database.exists",
-    )
 
 
 def quoted(name: str) -> str:

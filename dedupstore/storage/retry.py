@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from dedupstore.clock import Clock, SystemClock
-from dedupstore.errors import StoreError
+from dedupstore.errors import ObjectNotFound, StoreError, StoreSilent
 from dedupstore.storage.base import ObjectInfo, ObjectStore
 from dedupstore.storage.versions import Lock, Version, Versions, versions_of
 from dedupstore.types import Data, Span
 from dedupstore.units import format_duration
 
 Answer = TypeVar("Answer")
+
+_ANY_KEY = "FORMAT"
+"""Asked for to find out whether a store says anything at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +90,16 @@ class RetryingStore:
 
     def close(self) -> None:
         self.inner.close()
+
+    def _answers(self) -> bool:
+        """Whether it says anything at all of another object: then it is this one that cannot be had."""
+        try:
+            self.inner.head(_ANY_KEY)
+        except ObjectNotFound:
+            return True
+        except StoreError as error:
+            return not error.transient
+        return True
 
     @property
     def versions(self) -> Versions | None:
@@ -166,5 +179,9 @@ class _Attempt:
         if self._tries >= most or spent + wait > patience.total_seconds:
             if self._tries > 1:
                 error.why = f"{error.why} (tried {self._tries} times in {format_duration(spent)})"
+            if not store._answers():
+                raise StoreSilent(
+                    error.message, why=error.why, hints=error.hints, code=error.code, transient=True
+                ) from error
             raise error
         store._sleep(wait)

@@ -53,6 +53,7 @@ def mark_everything(repository: Repository) -> None:
     assert plan(repository, NOW).packs > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", [mark_everything, walk_structure])
 def test_memory_does_not_grow_with_the_chunks(
     work: Callable[[Repository], None], monkeypatch: pytest.MonkeyPatch

@@ -125,3 +125,22 @@ def test_mariadb_keeps_no_half_restored_database(
     assert "The table is full" in run.err
     assert server.run(f"SHOW DATABASES LIKE '{shop}_restored'") == ""
     dedup.ok("check", "--read-data")
+
+
+def test_when_nothing_can_be_dropped_any_more_the_first_trouble_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mariadb_server: Server
+) -> None:
+    server, dedup, shop = mariadb_server, prepared(tmp_path, monkeypatch, mariadb_server), servers.name()
+    server.run(f"CREATE DATABASE {shop}; CREATE TABLE {shop}.items (body text)")
+    dedup.ok("snapshot", address(server, shop))
+    instead(
+        dedup, "mariadb",
+        'case "$*" in *DROP*) exit 1;; *--execute*) exec /usr/bin/mariadb "$@";; esac\n'
+        'echo "ERROR 2013 (HY000): Lost connection to server during query" >&2; exit 1',
+    )  # fmt: skip
+
+    run = dedup("restore", "--as", f"{shop}_restored")
+
+    assert run.code == "database.restore_failed"
+    assert "Lost connection to server" in run.err
+    assert f"drop the database {shop}_restored" in run.err

@@ -10,7 +10,7 @@ from dedupstore.codec.hashing import digest
 from dedupstore.engine.check_options import Level
 from dedupstore.engine.check_session import Session
 from dedupstore.engine.inventory import twice
-from dedupstore.errors import CorruptObject, DedupError, StoreMissing
+from dedupstore.errors import CorruptObject, DedupError, StoreGone
 from dedupstore.events import Finding
 from dedupstore.repo import layout
 from dedupstore.repo.config import decode_config
@@ -26,7 +26,7 @@ class ConfigCheck:
     def run(self, session: Session) -> Iterator[Finding]:
         try:
             twice(lambda: _identify(session))
-        except StoreMissing:
+        except StoreGone:
             raise
         except DedupError as exc:
             yield _damaged("check.format", exc.message)
@@ -36,7 +36,7 @@ class ConfigCheck:
         for key in session.inventory.configs:
             try:
                 twice(partial(_open, session, key))
-            except StoreMissing:
+            except StoreGone:
                 raise
             except DedupError as exc:
                 severity = "error" if key == newest else "warning"

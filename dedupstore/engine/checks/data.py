@@ -11,7 +11,7 @@ from dedupstore.engine.check_options import Coverage, Level
 from dedupstore.engine.check_session import Description, Session
 from dedupstore.engine.pack_exam import Examiner, PackExam
 from dedupstore.engine.passing_bases import PassingBases
-from dedupstore.errors import IntegrityError, ObjectNotFound, StoreError, StoreMissing
+from dedupstore.errors import IntegrityError, ObjectNotFound, StoreError, StoreGone
 from dedupstore.events import Finding
 from dedupstore.repo.index import Location, PackRow
 from dedupstore.types import ChunkId
@@ -151,7 +151,7 @@ def _excuse_lost_bases(session: Session, exam: PackExam) -> None:
 def _examine_once(session: Session, examiner: Examiner, row: PackRow, *, again: bool) -> PackExam:
     try:
         data = session.repository.store.get(row.name.key)
-    except StoreMissing:
+    except StoreGone:
         raise
     except StoreError as exc:
         missing = isinstance(exc, ObjectNotFound)
@@ -249,7 +249,7 @@ def _full_copies(session: Session, chunk: ChunkId) -> list[Location]:
 def _readable(session: Session, exam: PackExam, place: Location, chunk: ChunkId) -> bool:
     try:
         session.reader.read_block(exam.row.kind, place.pack_no, place.block_no, {place.position: chunk})
-    except StoreMissing:
+    except StoreGone:
         raise
     except (IntegrityError, StoreError):
         return False

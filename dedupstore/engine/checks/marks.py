@@ -8,7 +8,7 @@ from functools import partial
 from dedupstore.engine.check_options import Level
 from dedupstore.engine.check_session import Session
 from dedupstore.engine.inventory import twice
-from dedupstore.errors import DedupError, ObjectNotFound, StoreMissing
+from dedupstore.errors import DedupError, ObjectNotFound, StoreGone
 from dedupstore.events import Finding
 from dedupstore.repo import layout
 from dedupstore.repo.marks import open_mark
@@ -27,8 +27,8 @@ class MarksCheck:
             session.cancel.check()
             try:
                 twice(partial(open_mark, repository.store, repository.keyring, key))
-            except (StoreMissing, ObjectNotFound) as exc:
-                if isinstance(exc, StoreMissing):
+            except (StoreGone, ObjectNotFound) as exc:
+                if isinstance(exc, StoreGone):
                     raise
             except DedupError as exc:
                 # A later mark that protects or unprotects says all that matters of an earlier one.

@@ -8,7 +8,7 @@ from functools import partial
 from dedupstore.engine.check_options import Level
 from dedupstore.engine.check_session import Session
 from dedupstore.engine.inventory import twice
-from dedupstore.errors import DedupError, StoreMissing
+from dedupstore.errors import DedupError, StoreGone
 from dedupstore.events import Finding
 from dedupstore.repo.badlist import open_bad
 from dedupstore.repo.gcplan import read_condemned
@@ -25,7 +25,7 @@ class PlansCheck:
         for key in session.inventory.plans:
             try:
                 packs = twice(partial(read_condemned, store, keyring, [key]))
-            except StoreMissing:
+            except StoreGone:
                 raise
             except DedupError as exc:
                 yield Finding(code="check.plan_damaged", message=f"{key}: {exc.message}", severity="error")
@@ -37,7 +37,7 @@ class PlansCheck:
         for key in session.inventory.damage:
             try:
                 twice(partial(open_bad, store, keyring, key))
-            except StoreMissing:
+            except StoreGone:
                 raise
             except DedupError as exc:
                 yield Finding(code="check.record_damaged", message=f"{key}: {exc.message}", severity="warning")

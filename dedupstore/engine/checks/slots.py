@@ -8,7 +8,7 @@ from functools import partial
 from dedupstore.engine.check_options import Level
 from dedupstore.engine.check_session import Session
 from dedupstore.engine.inventory import twice
-from dedupstore.errors import CorruptObject, DedupError, StoreMissing
+from dedupstore.errors import CorruptObject, DedupError, StoreGone
 from dedupstore.events import Finding
 from dedupstore.repo import layout
 from dedupstore.repo.keys import read_slot
@@ -28,7 +28,7 @@ class SlotsCheck:
                 epoch = twice(partial(_epoch, session, row.key))
                 usable += epoch == session.repository.keyring.newest
                 early += epoch > session.repository.keyring.newest
-            except StoreMissing:
+            except StoreGone:
                 raise
             except DedupError as exc:
                 yield Finding(code="check.key_damaged", message=f"{row.key}: {exc.message}", severity="error")

@@ -8,7 +8,7 @@ from functools import partial
 from dedupstore.engine.check_options import Level
 from dedupstore.engine.check_session import Session
 from dedupstore.engine.inventory import twice
-from dedupstore.errors import DedupError, ObjectNotFound, StoreMissing
+from dedupstore.errors import DedupError, ObjectNotFound, StoreGone
 from dedupstore.events import Finding
 from dedupstore.repo import layout
 from dedupstore.repo.forgetting import RecordLost, open_forgotten
@@ -49,7 +49,7 @@ def _unreadable_runs(session: Session, unfinished: set[SnapshotId]) -> Iterator[
     for identifier in sorted(unfinished):
         try:
             twice(partial(session.repository.catalog.get_uncommitted, identifier))
-        except (StoreMissing, ObjectNotFound):
+        except (StoreGone, ObjectNotFound):
             continue
         except DedupError as exc:
             yield Finding(
@@ -72,7 +72,7 @@ def _forgotten(session: Session) -> Iterator[Finding]:
         session.cancel.check()
         try:
             twice(partial(open_forgotten, repository.store, repository.keyring, identifier))
-        except StoreMissing:
+        except StoreGone:
             raise
         except ObjectNotFound:
             # Expired by a prune since the listing.
@@ -94,7 +94,7 @@ def _no_way_back(identifier: SnapshotId, error: DedupError, severity: str) -> Fi
 def _look_at(session: Session, identifier: SnapshotId) -> Finding | None:
     try:
         twice(lambda: session.repository.catalog.get(identifier))
-    except StoreMissing:
+    except StoreGone:
         raise
     except ObjectNotFound as exc:
         if _forgotten_meanwhile(session, identifier):
