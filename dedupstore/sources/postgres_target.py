@@ -55,6 +55,12 @@ class NewPostgresDatabase(NewServerDatabase):
             argv += [*(("-n", schema) if schema else ()), "-t", bare]
         return client.program(argv, name)
 
+    def _prepare(self) -> None:
+        # Asked for single tables, pg_restore leaves out the schemas that they are in.
+        for schema in sorted({table.rpartition(".")[0] for table in self._tables} - {"", "public"}):
+            with self._client.explained():
+                self._client.query(f"CREATE SCHEMA {quoted(schema)}", self._cancel, self._name)
+
     def _locale(self) -> str:
         about = self._about
         if not about.get("encoding"):

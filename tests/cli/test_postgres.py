@@ -110,6 +110,23 @@ def test_single_tables_come_back(dedup: Dedup, server: Server, blog: str) -> Non
     assert dedup("restore", "--as", f"{blog}_none", "--table", "nonsense").exit_code == 5
 
 
+def test_tables_that_would_bring_others_with_them_are_refused(dedup: Dedup, server: Server, blog: str) -> None:
+    server.run('CREATE TABLE "Odd schema".authors (x int); CREATE TABLE "Odd schema".tags (x int)', blog)
+    dedup.ok("snapshot", address(server, blog))
+
+    # pg_restore takes schemas and names apart: these two would mean "Odd schema".authors as well.
+    run = dedup("restore", "--as", f"{blog}_two", "--table", "public.authors", "--table", "Odd schema.tags")
+    assert run.code == "usage.tables"
+    assert "Odd schema.authors" in run.err
+    dedup.ok("restore", "--as", f"{blog}_two", "--table", "public.posts", "--table", "Odd schema.tags", "--json")
+
+    tables = server.run(
+        "SELECT string_agg(tablename, ',' ORDER BY tablename) FROM pg_tables WHERE schemaname IN ('public', 'Odd schema')",
+        f"{blog}_two",
+    )
+    assert tables == "posts,tags"
+
+
 def test_sources_of_the_configuration(dedup: Dedup, server: Server, blog: str, tmp_path: Path) -> None:
     dedup.setenv("DEDUP_DATABASE_PASSWORD_FILE", None)
     other = servers.name()
