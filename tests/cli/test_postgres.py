@@ -406,3 +406,21 @@ if [ "$1" = --version ]; then exec /usr/bin/pg_dump --version; fi
 }
 exit ${PIPESTATUS[0]}
 """
+
+
+def test_a_new_database_has_the_owner_and_the_settings_of_the_old_one(dedup: Dedup, server: Server, blog: str) -> None:
+    owner, new = servers.name(), servers.name()
+    server.run(
+        f"""CREATE ROLE "{owner}" LOGIN; ALTER DATABASE "{blog}" OWNER TO "{owner}";
+        ALTER DATABASE "{blog}" SET search_path = "Odd schema", public; ALTER DATABASE "{blog}" SET my.note = 'it''s';""",
+        "postgres",
+    )
+    dedup.ok("snapshot", address(server, blog))
+
+    dedup.ok("restore", "--as", new)
+
+    asked = "SELECT pg_get_userbyid(datdba), (SELECT array_agg(x ORDER BY x) FROM unnest(setconfig) x) FROM pg_database d JOIN pg_db_role_setting s ON s.setdatabase = d.oid"
+    found = [server.run(f"{asked} WHERE datname = '{name}'", "postgres") for name in (blog, new)]
+    assert owner in found[0] and "my.note" in found[0]
+    assert found[0] == found[1]
+    dedup.ok("check", "--read-data")
