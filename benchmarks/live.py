@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -81,6 +82,8 @@ class Live(Subject):
         shutil.copyfile(self.data.shown, self._path)
         with closing(sqlite3.connect(self._path)) as database:
             database.execute(f"PRAGMA journal_mode = {self._journal}")
+        # What is not on the disk yet would slow down whoever writes the next gigabyte.
+        os.sync()
         read_all(self._path)
 
     def size(self) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from benchmarks.shop import ShopCounts, write_rows
 from benchmarks.tools import Action
 from benchmarks.workloads.base import MEMORY_LIMIT, Figure, Limit, Panel, Step, Workload, show
 
-FULL_POSTGRES = ShopCounts(orders=680_000)
+FULL_POSTGRES = ShopCounts(orders=740_000)
 FULL_MARIADB = ShopCounts(orders=320_000)
 SMALL = ShopCounts(orders=2_000)
 TOOLS = ("dedup", "restic")

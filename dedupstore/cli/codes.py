@@ -362,6 +362,8 @@ PAGES: dict[str, str] = {
     "usage.recovery_key": "That is no valid recovery key: a word or letter differs from the paper.",
     "usage.recovery_kit": "That is no recovery kit, or it was altered. Compare it with the printed page.",
     "usage.span": "That is no span of time. Write 12h, 14d, 8w, 6m for months, or 1y6m.",
+    "usage.tables": "Single tables of several schemas have names that exist in more than one of them. Restore the tables "
+    "of each schema by themselves.",
     "usage.time": "That is no time. Write 2026-11-20, 2026-11-20 03:00, yesterday 18:00, 2h ago or now.",
     "versions.unreadable": "A snapshot could not be searched, because its manifests are damaged. The others were; "
     "`dedup check` tells more.",

@@ -48,9 +48,11 @@ PAGES: dict[str, str] = {
     "new name.",
     "database.not_replaced": "A database is not replaced file by file: its log would be applied to the wrong one. "
     "Restore it beside with `dedup restore --as NAME`, look at it, then `dedup db swap`.",
-    "database.not_sql": "A SQLite database holds something that SQL text does not bring back. That is a virtual table, a text with "
-    "a NUL or other bytes that are no text, or an infinity. There is no snapshot. Keep a copy of its pages instead: "
-    '`format = "copy"`.',
+    "database.not_set": "The new database lacks a setting (ALTER DATABASE … SET), or the owner, of the old one. All else is "
+    "restored. Restore as a superuser, or set it by hand before the swap.",
+    "database.not_sql": "SQL text would not bring back what this SQLite database holds. That is so with a virtual table, a text "
+    "with a NUL or other bytes that are no text, and an infinity. There is no snapshot. Keep a copy of its pages "
+    'instead: `format = "copy"`.',
     "database.restore_failed": "The database could not be made from its SQL. Nothing that was there was touched.",
     "database.session_ended": "The connection to the server ended while it was asked. There is no snapshot.",
     "database.unknown": "The server has no database of that name.",

@@ -99,13 +99,16 @@ def _delta_parameters(total: int, level: int) -> ZstdCompressionParameters:
     is what really changed, so a thorough search pays here as it does not in full frames. Measured on the 5 265 files
     that differ between Linux 6.1.170 and 6.1.192 (175 MB): "dfast" 1 151 kB in 0.7 s, this ("lazy2") 816 kB in 1.4 s,
     "btopt" 752 kB in 20 s.
+
+    Between 2/3 and 4/3 of a table is filled: most of the time goes into filling it with the bases. For a dump of PostgreSQL
+    (128 KiB of data, 370 KiB of bases) a table that is half as long takes 60 % of the time and finds 1 % less.
     """
     window_log = min(max((total - 1).bit_length(), 10), _MAX_DELTA_WINDOW_LOG)
     if level > DEFAULT_LEVEL:
         return ZstdCompressionParameters.from_level(
             level, source_size=total, window_log=window_log, write_content_size=1, write_checksum=0, write_dict_id=0
         )
-    table_log = min(window_log, _MAX_DELTA_TABLE_LOG)
+    table_log = min(max((total * 3 // 4).bit_length(), 10), _MAX_DELTA_TABLE_LOG)
     return ZstdCompressionParameters(
         strategy=zstandard.STRATEGY_LAZY2,
         window_log=window_log,

@@ -81,7 +81,7 @@ class ContentStore:
             # Most files that have a previous version still are that version: what it looked like is not asked for.
             if self._sink.has(chunk):
                 return 0
-            like = alignment.like(0, len(data)) if alignment is not None else ()
+            like = alignment.like(0, data) if alignment is not None else ()
             self._sink.save_as(Kind.DATA, chunk, data, like)
             return len(data)
         references = self._references(entry)
@@ -140,7 +140,10 @@ class ContentStore:
         followed = alignment if alignment is not None and alignment.page_size == page_size else None
         while region.at < region.end:
             if followed is not None:
+                began = region.at
                 new_bytes += self._follow(region, references, followed)
+                if region.at > began:
+                    followed.regained()
             cuts = self._cut(region, page_size, ahead=followed is not None)
             if not cuts:
                 break
@@ -205,7 +208,8 @@ class ContentStore:
             elif self._sink.has(chunk):
                 alignment.anchor(chunk, moved + start)
             else:
-                save_as(Kind.DATA, chunk, view[start:end], alignment.like(moved + start, length))
+                piece = view[start:end]
+                save_as(Kind.DATA, chunk, piece, alignment.like(moved + start, piece))
                 new_bytes += length
             add(chunk, length)
             start = end

@@ -8,10 +8,11 @@ is all that is ever needed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 
 from dedupstore.clock import Clock
+from dedupstore.engine.origin import REPAIR_OF
 from dedupstore.engine.unreadable import record_left, unreadable_snapshots
 from dedupstore.errors import DedupError, NothingMatches, ObjectNotFound, Refused
 from dedupstore.events import Finding
@@ -41,7 +42,7 @@ from dedupstore.repo.forgetting import (
 from dedupstore.repo.marks import MarkBook
 from dedupstore.repo.watch import require_all
 from dedupstore.types import SnapshotId
-from dedupstore.units import format_number, short_id
+from dedupstore.units import format_id, format_number, short_id
 
 SAFETY_TRIGGER = "safety"
 """The trigger of snapshots taken before a restore in place."""
@@ -199,7 +200,11 @@ def _plan(
             hints=["dedup snapshots"],
             code="snapshot.not_found",
         )
-    candidates = [_candidate(snapshot, listing, book, options, now_ns) for snapshot in snapshots.values()]
+    damaged = {value for snapshot in listing.snapshots for name, value in snapshot.details if name == REPAIR_OF}
+    candidates = [
+        replace(candidate, good=candidate.good and format_id(candidate.id) not in damaged)
+        for candidate in (_candidate(snapshot, listing, book, options, now_ns) for snapshot in snapshots.values())
+    ]
     rules = Rules(
         zone=options.zone,
         policy=options.policy,

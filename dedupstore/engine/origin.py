@@ -13,6 +13,9 @@ REPOSITORY = "copy.repository"
 SNAPSHOT = "copy.snapshot"
 """Names among the record's `details`."""
 
+REPAIR_OF = "repair-of"
+"""The detail of a snapshot's record that names the damaged one it takes the place of."""
+
 
 class Origin(NamedTuple):
     """Where a snapshot was taken: the repository's id in hex, and the text of the snapshot's id there."""

@@ -11,7 +11,7 @@ from itertools import islice, pairwise
 from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound
 from dedupstore.model.entry import Entry
 from dedupstore.model.tree import Load, read_content, read_tree_pages
-from dedupstore.types import ChunkId
+from dedupstore.types import ChunkId, Data
 
 SLACK_BYTES = 4096
 """Cut points move a little when content changes: bases reach this far beyond the new chunk's own span."""
@@ -19,6 +19,15 @@ SLACK_BYTES = 4096
 AHEAD_BYTES = 64 << 20
 BEHIND_BYTES = 16 << 20
 """How far from the current position the parent's chunks are kept in mind; bounds memory for files of any size."""
+
+_TAIL_BYTES = 48
+_LOST_AFTER = 3
+"""So many new chunks one after the other, and the distance is looked for in the text of the previous version."""
+
+_SEARCH_BYTES = 1 << 20
+_TAILS_KEPT = 4096
+_WIDEST = 4
+"""How many times as long as a new chunk the text may be that it is made from: more is another text."""
 
 _EXPECTED = 128
 """Chunks of the previous version handed out at a time."""
@@ -29,9 +38,13 @@ class Alignment:
 
     Chunks that are found again are anchors: the distance between their old and new place is taken for what
     follows them. A new chunk resembles what stood at its own place, moved by that distance.
+
+    Where every chunk is new, as among the newest rows of a table of which a quarter changed, no anchor corrects the distance,
+    and after a few chunks bases would be taken from elsewhere. There `read` is asked for the text that stood nearby: a cut depends on
+    the bytes before it, so most ends of new chunks are ends of old ones.
     """
 
-    def __init__(self, previous: Iterator[tuple[ChunkId, int]], page_size: int = 0) -> None:
+    def __init__(self, previous: Iterator[tuple[ChunkId, int]], page_size: int = 0, read: Load | None = None) -> None:
         self.page_size = page_size
         """On what pages the previous version was cut."""
         self._previous = previous
@@ -41,19 +54,33 @@ class Alignment:
         self._end = 0
         self._shift = 0
         self._exhausted = False
+        self._read = read
+        self._unseen = 0
+        self._tails: dict[ChunkId, bytes] = {}
 
     def anchor(self, chunk: ChunkId, offset: int) -> None:
         """A known chunk stands at `offset` of the new version."""
         self._advance(offset)
+        self.regained()
         place = self._places.get(chunk)
         if place is not None:
             self._shift = place - offset
 
-    def like(self, offset: int, length: int) -> Sequence[ChunkId]:
-        """The previous version's chunks that lie where this one lies."""
+    def regained(self) -> None:
+        """What was read last is known, and the distance is right."""
+        self._unseen = 0
+
+    def like(self, offset: int, piece: Data) -> Sequence[ChunkId]:
+        """The previous version's chunks that lie where this one lies, a new one."""
         self._advance(offset)
+        length = len(piece)
         begin = offset + self._shift - SLACK_BYTES
+        self._unseen += 1
+        if self._read is not None and self._unseen > _LOST_AFTER:
+            self._search(self._read, offset + length, bytes(piece[-_TAIL_BYTES:]))
         end = offset + self._shift + length + SLACK_BYTES
+        if not 0 < end - begin <= _WIDEST * length + 2 * SLACK_BYTES:
+            begin = end - length - 2 * SLACK_BYTES
         first = max(0, bisect_right(self._starts, begin) - 1)
         last = bisect_left(self._starts, end)
         return self._chunks[first:last]
@@ -80,6 +107,32 @@ class Alignment:
             (chunk, length, number == last) for number, (chunk, length) in enumerate(zip(chunks, lengths, strict=True))
         ]
 
+    def _search(self, read: Load, end: int, tail: bytes) -> None:
+        """Correct the distance where a chunk of the previous version, not far from here, ends as the new one at `end` does."""
+        place = end + self._shift
+        first = bisect_left(self._starts, place - _SEARCH_BYTES)
+        last = bisect_right(self._starts, place + _SEARCH_BYTES)
+        ends = [*self._starts[first + 1 : last + 1], self._end][: last - first]
+        found = [
+            there
+            for chunk, there in zip(self._chunks[first:last], ends, strict=True)
+            if self._tail(read, chunk) == tail
+        ]
+        if found:
+            self._shift = min(found, key=lambda there: abs(there - place)) - end
+
+    def _tail(self, read: Load, chunk: ChunkId) -> bytes:
+        known = self._tails.get(chunk)
+        if known is None:
+            if len(self._tails) >= _TAILS_KEPT:
+                self._tails.clear()
+            try:
+                known = read(chunk)[-_TAIL_BYTES:]
+            except (IntegrityError, ObjectNotFound):
+                known = b""
+            self._tails[chunk] = known
+        return known
+
     def _advance(self, offset: int) -> None:
         place = offset + self._shift
         try:
@@ -104,11 +157,11 @@ class Alignment:
             del self._chunks[:keep]
 
 
-def align(load: Load, previous: Entry | None) -> Alignment | None:
-    """The alignment with a file's previous version; None when there was none or it was empty."""
+def align(load: Load, previous: Entry | None, read: Load | None = None) -> Alignment | None:
+    """The alignment with a file's previous version; None when there was none or it was empty. `read` gives its text."""
     if previous is None or not (previous.content or previous.pages):
         return None
-    return Alignment(read_content(load, previous), previous.page_size)
+    return Alignment(read_content(load, previous), previous.page_size, read)
 
 
 class PageHints:

@@ -13,6 +13,7 @@ from dedupstore.cancel import CancelToken
 from dedupstore.codec.crypto import random_bytes
 from dedupstore.engine.damage import UNREADABLE
 from dedupstore.engine.health import Health
+from dedupstore.engine.origin import REPAIR_OF as REPAIR_OF
 from dedupstore.engine.origin import REPOSITORY, SNAPSHOT
 from dedupstore.engine.sink import ChunkSink
 from dedupstore.errors import StoreGone
@@ -24,9 +25,6 @@ from dedupstore.repo.config import Operation, require_features
 from dedupstore.repo.repository import Repository
 from dedupstore.types import ChunkId, Kind, SnapshotId
 from dedupstore.units import format_id, printable, short_id
-
-REPAIR_OF = "repair-of"
-"""The detail of a snapshot's record that names the damaged one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +73,7 @@ def repair_snapshots(
         if format_id(snapshot.id) in done:
             report.known.append(snapshot)
             continue
-        repaired = None if dry_run else work.rewrite(snapshot)
+        repaired = None if dry_run else work.rewrite(snapshot, len(lost))
         report.mended.append(Mended(original=snapshot, repaired=repaired, lost=tuple(lost)))
         for path, directory in lost:
             findings.append(_lost(snapshot, path, directory=directory))
@@ -137,7 +135,7 @@ class _Rewriting:
                     stack.append((entry.tree, path + entry.name + b"/", len(lost), False))
             self._listener.progress(self._progress)
 
-    def rewrite(self, snapshot: Snapshot) -> Snapshot | None:
+    def rewrite(self, snapshot: Snapshot, lost: int) -> Snapshot | None:
         """A new snapshot of what is left, committed; None when nothing is."""
         if not self._entries(snapshot.root)[0]:
             return None
@@ -145,7 +143,7 @@ class _Rewriting:
         with repository.writer(repository.look()) as writer:
             root = self._tree(snapshot.root, writer)
             writer.finish()
-            made = _record(snapshot, root, writer.totals.raw, writer.totals.stored)
+            made = _record(snapshot, root, lost, writer.totals.raw, writer.totals.stored)
             # The last moment to avoid a second one: another repair may have been faster.
             for other in repository.catalog.snapshots().snapshots:
                 if (REPAIR_OF, format_id(snapshot.id)) in other.details:
@@ -210,7 +208,9 @@ class _Rewriting:
             return False
 
 
-def _record(snapshot: Snapshot, root: ChunkId, raw: int, stored: int) -> Snapshot:
+def _record(snapshot: Snapshot, root: ChunkId, lost: int, raw: int, stored: int) -> Snapshot:
+    # With errors: a forget must not take it for the newest good one, while an older one has all.
+    errors = snapshot.statistics.errors + lost
     kept = tuple(pair for pair in snapshot.details if pair[0] not in (REPAIR_OF, REPOSITORY, SNAPSHOT))
     return replace(
         snapshot,
@@ -219,7 +219,7 @@ def _record(snapshot: Snapshot, root: ChunkId, raw: int, stored: int) -> Snapsho
         parent=snapshot.id,
         start_ns=snapshot.start_ns + 1,
         details=(*kept, (REPAIR_OF, format_id(snapshot.id))),
-        statistics=replace(snapshot.statistics, bytes_read=0, bytes_new=raw, bytes_stored=stored),
+        statistics=replace(snapshot.statistics, errors=errors, bytes_read=0, bytes_new=raw, bytes_stored=stored),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from dedupstore.cancel import CancelToken
 from dedupstore.codec.crypto import random_bytes
@@ -25,7 +26,7 @@ from dedupstore.repo.writer import WriterTotals
 from dedupstore.sources.base import NamedStream
 from dedupstore.sources.exclude import Excluder
 from dedupstore.sources.roots import Root
-from dedupstore.types import ChunkId, SnapshotId
+from dedupstore.types import ChunkId, Kind, SnapshotId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,8 +178,9 @@ def _archive(run: _Run, sink: ChunkSink, *, remember: bool) -> tuple[ChunkId, Ca
     parent_root = run.parent.root if run.parent is not None else None
     if plan.streams is not None:
         archive = StreamArchive(
-            sink=sink, load=repository.reader.load_manifest, content=content, tally=tally, start_ns=run.start_ns
-        )
+            sink=sink, load=repository.reader.load_manifest, read=partial(repository.reader.read, Kind.DATA),
+            content=content, tally=tally, start_ns=run.start_ns,
+        )  # fmt: skip
         return archive.store(plan.streams, parent_root), lambda: None
     cache = DirectoryCache(repository.index, repository.keyring.cache_key(), plan.source, enabled=remember)
     archiver = Archiver(

@@ -24,6 +24,8 @@ class StreamArchive:
 
     sink: ChunkSink
     load: Load
+    read: Load
+    """Gives the bytes of a chunk of data."""
     content: ContentStore
     tally: Tally
     start_ns: int
@@ -55,7 +57,7 @@ class StreamArchive:
         entry.page_size = named.page_size
         self.tally.progress.current = named.name
         new_bytes = self.content.store_stream(
-            named.stream.readinto, entry, align(self.load, before), named.page_size
+            named.stream.readinto, entry, align(self.load, before, self.read), named.page_size
         )  # fmt: skip
         if named.stat is None and before is not None and _same_bytes(entry, before):
             # The time says since when the stream is like this, so that an unchanged one makes no other manifest.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -150,17 +150,39 @@ def _sqlite(job: _Job) -> Tables:
 
 def _postgresql(job: _Job) -> Tables:
     name, cancel = job.request.name, job.cancel
+    tables = _chosen(job.request.tables, job.stored.tables)
+    _require_no_others(tables, job.stored.tables)
     with job.server() as client:
         assert isinstance(client, PostgresClient)
         _give_globals(job, postgres_roles.give(client, job.script, cancel))
-        with NewPostgresDatabase(client, name, job.stored.about, cancel, tables=job.request.tables) as new:
+        with NewPostgresDatabase(client, name, job.stored.about, cancel, tables=tables) as new:
             for piece in job.content():
                 new.write(piece)
             new.finish()
         if new.ownerless:
             message = f"roles that do not exist here: {', '.join(new.ownerless)}; everything belongs to who restored it"
             job.collector.finding(Finding(code="database.no_role", message=message))
+        if new.unset:
+            message = f"the new database was not given what the old one had: {', '.join(new.unset)}"
+            job.collector.finding(Finding(code="database.not_set", message=message))
         return table_rows(postgres.tables(client, cancel, name))
+
+
+def _require_no_others(tables: Sequence[str], recorded: Tables) -> None:
+    """pg_restore takes schemas and names apart, and every pair of them is meant. Raises UsageError for one that was not."""
+    schemas, names = ({table.rpartition(".")[at] for table in tables} for at in (0, 2))
+    others = [
+        full
+        for full in recorded
+        if full not in tables and full.rpartition(".")[0] in schemas and full.rpartition(".")[2] in names
+    ]
+    if others:
+        raise UsageError(
+            f"these tables cannot be restored together without {others[0]}",
+            why="pg_restore would take each name from each of the schemas",
+            hints=["restore the tables of each schema by themselves: one call, and one --as NAME, for each"],
+            code="usage.tables",
+        )
 
 
 def _mysql(job: _Job) -> Tables:

@@ -33,9 +33,14 @@ class NewServerDatabase(ABC):
     def _drop(self, cancel: CancelToken) -> None:
         """Drop the database. Raises SourceFailed."""
 
+    def _prepare(self) -> None:  # noqa: B027 - most need nothing
+        """Make in the empty database what the program expects there. Raises SourceFailed."""
+
     def __enter__(self) -> Self:
-        self._stream: CommandStream = self._create().stream(self._cancel, talk=True)
+        program = self._create()
         try:
+            self._prepare()
+            self._stream: CommandStream = program.stream(self._cancel, talk=True)
             self._stream.__enter__()
         except BaseException as error:
             self._clean_up(error)

@@ -31,7 +31,9 @@ _OWN = """n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NO
 AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')"""
 
 _DATABASE = """SELECT json_build_object(
-'encoding', pg_encoding_to_char(encoding), 'collate', datcollate, 'ctype', datctype,
+'encoding', pg_encoding_to_char(encoding), 'collate', datcollate, 'ctype', datctype, 'owner', pg_get_userbyid(datdba),
+'settings', (SELECT coalesce(json_agg(x ORDER BY x), '[]') FROM pg_db_role_setting s, unnest(s.setconfig) x
+WHERE s.setdatabase = d.oid AND s.setrole = 0),
 'roles', (SELECT coalesce(json_agg(DISTINCT r.rolname), '[]') FROM pg_shdepend s JOIN pg_roles r ON r.oid = s.refobjid
 WHERE s.dbid = d.oid AND s.refclassid = 'pg_authid'::regclass))
 FROM pg_database d WHERE datname = current_database();"""

@@ -33,6 +33,10 @@ class NewPostgresDatabase(NewServerDatabase):
         self._client = client
         self._about = about
         self._tables = tables
+        self._owner = ""
+        self.unset: tuple[str, ...] = ()
+        """What the database itself had, and could not be given: settings (`ALTER DATABASE … SET`), its owner."""
+
         self.ownerless: tuple[str, ...] = ()
         """Roles that do not exist here: everything belongs to who restores, and nothing is granted."""
 
@@ -44,6 +48,7 @@ class NewPostgresDatabase(NewServerDatabase):
                 raise exists(name)
             roles = set(client.query("SELECT rolname FROM pg_roles", self._cancel, self._maintenance))
             self.ownerless = tuple(role for role in self._about.get("roles", ()) if role not in roles)
+            self._owner = owner if (owner := self._about.get("owner", "")) in roles else ""
             client.query(
                 f"CREATE DATABASE {quoted(name)} TEMPLATE template0{self._locale()}", self._cancel, self._maintenance
             )
@@ -54,6 +59,41 @@ class NewPostgresDatabase(NewServerDatabase):
             schema, _, bare = table.rpartition(".")
             argv += [*(("-n", schema) if schema else ()), "-t", bare]
         return client.program(argv, name)
+
+    def finish(self) -> None:
+        """As of every database; what belongs to the database itself, and what could not be given, is in `unset`."""
+        super().finish()
+        if not self._tables:
+            self._give_settings()
+
+    def _give_settings(self) -> None:
+        """No dump brings these back. Without its owner, who used the database may make no table in it."""
+        name, unset = quoted(self._name), []
+        for setting in self._about.get("settings", ()):
+            key, _, value = setting.partition("=")
+            words = ".".join(map(quoted, key.split(".")))
+            # By way of the session: lists, such as a search path, are then not taken for one word.
+            steps = (
+                f"SELECT set_config({literal(key)}, {literal(value)}, false);"
+                f"ALTER DATABASE {name} SET {words} FROM CURRENT;"
+            )
+            unset += [] if self._done(steps) else [key]
+        if self._owner and not self._done(f"ALTER DATABASE {name} OWNER TO {quoted(self._owner)};"):
+            unset.append("owner")
+        self.unset = tuple(unset)
+
+    def _done(self, statements: str) -> bool:
+        try:
+            self._client.script(statements, self._cancel, self._maintenance)
+        except SourceFailed:
+            return False
+        return True
+
+    def _prepare(self) -> None:
+        # Asked for single tables, pg_restore leaves out the schemas that they are in.
+        for schema in sorted({table.rpartition(".")[0] for table in self._tables} - {"", "public"}):
+            with self._client.explained():
+                self._client.query(f"CREATE SCHEMA {quoted(schema)}", self._cancel, self._name)
 
     def _locale(self) -> str:
         about = self._about

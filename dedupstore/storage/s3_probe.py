@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dedupstore.clock import Clock, SystemClock
-from dedupstore.errors import DedupError, ObjectNotFound, StoreError
+from dedupstore.errors import DedupError, ObjectNotFound, StoreError, UsageError
 from dedupstore.storage.s3 import client_for
 from dedupstore.storage.s3_client import CHANGED_MEANWHILE, S3Client, answer_code
 from dedupstore.storage.s3_location import parse_location
@@ -87,6 +87,8 @@ class Probed:
 def probe(url: str, *, clock: Clock | None = None, sleep: Callable[[float], None] = time.sleep) -> Probed:
     """Try the server of a bucket. Raises UsageError for the URL, StoreError when nothing can be put, read or listed."""
     location = parse_location(url)
+    if location.past_ns is not None:
+        raise UsageError("the past cannot be probed", why="a probe writes", hints=["leave the time of the storage out"])
     client = client_for(location)
     trial = _Trial(client, clock or SystemClock(), sleep)
     try:

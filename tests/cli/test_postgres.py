@@ -110,6 +110,23 @@ def test_single_tables_come_back(dedup: Dedup, server: Server, blog: str) -> Non
     assert dedup("restore", "--as", f"{blog}_none", "--table", "nonsense").exit_code == 5
 
 
+def test_tables_that_would_bring_others_with_them_are_refused(dedup: Dedup, server: Server, blog: str) -> None:
+    server.run('CREATE TABLE "Odd schema".authors (x int); CREATE TABLE "Odd schema".tags (x int)', blog)
+    dedup.ok("snapshot", address(server, blog))
+
+    # pg_restore takes schemas and names apart: these two would mean "Odd schema".authors as well.
+    run = dedup("restore", "--as", f"{blog}_two", "--table", "public.authors", "--table", "Odd schema.tags")
+    assert run.code == "usage.tables"
+    assert "Odd schema.authors" in run.err
+    dedup.ok("restore", "--as", f"{blog}_two", "--table", "public.posts", "--table", "Odd schema.tags", "--json")
+
+    tables = server.run(
+        "SELECT string_agg(tablename, ',' ORDER BY tablename) FROM pg_tables WHERE schemaname IN ('public', 'Odd schema')",
+        f"{blog}_two",
+    )
+    assert tables == "posts,tags"
+
+
 def test_sources_of_the_configuration(dedup: Dedup, server: Server, blog: str, tmp_path: Path) -> None:
     dedup.setenv("DEDUP_DATABASE_PASSWORD_FILE", None)
     other = servers.name()
@@ -389,3 +406,21 @@ if [ "$1" = --version ]; then exec /usr/bin/pg_dump --version; fi
 }
 exit ${PIPESTATUS[0]}
 """
+
+
+def test_a_new_database_has_the_owner_and_the_settings_of_the_old_one(dedup: Dedup, server: Server, blog: str) -> None:
+    owner, new = servers.name(), servers.name()
+    server.run(
+        f"""CREATE ROLE "{owner}" LOGIN; ALTER DATABASE "{blog}" OWNER TO "{owner}";
+        ALTER DATABASE "{blog}" SET search_path = "Odd schema", public; ALTER DATABASE "{blog}" SET my.note = 'it''s';""",
+        "postgres",
+    )
+    dedup.ok("snapshot", address(server, blog))
+
+    dedup.ok("restore", "--as", new)
+
+    asked = "SELECT pg_get_userbyid(datdba), (SELECT array_agg(x ORDER BY x) FROM unnest(setconfig) x) FROM pg_database d JOIN pg_db_role_setting s ON s.setdatabase = d.oid"
+    found = [server.run(f"{asked} WHERE datname = '{name}'", "postgres") for name in (blog, new)]
+    assert owner in found[0] and "my.note" in found[0]
+    assert found[0] == found[1]
+    dedup.ok("check", "--read-data")

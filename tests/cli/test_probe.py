@@ -117,6 +117,8 @@ def test_what_cannot_be_probed_is_told(dedup: Dedup, moto_server: S3Server, monk
 
     directory = dedup("repo", "probe", "/srv/backup")
     missing = dedup("repo", "probe", moto_server.url("nobody-made-this"))
+    past = dedup("repo", "probe", moto_server.url(moto_server.bucket(), **{"at-store-time": "2026-01-01T00:00:00Z"}))
 
     assert (directory.exit_code, directory.code) == (2, "usage")
     assert (missing.exit_code, missing.code) == (10, "repo.not_found")
+    assert (past.exit_code, past.code) == (2, "usage")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.support.dedup import Dedup, read_tree
+from tests.support.dedup import Dedup, read_tree, write_tree
 
 OTHER = "walnut-ninety-nine-bicycles"
 
 
-def break_data(dedup: Dedup) -> list[Path]:
+def data_packs(dedup: Dedup) -> list[Path]:
+    return sorted((dedup.repository / "packs").glob("*/*.d*"))
+
+
+def break_data(dedup: Dedup, but: Sequence[Path] = ()) -> list[Path]:
     """One bit in the first block of each data pack; the packs."""
-    packs = sorted((dedup.repository / "packs").glob("*/*.d*"))
+    packs = [path for path in data_packs(dedup) if path not in but]
     for pack in packs:
         data = bytearray(pack.read_bytes())
         data[100] ^= 1
@@ -156,3 +161,20 @@ def test_check_repairs_from_a_replica_and_says_what_is_left(dedup: Dedup, site: 
 
     assert "mended" in mended.out
     dedup.ok("check", "--read-data")
+
+
+def test_neither_a_damaged_snapshot_nor_what_is_left_of_it_is_the_newest_good_one(
+    dedup: Dedup, site: Path, tmp_path: Path
+) -> None:
+    write_tree(tmp_path / "old" / "site", {"a": "whole"})
+    whole = dedup.snapshot(tmp_path / "old" / "site", "--source", "site")
+    before = data_packs(dedup)
+    damaged = dedup.snapshot(site, "--source", "site")
+    break_data(dedup, but=before)
+    assert dedup("check", "--read-data").exit_code == 4
+    (one,) = dedup.ok("repair", "snapshots", "--json").summary["snapshots"]
+
+    run = dedup("forget", whole, "--yes")
+
+    assert one["original"] == damaged
+    assert run.code == "refused.guarded_snapshot" and "newest good" in run.err

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from dedupstore.clock import FrozenClock
-from dedupstore.errors import ObjectNotFound, StoreError
+from dedupstore.errors import ObjectNotFound, StoreError, StoreGone
 from dedupstore.storage.base import ObjectInfo
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.storage.retry import Patience, RetryingStore
@@ -146,3 +146,24 @@ def test_a_listing_that_breaks_off_goes_on_without_repeating_or_losing_a_row() -
 
     assert [row.key for row in rows] == [f"packs/{name}" for name in "abcdef"]
     assert not inner.failures
+
+
+class Mute(Unsteady):
+    """Does not answer for anything else either."""
+
+    def head(self, key: str) -> int:
+        raise unreachable()
+
+
+@pytest.mark.parametrize(("kind", "gone"), [(Unsteady, False), (Mute, True)])
+def test_a_store_that_answers_for_other_objects_is_told_from_one_that_answers_for_none(
+    kind: type[Unsteady], gone: bool
+) -> None:
+    store = Naps().store(kind(*[busy() for _ in range(20)]), Patience(tries=3))
+
+    with pytest.raises(StoreError) as caught:
+        store.get("packs/aa")
+
+    assert isinstance(caught.value, StoreGone) is gone
+    assert (caught.value.code, caught.value.exit_code, caught.value.transient) == ("store.failed", 7, True)
+    assert "SlowDown (tried 3 times" in caught.value.why
