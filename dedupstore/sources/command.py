@@ -27,6 +27,7 @@ _STDERR_KEPT = 16 << 10
 _STDERR_LINES = 10
 _PIPE_BYTES = 1 << 20
 _EXCHANGE_BYTES = 1 << 18
+_READ_BYTES = 1 << 16
 _SECRETS = ("DEDUP_PASSPHRASE", "DEDUP_NEW_PASSPHRASE", "DEDUP_TO_PASSPHRASE", "DEDUP_DATABASE_PASSWORD")
 
 
@@ -111,15 +112,28 @@ class CommandStream:
 
     def send(self, data: bytes | memoryview) -> None:
         """Write to its standard input. One that does not read it any more says why at its end."""
+        self._give(data, drop_output=False)
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """As `send`. What it prints meanwhile is dropped: a pipe that nobody reads would stop it, and us."""
+        self._give(data, drop_output=True)
+
+    def _give(self, data: bytes | memoryview, *, drop_output: bool) -> None:
         assert self._process.stdin is not None
         poll = select.poll()
         fd = self._process.stdin.fileno()
         poll.register(fd, select.POLLOUT)
+        if drop_output:
+            poll.register(self._stdout, select.POLLIN)
+            dropped = memoryview(bytearray(_READ_BYTES))
         os.set_blocking(fd, False)
         rest = memoryview(data)
         while rest:
             self._cancel.check()
-            if poll.poll(_POLL_MS):
+            ready = {number for number, _ in poll.poll(_POLL_MS)}
+            if self._stdout in ready and not os.readv(self._stdout, [dropped]):
+                poll.unregister(self._stdout)
+            if fd in ready:
                 try:
                     rest = rest[os.write(fd, rest) :]
                 except BlockingIOError:
@@ -170,7 +184,7 @@ class CommandStream:
 
         A program in the background keeps the output open: its end cannot be waited for. Raises as `readinto` does.
         """
-        unread = memoryview(bytearray(1 << 16))
+        unread = memoryview(bytearray(_READ_BYTES))
         poll = select.poll()
         poll.register(self._stdout, select.POLLIN)
         while self._process.poll() is None:

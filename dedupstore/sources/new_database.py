@@ -55,7 +55,7 @@ class NewServerDatabase(ABC):
             self._clean_up(error)
 
     def write(self, data: bytes | memoryview) -> None:
-        self._stream.send(data)
+        self._stream.feed(data)
 
     def finish(self) -> None:
         """Raises TargetFailed; then there is no new database."""

@@ -69,6 +69,22 @@ def test_much_output_comes_through_whole() -> None:
         assert len(drain(stream)) == 20_000_000
 
 
+def test_a_command_that_prints_while_it_is_fed_does_not_stop() -> None:
+    token = CancelToken()
+    timer = threading.Timer(20, token.cancel)
+    timer.start()
+    with CommandStream(
+        ["sh", "-c", "cat; echo end >&2; exit 3"], dict(os.environ), token, stdin=b"", talk=True
+    ) as stream:
+        for _ in range(8):
+            stream.feed(bytes(1 << 20))
+        stream.end_input()
+        with pytest.raises(SourceFailed, match="exit status 3") as failed:
+            drain(stream)
+    timer.cancel()
+    assert "end" in str(failed.value.why)
+
+
 def test_a_command_that_fails_half_way_cannot_be_read_to_its_end() -> None:
     with shell("printf half; echo 'disk full \x1b[31m' >&2; exit 7") as stream:
         view = memoryview(bytearray(100))
