@@ -75,7 +75,7 @@ shared | hasty c, hasty b | pb | 1 | acknowledged
 flat | hasty b, c/b! | pb | 1 | acknowledged
 copies | | any, any | 1 | rotten pf; known
 base twice | c/b | pb, pB | 1 | rotten pB
-twice | hasty c | p1, p2 | 2 | acknowledged; rotten p2; known
+twice | hasty c | p1, p2 | 1 | acknowledged; rotten p2; known
 """
 
 MUST_FAIL = """
