@@ -34,12 +34,14 @@ def commands(tool: str, tree: Path, mountpoint: Path) -> tuple[list[list[str]], 
 
 def read_mounted(mount: list[str], mountpoint: Path, place: Path, environment: dict[str, str]) -> tuple[float, int]:
     """Seconds and bytes of one reading."""
-    process = subprocess.Popen(mount, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = mountpoint.with_suffix(".log")
+    with log.open("w") as stream:
+        process = subprocess.Popen(mount, env=environment, stdout=stream, stderr=stream)
     try:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not os.path.ismount(mountpoint):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"{mount[0]} does not mount")
+                raise SystemExit(f"{mount[0]} does not mount: {log.read_text(errors='replace')[-500:]}")
             time.sleep(0.05)
         started = time.perf_counter()
         count = 0
