@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, cast
 
 import pytest
 
@@ -14,7 +13,7 @@ from dedupstore.sources.mysql_client import MysqlClient
 from dedupstore.sources.mysql_target import swap
 
 
-class Server:
+class Server(MysqlClient):
     """It moves the tables, and the connection ends before it says so."""
 
     def __init__(self) -> None:
@@ -45,6 +44,6 @@ def test_a_swap_whose_answer_was_lost_deletes_no_tables() -> None:
     server = Server()
 
     with pytest.raises(SourceFailed, match="lost"):
-        swap(cast(MysqlClient, cast(Any, server)), "new", "live", "kept", CancelToken())
+        swap(server, "new", "live", "kept", CancelToken())
 
     assert server.tables == {"live": ["t"], "new": [], "kept": ["t"]}
