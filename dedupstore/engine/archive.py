@@ -18,19 +18,19 @@ from dedupstore.clock import Clock
 from dedupstore.engine.content import ContentStore
 from dedupstore.engine.directory_cache import DirectoryCache
 from dedupstore.engine.filestore import SMALL_BYTES, FileStore
-from dedupstore.engine.items import MANY_NAMES, Items, Looked, Place, close_place, join, look
-from dedupstore.engine.look_ahead import LookAhead
+from dedupstore.engine.items import MANY_NAMES, Items, Place, join
 from dedupstore.engine.parent import DirectoryRow, PageHints
-from dedupstore.engine.previous import RACY_NS, PreviousEntries, is_same, is_stored
+from dedupstore.engine.previous import RACY_NS, PreviousEntries, is_same
 from dedupstore.engine.sink import ChunkSink
 from dedupstore.engine.small_contents import Named
 from dedupstore.engine.tally import Tally
-from dedupstore.model.entry import Entry
-from dedupstore.model.tree import Load, TreeWriter
+from dedupstore.errors import IntegrityError, ObjectNotFound
+from dedupstore.model.entry import FILE, Entry
+from dedupstore.model.tree import Load, TreeWriter, read_content
 from dedupstore.sources.attributes import Owners, make_entry, read_xattrs
 from dedupstore.sources.base import SourceFileError
 from dedupstore.sources.exclude import Excluder
-from dedupstore.sources.filesystem import open_directory
+from dedupstore.sources.filesystem import list_names, open_directory
 from dedupstore.sources.many_names import Item, pack_items
 from dedupstore.types import ChunkId, Kind
 
@@ -81,19 +81,10 @@ class Archiver:
     cancel: CancelToken
     owners: Owners = field(default_factory=Owners)
     files: FileStore = field(init=False)
-    ahead: LookAhead = field(init=False)
 
     def __post_init__(self) -> None:
         self.files = FileStore(
             sink=self.sink, load=self.load, content=self.content, owners=self.owners, tally=self.tally
-        )
-        self.ahead = LookAhead(
-            read=self.files.read_small,
-            now_ns=self.clock.now_ns,
-            excluder=self.settings.excluder,
-            small_bytes=SMALL_BYTES,
-            # Without a parent, and when nothing is believed, all is read.
-            wanted=self.settings.force or not self.settings.parent_read_ns,
         )
 
     def archive_directory(self, place: Place) -> Visited | None:
@@ -119,12 +110,11 @@ class Archiver:
                 result = None
                 stack.append((child, self._visit(child)))
                 if len(stack) > OPEN_LEVELS:
-                    close_place(stack[-OPEN_LEVELS - 1][0])
+                    _close(stack[-OPEN_LEVELS - 1][0])
         finally:
-            self.ahead.close()
             for below, visit in stack:
                 visit.close()
-                close_place(below)
+                _close(below)
         return result
 
     def archive_name(
@@ -159,17 +149,14 @@ class Archiver:
                 if stack and stack[-1][0].fd < 0:
                     raise
                 break
-        close_place(below)
+        _close(below)
 
     def _visit(self, place: Place) -> Visit:
         self.cancel.check()
-        looked, place.looked = place.looked, None
-        if looked is None:
-            looked = look(place.fd, place.device, self.settings.excluder, self.clock.now_ns)
-        items = Items(place, looked, self.settings.excluder, self.tally)
-        if items.kept is not None:
-            place.upcoming = [item for item in reversed(items.kept) if modes.S_ISDIR(item[1].st_mode)]
-        self.ahead.expect(place)
+        read_at = self.clock.now_ns()
+        names = list_names(place.fd)
+        reason = self.settings.excluder.excludes_content(place.fd, names, place.stat, place.device)
+        items = Items(place, names if reason is None else sorted(reason[1]), self.settings.excluder, self.tally)
         fingerprint = self._fingerprint(items)
         row = self.cache.get(place.path)
         trusted = place.previous is not None and place.vouched and self.sink.view.whole
@@ -184,12 +171,11 @@ class Archiver:
             and row.fingerprint == fingerprint
         )
         if same and row is not None:
-            self.ahead.wanted = False
             whole = yield from self._visit_children(place, items, row, done, entries)
             if whole:
                 self.tally.same_directory(items)
                 return row.tree
-        tree = yield from self._rebuild(place, items, row, looked, fingerprint, done, entries)
+        tree = yield from self._rebuild(place, items, row, read_at, fingerprint, done, entries)
         self.sink.checkpoint()
         return tree
 
@@ -220,7 +206,7 @@ class Archiver:
         place: Place,
         items: Items,
         row: DirectoryRow | None,
-        looked: Looked,
+        read_at: int,
         fingerprint: bytes,
         done: dict[bytes, ChunkId],
         entries: dict[bytes, Entry],
@@ -233,9 +219,9 @@ class Archiver:
         writer = TreeWriter(lambda data, first: self.sink.save(Kind.MANIFEST, data, hints.like(first)))
         children: list[ChunkId] = []
         inodes: list[int] = []
-        newest, read_at = 0, looked.read_at
+        newest = 0
         for name, stat, before, same, content in self._read_ahead(
-            place, items, previous, base_read_at, looked.contents, checked=checked
+            place, items, previous, base_read_at, checked=checked
         ):
             entry: Entry | None
             if stat.st_mode & _TYPE_BITS == modes.S_IFDIR:
@@ -274,14 +260,7 @@ class Archiver:
         return tree
 
     def _read_ahead(
-        self,
-        place: Place,
-        items: Items,
-        previous: PreviousEntries,
-        read_at: int,
-        ready: dict[bytes, Named],
-        *,
-        checked: bool,
+        self, place: Place, items: Items, previous: PreviousEntries, read_at: int, *, checked: bool
     ) -> Iterator[_Seen]:
         """The names of a directory with what is known of each, and the contents of small files that must be stored."""
         force = self.settings.force
@@ -293,7 +272,7 @@ class Archiver:
             before, inode = previous.at(name)
             if stat.st_mode & _TYPE_BITS == modes.S_IFDIR:
                 # It is entered next: nothing is to wait in memory meanwhile.
-                yield from self._contents(place, waiting, wanted, ready)
+                yield from self._contents(place, waiting, wanted)
                 waiting, wanted, size = [], [], 0
                 yield name, stat, before, False, None
                 continue
@@ -301,7 +280,7 @@ class Archiver:
                 before is not None
                 and not force
                 and is_same(before, stat, inode, read_at)
-                and (not checked or is_stored(self.sink, self.load, before))
+                and (not checked or self._usable(before))
             )
             waiting.append((name, stat, before, same))
             if not same:
@@ -309,21 +288,15 @@ class Archiver:
                 if stat.st_size <= SMALL_BYTES:
                     size += stat.st_size
             if len(waiting) >= _READ_AT_ONCE or size >= _READ_BYTES_AT_ONCE:
-                yield from self._contents(place, waiting, wanted, ready)
+                yield from self._contents(place, waiting, wanted)
                 waiting, wanted, size = [], [], 0
-        yield from self._contents(place, waiting, wanted, ready)
+        yield from self._contents(place, waiting, wanted)
 
     def _contents(
-        self,
-        place: Place,
-        waiting: list[tuple[bytes, os.stat_result, Entry | None, bool]],
-        wanted: list[Item],
-        ready: dict[bytes, Named],
+        self, place: Place, waiting: list[tuple[bytes, os.stat_result, Entry | None, bool]], wanted: list[Item]
     ) -> Iterator[_Seen]:
-        """`ready` has the contents of those that were read ahead."""
-        if waiting:
-            self.ahead.wanted = len(wanted) * 2 > len(waiting)
-        contents = self.files.contents(place.fd, wanted, [one[2] for one in waiting if not one[3]], ready)
+        before = [entry for _, _, entry, same in waiting if not same]
+        contents = iter(self.files.read_small(place.fd, wanted, before)) if wanted else iter(())
         for name, stat, entry, same in waiting:
             yield name, stat, entry, same, None if same else next(contents)
 
@@ -351,17 +324,12 @@ class Archiver:
         self, place: Place, name: bytes, stat: os.stat_result, previous: ChunkId | None, *, vouched: bool
     ) -> Place | None:
         path = join(place.path, name)
-        while place.upcoming and place.upcoming[-1][0] <= name:
-            place.upcoming.pop()
-        looked = self.ahead.take(place, name)
         try:
-            fd = looked.fd if looked is not None else open_directory(name, dir_fd=place.fd, expected=stat)
+            fd = open_directory(name, dir_fd=place.fd, expected=stat)
         except SourceFileError as error:
             self.tally.failed(path, error)
             return None
-        found = looked.stat if looked is not None else os.fstat(fd)
-        below = join(place.below, name)
-        return Place(name, path, below, fd, found, previous, place.device, vouched, above=place, looked=looked)
+        return Place(name, path, join(place.below, name), fd, os.fstat(fd), previous, place.device, vouched)
 
     def _base(self, place: Place, row: DirectoryRow | None) -> tuple[ChunkId | None, bool, int]:
         """The manifest to compare with; whether its chunks must be looked up one by one; when its files were read.
@@ -373,6 +341,16 @@ class Archiver:
         if row is not None and (row.tree == place.previous or self.sink.has(row.tree)):
             return row.tree, row.tree != place.previous or not trusted, row.read_at
         return place.previous, not trusted, self.settings.parent_read_ns
+
+    def _usable(self, entry: Entry) -> bool:
+        if entry.kind != FILE:
+            return True
+        try:
+            if entry.pages is not None and not self.sink.has(entry.pages[1]):
+                return False
+            return all(self.sink.has(chunk) for chunk, _ in read_content(self.load, entry))
+        except (IntegrityError, ObjectNotFound):
+            return False
 
     def _store(
         self,
@@ -393,3 +371,9 @@ class Archiver:
     def _fingerprint(self, items: Items) -> bytes:
         """A keyed hash of everything `stat` says about the names, in order."""
         return self.cache.fingerprint(pack_items(items.kept)) if items.kept is not None else b""
+
+
+def _close(place: Place) -> None:
+    if place.fd >= 0:
+        os.close(place.fd)
+        place.fd = -1

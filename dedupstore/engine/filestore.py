@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import stat as modes
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
 
 from dedupstore.engine.content import BUFFER_BYTES, ContentStore
 from dedupstore.engine.parent import align
 from dedupstore.engine.sink import ChunkSink
-from dedupstore.engine.small_contents import Named, is_previous
+from dedupstore.engine.small_contents import Named
 from dedupstore.engine.tally import Tally
 from dedupstore.model.entry import FILE, SECOND, SYMLINK, Entry
 from dedupstore.model.tree import Load
@@ -42,28 +42,13 @@ class FileStore:
         self._tally = tally
         self._linked: dict[tuple[int, int], Entry] = {}
 
-    def read_small(self, dir_fd: int, items: list[Item]) -> list[Named | None]:
-        """Those that are ordinary small files, read and named; see `sources.small_files`. Any thread may call it."""
-        return self._content.name_all(read_small_files(dir_fd, items, SMALL_BYTES), [None] * len(items))
+    def read_small(self, dir_fd: int, items: list[Item], before: Sequence[Entry | None]) -> list[Named | None]:
+        """The contents of those that are ordinary small files, for `store` to take; see `sources.small_files`.
 
-    def contents(
-        self, dir_fd: int, items: list[Item], before: Sequence[Entry | None], ready: dict[bytes, Named]
-    ) -> Iterator[Named | None]:
-        """The contents of those that are ordinary small files, for `store` to take, in order.
-
-        `before` has the previous version of each that has one, `ready` what `read_small` has found, which is taken
-        from it.
+        `before` has the previous version of each that has one.
         """
-        found = [ready.pop(name, None) for name, _ in items]
-        for named, entry in zip(found, before, strict=True):
-            if named is not None and entry is not None:
-                named.same = is_previous(named, entry)
-        late = [number for number, named in enumerate(found) if named is None]
-        if late:
-            data = read_small_files(dir_fd, [items[number] for number in late], SMALL_BYTES)
-            for number, named in zip(late, self._content.name_all(data, [before[n] for n in late]), strict=True):
-                found[number] = named
-        return iter(found)
+        contents = read_small_files(dir_fd, items, SMALL_BYTES)
+        return self._content.name_all(contents, before)
 
     def store(
         self,

@@ -6,11 +6,10 @@ import os
 from collections.abc import Iterator
 
 from dedupstore.engine.parent import DirectoryRow
-from dedupstore.engine.sink import ChunkSink
 from dedupstore.errors import IntegrityError, ObjectNotFound
 from dedupstore.model.entry import FILE, SECOND, Entry
 from dedupstore.model.snapshot import Snapshot
-from dedupstore.model.tree import Load, read_content, read_tree
+from dedupstore.model.tree import Load, read_tree
 from dedupstore.sources.attributes import KINDS
 from dedupstore.types import ChunkId
 
@@ -82,15 +81,3 @@ def is_same(before: Entry, stat: os.stat_result, inode: int, read_at: int) -> bo
         and (not inode or inode == stat.st_ino)
         and stat.st_ctime_ns < read_at - RACY_NS
     )
-
-
-def is_stored(sink: ChunkSink, load: Load, entry: Entry) -> bool:
-    """Whether all chunks of an entry can be used: asked where nothing vouches for them."""
-    if entry.kind != FILE:
-        return True
-    try:
-        if entry.pages is not None and not sink.has(entry.pages[1]):
-            return False
-        return all(sink.has(chunk) for chunk, _ in read_content(load, entry))
-    except (IntegrityError, ObjectNotFound):
-        return False

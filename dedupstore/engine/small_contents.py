@@ -57,14 +57,6 @@ def previous_cuts(data: bytes, before: Entry) -> list[int]:
     return cuts
 
 
-def is_previous(named: Named, before: Entry) -> bool:
-    """Whether a file is cut into the very chunks that its previous version had."""
-    return (
-        list(named.cuts) == previous_cuts(named.data, before)
-        and list(named.ids) == [chunk for chunk, _ in before.inline_references()]
-    )  # fmt: skip
-
-
 def name_contents(
     contents: Sequence[bytes | None],
     before: Sequence[Entry | None],
@@ -89,7 +81,7 @@ def name_contents(
     for number, found in _named(follow, ids_of):
         entry = before[number]
         assert entry is not None
-        if is_previous(found, entry):
+        if list(found.ids) == [chunk for chunk, _ in entry.inline_references()]:
             found.same = True
             named[number] = found
         else:
