@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from dedupstore.cancel import CancelToken
 from dedupstore.codec.hashing import digest
@@ -139,7 +140,7 @@ def mirror_parity(
             continue
         cancel.check()
         try:
-            data = twice(lambda pack=pack: _proven(source, pack))  # type: ignore[misc]
+            data = twice(partial(_proven, source, pack))
         except StoreGone:
             raise
         except ObjectNotFound:
@@ -163,7 +164,7 @@ def damaged_parity(store: ObjectStore, cancel: CancelToken) -> Iterator[Finding]
     for pack in sorted(listed_parity(store)):
         cancel.check()
         try:
-            twice(lambda pack=pack: _proven(store, pack))  # type: ignore[misc]
+            twice(partial(_proven, store, pack))
         except StoreGone:
             raise
         except ObjectNotFound:

@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from dedupstore.errors import CacheError, Refused
+from dedupstore.repo.cache_files import drop_abandoned, remove_file, replace_file
 from dedupstore.repo.cache_folder import secure_folder
 from dedupstore.repo.pack import PackName
 from dedupstore.types import Data, PackId, RepositoryId, Span
@@ -109,16 +110,8 @@ class PackCache:
         size = sum(memoryview(part).nbytes for part in parts)
         if not self._usable or not self._make_room(file, size):
             return
-        hidden = self._folder / f".{secrets.token_hex(8)}"
-        try:
-            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-            with open(os.open(hidden, flags, 0o600), "wb") as output:
-                for part in parts:
-                    output.write(part)
-            os.replace(hidden, self._folder / file)
-        except OSError:
+        if not replace_file(self._folder / file, parts):
             # A full disk: what is here already goes on being of use.
-            hidden.unlink(missing_ok=True)
             self._remove(file)
 
     def _make_room(self, file: str, size: int) -> bool:
@@ -142,7 +135,7 @@ class PackCache:
             self._total += size
             self._used.add(file)
         for each in going:
-            (self._folder / each).unlink(missing_ok=True)
+            remove_file(self._folder / each)
         return True
 
     def _touch(self, file: str, descriptor: int) -> None:
@@ -150,16 +143,18 @@ class PackCache:
             if file in self._used:
                 return
             self._used.add(file)
-        os.utime(descriptor)
+        with suppress(OSError):
+            os.utime(descriptor)
 
     def _remove(self, file: str) -> None:
         with self._lock:
             self._total -= self._sizes.pop(file, 0)
             self._used.discard(file)
-        (self._folder / file).unlink(missing_ok=True)
+        remove_file(self._folder / file)
 
     def _look(self) -> None:
         """What earlier processes have left; what one of them was killed over, and what is too much, goes."""
+        drop_abandoned(self._folder)
         with os.scandir(self._folder) as entries:
             for entry in entries:
                 if _NAME.fullmatch(entry.name) is None:

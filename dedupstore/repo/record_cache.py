@@ -9,13 +9,14 @@ listed any more is forgotten, so that nothing comes back from here. Used by one 
 from __future__ import annotations
 
 import os
-import secrets
 import struct
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from dedupstore.codec.crypto import Cipher
 from dedupstore.errors import CacheError, CorruptObject, Refused
+from dedupstore.repo.cache_files import drop_abandoned, replace_file
 from dedupstore.repo.cache_folder import secure_folder
 from dedupstore.repo.keyring import KeyRing
 from dedupstore.storage.base import ObjectInfo
@@ -76,15 +77,10 @@ class RecordCache:
         for key, (size, modified_ns, sealed) in self._held.items():
             name = key.encode("ascii")
             parts += (_ROW.pack(len(name), size, modified_ns, len(sealed)), name, sealed)
-        hidden = self._path.with_name(f".{self._path.name}.{secrets.token_hex(8)}")
-        try:
+        with suppress(OSError, CacheError, Refused):
             secure_folder(self._path.parent)
-            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-            with open(os.open(hidden, flags, 0o600), "wb") as file:
-                file.write(self._cipher.encrypt(b"".join(parts), _AAD))
-            os.replace(hidden, self._path)
-        except (OSError, CacheError, Refused):
-            hidden.unlink(missing_ok=True)
+            drop_abandoned(self._path.parent)
+            replace_file(self._path, [self._cipher.encrypt(b"".join(parts), _AAD)])
 
     def _rows(self) -> dict[str, tuple[int, int, bytes]]:
         if self._held is None:

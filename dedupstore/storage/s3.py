@@ -21,7 +21,7 @@ from dedupstore.storage.names import TEMPORARY, check_key, check_prefix, is_name
 from dedupstore.storage.options import NO_OPTIONS, StoreOptions
 from dedupstore.storage.s3_client import CHANGED_MEANWHILE, NOT_UNDERSTOOD, S3Client, answer_code
 from dedupstore.storage.s3_location import S3Location
-from dedupstore.storage.s3_versions import S3Versions
+from dedupstore.storage.s3_versions import ReadableVersions
 from dedupstore.storage.throttle import PIECE_BYTES, PacedBody
 from dedupstore.types import Data, Span
 from dedupstore.units import GIB
@@ -61,7 +61,7 @@ class S3Store:
         self._options = options
         self._rows_per_page = rows_per_page
         self._clock = clock or SystemClock()
-        self._versions = S3Versions(client, self._clock, self._read)
+        self._versions = ReadableVersions(client, self._clock, self._read)
         self._location = client.location
         self._prefix = client.location.prefix
         self._create_only = client.location.dialect.create_only
@@ -92,7 +92,7 @@ class S3Store:
         return self._client.requests.so_far()
 
     @property
-    def versions(self) -> S3Versions:
+    def versions(self) -> ReadableVersions:
         return self._versions
 
     def put(self, key: str, parts: Sequence[Data]) -> None:

@@ -178,7 +178,7 @@ def _client(location: S3Location, environ: Mapping[str, str]) -> Any:
         response_checksum_validation="when_required",
         s3={"addressing_style": location.style},
     )
-    return session.client("s3", region_name=region, endpoint_url=location.endpoint or None, config=config, **given)  # type: ignore[call-overload]
+    return session.client("s3", region_name=region, endpoint_url=location.endpoint or None, config=config, **given)  # type: ignore[call-overload]  # given: options of one call, by name
 
 
 def answer_code(error: BaseException | None) -> str:

@@ -32,10 +32,9 @@ Read = Callable[[str, Span | None, str], bytes]
 class S3Versions:
     """The versions in the bucket of one client; those of `all_of` and after are named by keys below its prefix."""
 
-    def __init__(self, client: S3Client, clock: Clock, read: Read) -> None:
+    def __init__(self, client: S3Client, clock: Clock) -> None:
         self._client = client
         self._clock = clock
-        self._read = read
         self._prefix = client.location.prefix
         self._url = client.location.url
         self._kept: bool | None = None
@@ -68,9 +67,6 @@ class S3Versions:
             if not answer.get("IsTruncated"):
                 return
             more = {"KeyMarker": answer["NextKeyMarker"], "VersionIdMarker": answer.get("NextVersionIdMarker", "")}
-
-    def read(self, version: Version, span: Span | None = None) -> bytes:
-        return self._read(version.key, span, version.id)
 
     def lock_of(self, version: Version) -> Lock | None:
         return self._lock_of(self._prefix + version.key, version.id)
@@ -141,6 +137,17 @@ class S3Versions:
         answer = self._client.call("head_object", {"Key": name, "VersionId": version}, what=what, key=name)
         until = answer.get("ObjectLockRetainUntilDate")
         return None if until is None else Lock(_nanoseconds(until), str(answer.get("ObjectLockMode", _MODE)))
+
+
+class ReadableVersions(S3Versions):
+    """The same with a way to read them: all that `Versions` asks for."""
+
+    def __init__(self, client: S3Client, clock: Clock, read: Read) -> None:
+        super().__init__(client, clock)
+        self._read = read
+
+    def read(self, version: Version, span: Span | None = None) -> bytes:
+        return self._read(version.key, span, version.id)
 
 
 def _moment(time_ns: int) -> datetime:

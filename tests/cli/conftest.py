@@ -11,6 +11,7 @@ import pytest
 
 from tests.support import servers
 from tests.support.dedup import Dedup, write_tree
+from tests.support.s3_servers import S3Server, use
 from tests.support.servers import Server
 
 
@@ -48,6 +49,20 @@ def site(tmp_path: Path) -> Path:
             "cache/tmp": "nobody needs it\n",
         },
     )
+
+
+@pytest.fixture(params=["moto_server", pytest.param("ceph_server", marks=pytest.mark.slow)])
+def server(request: pytest.FixtureRequest) -> S3Server:
+    """An S3 server that keeps versions and locks objects: one in memory, and a real one that enforces what it promises."""
+    found: S3Server = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: S3Server) -> Dedup:
+    """The command with the keys of that server, and no repository yet."""
+    use(server, monkeypatch)
+    return Dedup(tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="session")

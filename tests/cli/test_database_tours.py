@@ -13,6 +13,7 @@ import pytest
 
 from tests.support import servers
 from tests.support.dedup import COMMAND, PATIENCE_SECONDS, ROOT
+from tests.support.missing import missing
 from tests.support.servers import PASSWORD
 
 PAGE = ROOT / "docs" / "databases.md"
@@ -45,12 +46,8 @@ def run(script: str, tmp_path: Path, **environment: str) -> subprocess.Completed
 
 
 def require(program: str, package: str) -> None:
-    """Skip for want of a program; where everything has to be there (CI), fail."""
     if shutil.which(program) is None:
-        message = f"{program} is missing; install it: apt-get install {package}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+        missing(program, f"apt install {package}")
 
 
 def test_every_line_about_sqlite_works(tmp_path: Path) -> None:

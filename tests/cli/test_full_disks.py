@@ -15,6 +15,7 @@ import pytest
 from tests.support import servers
 from tests.support.databases import address, instead, prepared, snapshots
 from tests.support.dedup import Dedup
+from tests.support.missing import missing
 from tests.support.servers import Server
 
 Disk = Callable[[str], Path]
@@ -27,7 +28,7 @@ def mounted(size: str) -> Iterator[Path]:
         os.chmod(home, 0o755)
         words = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", home]
         if os.geteuid() != 0 or subprocess.run(words, capture_output=True, check=False).returncode:
-            pytest.skip("a disk of its own can only be mounted by root")
+            missing("a small disk", "run as root, who may mount a tmpfs")
         try:
             yield Path(home)
         finally:

@@ -19,18 +19,6 @@ from tests.support.s3_versions import lock_for, locks, markers, versions
 PRUNE = ("prune", "--grace", "0", "--undo-window", "0", "--yes")
 
 
-@pytest.fixture(params=["moto_server", pytest.param("ceph_server", marks=pytest.mark.slow)])
-def server(request: pytest.FixtureRequest) -> S3Server:
-    found: S3Server = request.getfixturevalue(request.param)
-    return found
-
-
-@pytest.fixture
-def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: S3Server) -> Dedup:
-    use(server, monkeypatch)
-    return Dedup(tmp_path, monkeypatch)
-
-
 def configured(remote: Dedup, url: str, text: str = 'object_lock = "1d"') -> Dedup:
     """The command with a repository of the configuration whose objects are locked for a day."""
     folder = remote.home / "etc"

@@ -8,20 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.dedup import Dedup, read_tree
-from tests.support.s3_servers import S3Server, use
+from tests.support.s3_servers import S3Server
 from tests.support.s3_versions import delete_everything, locks, next_second, overwrite, versions
-
-
-@pytest.fixture(params=["moto_server", pytest.param("ceph_server", marks=pytest.mark.slow)])
-def server(request: pytest.FixtureRequest) -> S3Server:
-    found: S3Server = request.getfixturevalue(request.param)
-    return found
-
-
-@pytest.fixture
-def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: S3Server) -> Dedup:
-    use(server, monkeypatch)
-    return Dedup(tmp_path, monkeypatch)
 
 
 def test_what_was_deleted_and_overwritten_is_restored_from_the_storage_of_before(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -174,3 +176,35 @@ def test_rot_in_what_is_kept_is_never_told_and_read_from_storage(tmp_path: Path,
         assert not result.findings
         assert_restores(repository, result.snapshot, files_below(tree))
         assert_clean(repository)
+
+
+def test_what_a_killed_process_left_half_written_goes_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    PackCache(tmp_path, REPOSITORY, 1000)
+    (folder,) = tmp_path.iterdir()
+    left, written = folder / f".writing-{'0' * 16}", folder / f".writing-{'1' * 16}"
+    left.write_bytes(bytes(500))
+    with written.open("wb") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+
+        PackCache(tmp_path, REPOSITORY, 1000)
+
+        assert not left.exists() and written.exists()
+    PackCache(tmp_path, REPOSITORY, 1000)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["utime", "unlink"])
+def test_a_cache_on_a_disk_that_cannot_be_written_any_more_is_still_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    PackCache(tmp_path, REPOSITORY, 1000).keep_pack(pack(1), [b"whole"])
+    cache = PackCache(tmp_path, REPOSITORY, 1000)
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, what, refused)
+
+    assert cache.read(pack(1), Span(0, 5)) == b"whole"
+    cache.drop(pack(1), Span(0, 5))
+    assert cache.read(pack(1), Span(0, 5)) is None

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.s3_servers import S3Server, await_answer, free_port, missing
+from tests.support.missing import missing
+from tests.support.s3_servers import S3Server, await_answer, free_port
 
 ACCESS, SECRET = "AKTEST", "SKTEST"
 CEPH = {"ceph-mon": "ceph-mon", "ceph-osd": "ceph-osd", "ceph": "ceph-common", "radosgw": "radosgw"}

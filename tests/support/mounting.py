@@ -10,11 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from dedupstore.errors import DedupError
 from dedupstore.service import mount
 from tests.support.dedup import COMMAND, PATIENCE_SECONDS, Dedup
+from tests.support.missing import missing
 
 
 def require_fuse() -> None:
@@ -24,10 +23,7 @@ def require_fuse() -> None:
         if not os.access("/dev/fuse", os.R_OK | os.W_OK):
             raise DedupError("/dev/fuse may not be opened", hints=["run as root, or see its mode"])
     except DedupError as error:
-        reason = f"{error.message}: {error.why}; {', '.join(error.hints)}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing("FUSE", f"{error.message}: {error.why}; {', '.join(error.hints)}")
 
 
 def unmount(path: Path) -> None:

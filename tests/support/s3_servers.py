@@ -26,6 +26,7 @@ import pytest
 from botocore.config import Config
 
 from tests.support.dedup import PATIENCE_SECONDS
+from tests.support.missing import missing
 from tests.support.ports import free_port as free_port
 
 _numbers = itertools.count(1)
@@ -89,13 +90,6 @@ def use(server: S3Server, patch: pytest.MonkeyPatch) -> None:
         patch.delenv(name, raising=False)
     for name, value in server.environment.items():
         patch.setenv(name, value)
-
-
-def missing(what: str, install: str) -> None:
-    """End the test for want of a server."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{what} is not installed: {install}")
-    pytest.skip(f"needs {what}: {install}")
 
 
 @contextmanager

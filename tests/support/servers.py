@@ -19,9 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
-
 from tests.support.dedup import PATIENCE_SECONDS
+from tests.support.missing import missing
 
 PASSWORD = "root-of:all\\pass words"
 """Of `admin` in PostgreSQL. With everything in it that a file of passwords has to escape."""
@@ -58,19 +57,12 @@ def name() -> str:
     return f"dedup_test_{secrets.token_hex(6)}"
 
 
-def missing(what: str, package: str) -> None:
-    message = f"{what} is missing; install it: apt-get install {package}"
-    if os.environ.get("CI") == "true":
-        pytest.fail(message)
-    pytest.skip(message)
-
-
 @contextlib.contextmanager
 def postgres(*options: str) -> Iterator[Server]:
     """PostgreSQL. The options are the server's own."""
     programs = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda path: int(path.split("/")[4]))
     if not programs and not shutil.which("initdb"):
-        missing("PostgreSQL", "postgresql")
+        missing("PostgreSQL", "apt install postgresql")
     place = Path(programs[-1]) if programs else Path(shutil.which("initdb") or "").parent
     with _home("postgres") as (home, user):
         data, port = home / "data", _free_port()
@@ -98,7 +90,7 @@ def postgres(*options: str) -> Iterator[Server]:
 def mariadb(*options: str) -> Iterator[Server]:
     """MariaDB. The options are the server's own."""
     if not shutil.which("mariadbd") or not shutil.which("mariadb-install-db"):
-        missing("MariaDB", "mariadb-server")
+        missing("MariaDB", "apt install mariadb-server")
     with _home("mysql") as (home, user):
         data, port, path = home / "data", _free_port(), home / "socket"
         _run(["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal",
