@@ -77,8 +77,8 @@ class Marker:
     """Walks roots and tells of every chunk that they reach, once.
 
     A snapshot must be readable to its last manifest. A root without a commit need not: its writer may have failed
-    because its chunks were gone. That such a root is walked only as far as its manifests are there is safe: a writer
-    commits only after a last look, at which all its chunks were in packs of no plan. A plan made after that look is
+    because its chunks were gone, or the bases of one that is there as a delta. That such a root is walked only as far as
+    its manifests are there, and that a chunk which no packs give is not told of, is safe: a writer commits only after a last look, at which all its chunks were in packs of no plan. A plan made after that look is
     carried out by somebody who finds those packs; one made before was seen, and the writer does without its packs.
     """
 
@@ -200,9 +200,11 @@ class Marker:
                 raise _unreadable(self._root, _absent(chunk))
             return
         if self._met.add(at):
-            self._on_chunk(chunk, at)
-            if self._on_lost is not None and not self._forgiving and not self._health.usable(chunk):
-                self._on_lost(chunk)
+            lost = (self._forgiving or self._on_lost is not None) and not self._health.usable(chunk)
+            if not (lost and self._forgiving):
+                self._on_chunk(chunk, at)
+                if lost and self._on_lost is not None:
+                    self._on_lost(chunk)
         if len(known) >= _REMEMBERED:
             known.clear()
         known.add(chunk)

@@ -5,8 +5,8 @@ and configs, FORMAT; then packs, segments, records, marks, and markers last, wit
 overwritten. The plans of the source's garbage collection are about the source's own packs and stay there; its records of
 what was pruned come along, after the segments.
 
-Packs and segments are listed again until a listing brings nothing new: what was condemned and removed in the meantime
-lies in packs that the next listing shows.
+Packs and segments are listed again until two listings in a row show the same ones and all of them were copied: no listing
+of many folders is of one moment, and what a prune moves meanwhile may be missing in both places.
 """
 
 from __future__ import annotations
@@ -96,6 +96,9 @@ class _Mirror:
         self._lacking: set[str] = set()
         """What snapshots may need and could not be copied because it is damaged."""
 
+        self._gone: set[str] = set()
+        """What was listed and is not there any more."""
+
     def run(self) -> MirrorResult:
         self._found.progress(self._progress)
         if self._plan.marks_lost:
@@ -152,9 +155,10 @@ class _Mirror:
 
         A record says of a pack: what was needed of it lies elsewhere, indexed. So the record is listed first here, and
         put last there. One that came while packs were listed may explain what they lacked: then all is listed again.
+        So it is when a listed pack or segment is gone before it is read: then what it held or said is in another one.
         """
         there = listed(self._target, layout.PACKS)
-        done, segments = done_records(self._source), Sizes()
+        done, shown = done_records(self._source), self._plan.described
         for _ in range(_MAX_ROUNDS):
             segments = listed(self._source, layout.INDEX)
             packs = listed(self._source, layout.PACKS)
@@ -165,31 +169,40 @@ class _Mirror:
             ]  # fmt: skip
             copied = self._copy(missing)
             there.update((row.key, row.size) for row in missing if row.key in copied)
-            before, done = done, done_records(self._source)
-            if not missing and done == before:
+            before, done = (done, shown), done_records(self._source)
+            shown = frozenset((*segments, *packs))
+            if (done, shown) != before or not self._gone.isdisjoint(packs):
+                continue
+            self._compare(packs, there)
+            self._target.barrier()
+            if self._lacking and not self._options.despite_damage:
+                # A segment names all its packs: with one of them missing the mirror would look damaged itself.
+                return
+            if self._copy_segments(segments):
                 break
         else:
             raise StoreError(
                 f"{self._source.url} does not come to rest", why=f"new packs in each of {_MAX_ROUNDS} listings",
                 hints=["run it again; what was copied is kept"],
             )  # fmt: skip
-        self._compare(packs, there)
-        self._target.barrier()
-        if self._lacking and not self._options.despite_damage:
-            # A segment names all its packs: with one of them missing the mirror would look damaged itself.
-            return
-        described = listed(self._target, layout.INDEX)
-        self._compare(segments, described)
-        self._copy([ObjectInfo(key, size) for key, size in segments.items() if key not in described])
-        self._target.barrier()
         known = done_records(self._target)
         self._copy([ObjectInfo(key, size) for key, size in done.items() if key not in known])
         self._target.barrier()
 
+    def _copy_segments(self, segments: Sizes) -> bool:
+        """Whether none of them is gone."""
+        described = listed(self._target, layout.INDEX)
+        self._compare(segments, described)
+        self._copy([ObjectInfo(key, size) for key, size in segments.items() if key not in described])
+        self._target.barrier()
+        return self._gone.isdisjoint(segments)
+
     def _compare(self, source: Sizes, target: Sizes) -> None:
         for finding in conflicts(source, target):
-            self._lacking.add(finding.message.partition(" ")[0])
-            self._found.finding(finding)
+            key = finding.message.partition(" ")[0]
+            if key not in self._lacking:
+                self._lacking.add(key)
+                self._found.finding(finding)
 
     def _show(self) -> None:
         """Records, then what protects them, then the markers that make them snapshots."""
@@ -239,7 +252,9 @@ class _Mirror:
                 copied.add(row.key)
                 self._result.objects += 1
                 self._result.size += row.size
-            elif not isinstance(error, ObjectNotFound):
+            elif isinstance(error, ObjectNotFound):
+                self._gone.add(row.key)
+            else:
                 self._progress.errors += 1
                 self._miss(row.key, error)
             self._progress.files_done += 1

@@ -173,6 +173,25 @@ def test_compaction_stopped_anywhere_loses_no_entry(
     assert at > MANY
 
 
+def test_a_merged_segment_may_be_gone_before_it_is_read_back(
+    repository: Repository, store: MemoryStore, tree: Path
+) -> None:
+    """Another prune has merged more, and found that this one says nothing new."""
+    taken = many(repository, tree)
+
+    def strike(step: Step) -> None:
+        if step.done and step.verb == "put" and step.key.startswith(layout.INDEX):
+            with open_repository(store) as other:
+                _, key, sealed = encode_segment(other.keyring, list(segment_facts(other)))
+                store.put(key, [sealed])
+            store.delete(step.key)
+
+    with open_repository(FaultyStore(store, hook=strike)) as beside:
+        assert compact_segments(beside) == 0
+
+    assert_sound(repository, taken)
+
+
 def test_a_segment_that_lies_is_not_merged(repository: Repository, store: MemoryStore, tree: Path) -> None:
     many(repository, tree)
     fact: PackFacts = next(segment_facts(repository))

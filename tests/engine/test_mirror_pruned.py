@@ -12,12 +12,21 @@ from dedupstore.engine.prune_plan import DAY_NS
 from dedupstore.errors import Refused
 from dedupstore.repo import layout
 from dedupstore.repo.repository import Repository
+from dedupstore.repo.segment import encode_segment
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import SnapshotId
 from tests.support.faults import FaultyStore, Step
 from tests.support.pruning import NOW, assert_sound, check, forget, plans, prune
 from tests.support.replicating import States, run_mirror
-from tests.support.repositories import files_below, make_tree, mutate_tree, new_repository, open_repository, take
+from tests.support.repositories import (
+    files_below,
+    make_tree,
+    mutate_tree,
+    new_repository,
+    open_repository,
+    segment_facts,
+    take,
+)
 
 
 @dataclass(slots=True)
@@ -277,3 +286,32 @@ def test_a_prune_of_the_repository_at_any_moment_of_a_deleting_mirror_leaves_eve
             assert_sound(repository, {one: scene.states[one] for one in there})
         total = faulty.operations
         at += 1
+
+
+def test_segments_merged_while_they_are_copied_leave_no_pack_that_the_mirror_cannot_find(scene: Scene) -> None:
+    """The merged one was not listed, and those that were are gone before all of them have been read."""
+    total, at = 1, 0
+    while at < total:
+        source, target = store_of(scene.before), MemoryStore("memory:target")
+
+        def strike(step: Step, at: int = at, source: MemoryStore = source) -> None:
+            if step.number == at and not step.done:
+                merge_segments(source)
+
+        faulty = FaultyStore(source, hook=strike)
+        assert run_mirror(faulty, target).exit_code == 0
+        assert not any(finding.severity != "note" for finding in checked(target).findings), f"merged before {at}"
+        with open_repository(target) as repository:
+            assert_sound(repository, scene.states)
+        total = faulty.operations
+        at += 1
+
+
+def merge_segments(store: MemoryStore) -> None:
+    """What two prunes in a row do where there are many segments."""
+    with open_repository(store) as repository:
+        old = [row.key for row in layout.list_complete(store, layout.INDEX)]
+        _, key, sealed = encode_segment(repository.keyring, list(segment_facts(repository)))
+        store.put(key, [sealed])
+        for one in old:
+            store.delete(one)

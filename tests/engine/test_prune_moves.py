@@ -377,3 +377,31 @@ def test_a_pack_that_a_spare_delta_needs_is_not_written_again_by_every_prune(
 
     assert_sound(repository, {second.id: files})
     assert_rebuilds(repository)
+
+
+@pytest.mark.parametrize("kind", [Kind.DATA, Kind.MANIFEST])
+def test_what_a_run_that_was_stopped_has_lost_of_its_bases_stops_no_prune(
+    repository: Repository, store: MemoryStore, tree: Path, kind: Kind
+) -> None:
+    """A prune lists the roots, the run puts its own and is killed before it looks again, and the prune deletes the bases."""
+    first, _ = snapshot_of(repository, tree)
+    bases = {row.id for row in repository.index.packs() if row.kind is kind}
+    change_a_row(tree, 1)
+    stopped, _ = snapshot_of(repository, tree)
+    assert any(block.codec == Codec.DELTA for _, block in blocks(repository, kind))
+    left = pack_ids(repository) - bases
+    forget(repository, first)
+    store.delete(layout.root_key(first.id))
+    store.delete(layout.commit_key(stopped.id))
+    root = store.objects.pop(layout.root_key(stopped.id))
+    condemn(repository, bases)
+    sweep(repository)
+    store.objects[layout.root_key(stopped.id)] = root
+    condemn(repository, left)
+
+    sweep(repository)
+
+    assert not left & pack_ids(repository)
+    third, files = snapshot_of(repository, tree)
+    assert_comes_to_rest(repository)
+    assert_sound(repository, {third.id: files})

@@ -30,6 +30,7 @@ from dedupstore.engine.undo_forget import forgotten_snapshots
 from dedupstore.errors import DedupError
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.policy.retention import Policy
+from dedupstore.repo import layout
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.local import LocalStore
 from tests.support import forgetting
@@ -197,7 +198,8 @@ def _is_right(child: Child, repository: Repository, snapshot: Snapshot) -> bool:
 
 def mirror(child: Child) -> None:
     target = child.folder / "mirror"
-    if not target.exists():
+    if not (target / layout.FORMAT_KEY).exists():
+        # One that was killed while it made the place is gone on with, as by the command.
         LocalStore.create(str(target)).close()
     result = run_mirror(LocalStore(str(child.folder / "store")), LocalStore(str(target)), delete=True)
     child.say(mirrored=result.exit_code)

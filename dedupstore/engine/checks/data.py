@@ -138,8 +138,9 @@ def _conclude(session: Session, examiner: Examiner, exam: PackExam) -> PackExam:
     if exam.sound:
         return exam
     second = _examine_once(session, examiner, exam.row, again=True)
+    differs = bool(exam.problems) or exam.missing or not second.unread_bases
     _excuse_lost_bases(session, second)
-    second.unstable, second.final = second.sound, True
+    second.unstable, second.final = second.sound and differs, True
     return second
 
 
@@ -178,13 +179,7 @@ def _judge(session: Session, exam: PackExam, told: set[bytes]) -> Iterator[Findi
             message=f"pack {row.id.hex()[:16]} read differently twice; the second time it was right",
         )
     if exam.missing:
-        session.mark_unreadable(row)
-        if row.id not in session.condemned and not session.pruned_since():
-            session.lost.add(row.id)
-            yield Finding(
-                code="check.pack_missing", message=f"pack {row.id.hex()[:16]} disappeared while it was checked",
-                severity="error",
-            )  # fmt: skip
+        yield from _miss(session, row)
     elif exam.problems:
         if exam.blocks:
             session.mark_damaged(row, exam.damaged_blocks)
@@ -206,6 +201,17 @@ def _judge(session: Session, exam: PackExam, told: set[bytes]) -> Iterator[Findi
         )
 
 
+def _miss(session: Session, row: PackRow) -> Iterator[Finding]:
+    """A pack that was listed is gone: pruned meanwhile, or lost."""
+    session.mark_unreadable(row)
+    if row.id not in session.condemned and not session.pruned_since():
+        session.lost.add(row.id)
+        yield Finding(
+            code="check.pack_missing", message=f"pack {row.id.hex()[:16]} disappeared while it was checked",
+            severity="error",
+        )  # fmt: skip
+
+
 def _pack_damaged(exam: PackExam, severity: str) -> Finding:
     if not exam.blocks:
         extent = "nothing of it can be read"
@@ -225,7 +231,13 @@ def _find_bad_base(session: Session, exam: PackExam, chunk: ChunkId, told: set[b
     """Which block, of a pack that is perhaps not examined in this run, keeps a delta base from being read."""
     for place in _full_copies(session, chunk):
         row = session.index.pack(place.pack_no)
-        if not _readable(session, exam, place, chunk):
+        try:
+            session.reader.read_block(exam.row.kind, place.pack_no, place.block_no, {place.position: chunk})
+        except StoreGone:
+            raise
+        except ObjectNotFound:
+            yield from _miss(session, row)
+        except (IntegrityError, StoreError):
             session.mark_damaged(row, [place.block_no])
             if row.id not in told:
                 told.add(row.id)
@@ -244,16 +256,6 @@ def _full_copies(session: Session, chunk: ChunkId) -> list[Location]:
         if place.pack_no in session.health.present
         and session.index.block(place.pack_no, place.block_no).codec != Codec.DELTA
     ]
-
-
-def _readable(session: Session, exam: PackExam, place: Location, chunk: ChunkId) -> bool:
-    try:
-        session.reader.read_block(exam.row.kind, place.pack_no, place.block_no, {place.position: chunk})
-    except StoreGone:
-        raise
-    except (IntegrityError, StoreError):
-        return False
-    return True
 
 
 def _remember(session: Session, rows: Sequence[PackRow]) -> None:

@@ -5,16 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+
 from dedupstore.clock import FrozenClock
 from dedupstore.engine.prune_plan import DAY_NS, PruneOptions
+from dedupstore.errors import StoreError
+from dedupstore.repo import layout
 from dedupstore.repo.gcplan import Plan, put_plan
+from dedupstore.repo.pack import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.base import ObjectInfo
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import Kind
+from tests.support.faults import Fault, FaultPlan, FaultyStore
 from tests.support.forgetting import undo
 from tests.support.pruning import assert_sound, forget, sweep
-from tests.support.repositories import assert_restores, files_below, make_tree, new_repository, open_repository, take
+from tests.support.replicating import run_mirror
+from tests.support.repositories import (
+    assert_restores,
+    files_below,
+    make_tree,
+    mutate_tree,
+    new_repository,
+    open_repository,
+    take,
+)
 
 NOW_NS = 1_800_000_000 * 10**9
 
@@ -25,10 +40,15 @@ class TornStore(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.meanwhile: Callable[[], None] | None = None
+        self.spared = 0
+        """How many listings of packs pass before."""
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         act, rows = self.meanwhile, list(super().list(prefix))
         if prefix != "packs/" or act is None:
+            return iter(rows)
+        if self.spared:
+            self.spared -= 1
             return iter(rows)
         self.meanwhile = None
         act()
@@ -65,3 +85,48 @@ def test_a_forgotten_snapshot_whose_manifests_move_during_the_listing_is_walked_
         back = undo(repository, snapshot.id)
         assert_restores(repository, back, files_below(tree))
         assert_sound(repository, {back.id: files_below(tree)})
+
+
+def test_a_mirror_shows_no_snapshot_whose_data_moved_during_a_listing(tmp_path: Path) -> None:
+    """At each listing of packs that a mirror takes of its source, by a prune that is killed before it says so."""
+    tree, at, moved = make_tree(tmp_path / "tree"), 0, True
+    while moved:
+        source, target = TornStore(), MemoryStore("memory:target")
+        states = {}
+        with new_repository(source) as repository:
+            for number in range(2):
+                mutate_tree(tree, 2 * at + number)
+                snapshot = take(repository, tree).snapshot
+                assert snapshot is not None
+                states[snapshot.id] = files_below(tree)
+                if number == 0:
+                    run_mirror(source, target)
+                    before = set(source.objects)
+        moved = False
+
+        def other_prune(source: TornStore = source, before: set[str] = before) -> None:
+            nonlocal moved
+            killed = FaultPlan(fault=Fault.FAIL_BEFORE, at=0, verb="put", below=f"{layout.GC}done-")
+            faulty = FaultyStore(source, killed)
+            new = tuple(
+                PackName.parse(key).id for key in source.objects.keys() - before if key.startswith(layout.PACKS)
+            )
+            with open_repository(faulty) as other:
+                put_plan(source, other.keyring, Plan(packs=new, roots=(), creator="test", time_ns=0))
+                with pytest.raises(StoreError):
+                    sweep(other, PruneOptions(grace_ns=0))
+            moved = faulty.fired > 0
+
+        source.meanwhile, source.spared = other_prune, at
+        assert run_mirror(source, target).exit_code == 0
+        with open_repository(target) as repository:
+            for snapshot in repository.catalog.snapshots().snapshots:
+                assert_restores(repository, snapshot, states[snapshot.id])
+        source.meanwhile = None
+        with open_repository(source) as other:
+            sweep(other, PruneOptions(grace_ns=0))
+        assert run_mirror(source, target).exit_code == 0
+        with open_repository(target) as repository:
+            assert_sound(repository, states)
+        at += 1
+    assert at > 2
