@@ -10,23 +10,32 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 from dedupstore.storage.system import UNSUPPORTED, System
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
+SYNCS = 8
+"""Directories synced at a time: each sync makes the disk empty its cache, and the disk does so once for all that wait."""
+
 
 class _Directory:
-    """An open directory: who uses its descriptor right now, and whether it awaits an fsync."""
+    """An open directory: who uses its descriptor right now, and how many of its changes are durable."""
 
-    __slots__ = ("descriptor", "dirty", "path", "users")
+    __slots__ = ("changes", "descriptor", "durable", "path", "users")
 
     def __init__(self, path: str, descriptor: int) -> None:
         self.path = path
         self.descriptor = descriptor
         self.users = 0
-        self.dirty = False
+        self.changes = 0
+        self.durable = 0
+
+    @property
+    def dirty(self) -> bool:
+        return self.durable < self.changes
 
 
 class ChangedDirectories:
@@ -55,7 +64,7 @@ class ChangedDirectories:
             yield
             with self._lock:
                 for directory in held:
-                    directory.dirty = True
+                    directory.changes += 1
         finally:
             self._release(held)
 
@@ -73,8 +82,7 @@ class ChangedDirectories:
                 for directory in changed:
                     directory.users += 1
             try:
-                for directory in changed:
-                    self._sync(directory)
+                self._sync_all(changed)
             finally:
                 self._release(changed)
 
@@ -105,9 +113,23 @@ class ChangedDirectories:
             self._system.mkdir(path, 0o700)
         return self._system.open(path, _OPEN_DIRECTORY)
 
+    def _sync_all(self, changed: Sequence[_Directory]) -> None:
+        if len(changed) < SYNCS:
+            # Not worth a thread: a snapshot ends with barriers of two or three.
+            for directory in changed:
+                self._sync(directory)
+            return
+        pool = ThreadPoolExecutor(SYNCS, thread_name_prefix="sync")
+        try:
+            for future in [pool.submit(self._sync, directory) for directory in changed]:
+                future.result()
+        finally:
+            # Whatever ended it: nobody closes a descriptor that one of the others still syncs.
+            pool.shutdown(wait=True, cancel_futures=True)
+
     def _sync(self, directory: _Directory) -> None:
-        # Cleared first: a change made while the fsync runs belongs to the next barrier.
-        directory.dirty = False
+        # Read first: a change made while the fsync runs belongs to the next barrier.
+        changes = directory.changes
         try:
             self._system.fsync(directory.descriptor)
         except OSError as error:
@@ -115,9 +137,7 @@ class ChangedDirectories:
                 self._failure = error
                 raise
             self.weak = True
-        except BaseException:
-            directory.dirty = True
-            raise
+        directory.durable = changes
 
     def _release(self, held: Sequence[_Directory]) -> None:
         with self._lock:
