@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 from dedupstore.storage.system import UNSUPPORTED, System
@@ -114,18 +114,30 @@ class ChangedDirectories:
         return self._system.open(path, _OPEN_DIRECTORY)
 
     def _sync_all(self, changed: Sequence[_Directory]) -> None:
-        if len(changed) < SYNCS:
-            # Not worth a thread: a snapshot ends with barriers of two or three.
-            for directory in changed:
-                self._sync(directory)
-            return
-        pool = ThreadPoolExecutor(SYNCS, thread_name_prefix="sync")
-        try:
-            for future in [pool.submit(self._sync, directory) for directory in changed]:
-                future.result()
-        finally:
-            # Whatever ended it: nobody closes a descriptor that one of the others still syncs.
-            pool.shutdown(wait=True, cancel_futures=True)
+        waiting = deque(changed)
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            while not failures:
+                try:
+                    directory = waiting.popleft()
+                except IndexError:
+                    return
+                try:
+                    self._sync(directory)
+                except BaseException as error:
+                    failures.append(error)
+
+        # A few are not worth a thread: a snapshot ends with barriers of two or three.
+        helpers = [threading.Thread(target=work, name="sync") for _ in range(SYNCS - 1 if len(changed) >= SYNCS else 0)]
+        for helper in helpers:
+            helper.start()
+        work()
+        # However it ends: nobody closes a descriptor that one of them still syncs.
+        for helper in helpers:
+            helper.join()
+        if failures:
+            raise failures[0]
 
     def _sync(self, directory: _Directory) -> None:
         # Read first: a change made while the fsync runs belongs to the next barrier.
