@@ -150,6 +150,9 @@ class Marker:
         stack = [root]
         while stack:
             tree = stack.pop()
+            if tree in self._known:
+                # Nearly all below a directory that has changed: the index need not be asked.
+                continue
             at = self._find(tree)
             if at is not None and self._met.has(at):
                 continue
