@@ -8,8 +8,8 @@ import click
 
 from dedupstore.cli.command import group
 from dedupstore.cli.errors import safe
-from dedupstore.cli.opening import with_access
-from dedupstore.cli.session import Session
+from dedupstore.cli.opening import options_at, with_access
+from dedupstore.cli.session import Place, Session
 from dedupstore.cli.shapes import distance
 from dedupstore.errors import UsageError
 from dedupstore.service import replica_state as state
@@ -36,7 +36,9 @@ def replicas(context: click.Context, as_code: bool) -> int | None:
     if context.invoked_subcommand is not None:
         return None
     session: Session = context.obj
-    found = with_access(session, service.report)
+    found = with_access(
+        session, lambda access: service.report(access, lambda url: options_at(session, Place(url)))
+    )
     _show(session, found)
     return _INCOMPLETE if as_code and not found.holds else 0
 

@@ -13,6 +13,7 @@ from dedupstore.cancel import CancelToken
 from dedupstore.codec.crypto import random_bytes
 from dedupstore.engine.damage import UNREADABLE
 from dedupstore.engine.health import Health
+from dedupstore.engine.inventory import twice
 from dedupstore.engine.origin import REPAIR_OF as REPAIR_OF
 from dedupstore.engine.origin import REPOSITORY, SNAPSHOT
 from dedupstore.engine.sink import ChunkSink
@@ -101,7 +102,7 @@ class _Rewriting:
         self._health = health
         self._listener = listener
         self._cancel = cancel
-        self._load = repository.reader.load_manifest
+        self._load = lambda chunk: twice(lambda: repository.reader.load_manifest(chunk))
         self._whole: dict[ChunkId, bool] = {}
         """Directories that were looked through, and whether all below them is whole."""
 

@@ -6,7 +6,7 @@ is said to be unknown, with the command that would prove it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dedupstore.errors import DedupError, RepositoryNotFound
@@ -17,6 +17,7 @@ from dedupstore.service.access import Access
 from dedupstore.service.check_memory import CheckMemory, checks_of
 from dedupstore.service.replica_state import Replica, device_of, replicas_of
 from dedupstore.service.selection import SAFETY
+from dedupstore.storage.options import StoreOptions
 from dedupstore.storage.registry import open_store
 from dedupstore.units import format_id, format_number
 
@@ -82,8 +83,8 @@ class Report:
         return all(rule.status in (PROVEN, STATED) for rule in self.rules)
 
 
-def report(access: Access) -> Report:
-    """Look at the source, and at each replica as far as that takes no key."""
+def report(access: Access, options_at: Callable[[str], StoreOptions]) -> Report:
+    """Look at the source, and at each replica as far as that takes no key; `options_at` its URL it is opened with."""
     opened = access.open_keys()
     try:
         found = [each for each in opened.catalog.snapshots(cached=True).snapshots if each.trigger != SAFETY]
@@ -92,7 +93,7 @@ def report(access: Access) -> Report:
         opened.store.close()
     checks = checks_of(access.environ)
     remembered = replicas_of(access.environ, repository)
-    replicas = tuple(_look(replica, found, checks) for replica in remembered)
+    replicas = tuple(_look(replica, found, checks, options_at(replica.url)) for replica in remembered)
     now_ns = access.clock.now_ns()
     own = _checks_at(checks, repository, url)
     return Report(
@@ -111,8 +112,10 @@ def report(access: Access) -> Report:
     )
 
 
-def _look(replica: Replica, found: Sequence[Snapshot], checks: Sequence[CheckMemory]) -> ReplicaInfo:
-    there, seen = _snapshots_there(replica)
+def _look(
+    replica: Replica, found: Sequence[Snapshot], checks: Sequence[CheckMemory], options: StoreOptions
+) -> ReplicaInfo:
+    there, seen = _snapshots_there(replica, options)
     missing = [snapshot for snapshot in found if format_id(snapshot.id) not in there]
     present = [snapshot for snapshot in found if format_id(snapshot.id) in there]
     behind = 0
@@ -135,11 +138,11 @@ def _look(replica: Replica, found: Sequence[Snapshot], checks: Sequence[CheckMem
     )
 
 
-def _snapshots_there(replica: Replica) -> tuple[frozenset[str], str]:
+def _snapshots_there(replica: Replica, options: StoreOptions) -> tuple[frozenset[str], str]:
     """What the replica shows now, where that takes no key: a mirror's markers bear the source's ids."""
     remembered = frozenset(replica.snapshots)
     try:
-        store = open_store(replica.url)
+        store = open_store(replica.url, options)
         try:
             if identify(store).hex() != replica.repository:
                 return frozenset(), REPLACED

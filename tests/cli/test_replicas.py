@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dedupstore.service import replica_state as state
+from tests.support.configuration import write
 from tests.support.dedup import Dedup
 
 OTHER = "walnut-ninety-nine-bicycles"
@@ -53,6 +54,20 @@ def test_a_mirror_is_looked_at_and_its_lag_is_told(dedup: Dedup, site: Path, mir
     assert after["behind_s"] >= 0
     text = dedup.ok("replicas").out
     assert str(mirror) in text and "1 of them behind" in text
+
+
+def test_a_replica_is_opened_as_the_configuration_says_of_its_place(
+    dedup: Dedup, mirror: Path, tmp_path: Path
+) -> None:
+    """As every other command does, which refuses to lock anything in a directory."""
+    second = f'[repos.second]\nurl = "{mirror}"\nobject_lock = "14d"\n'
+    path = write(tmp_path / "c.toml", f'[repos.main]\nurl = "{dedup.repository}"\n{second}')
+
+    run = dedup.ok("replicas", "-r", "repo:main", "-c", path, "--json")
+
+    (replica,) = run.document["replicas"]
+    assert "Object Lock" in replica["seen"]
+    assert dedup("snapshots", "-r", "repo:second", "-c", path).code == "config.invalid_value"
 
 
 def test_a_copy_is_remembered_with_what_was_there(dedup: Dedup, site: Path, tmp_path: Path) -> None:

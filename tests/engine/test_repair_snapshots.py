@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from dedupstore.cancel import CancelToken
 from dedupstore.engine.donors import MirrorDonor
 from dedupstore.engine.repair_packs import repair_packs
 from dedupstore.engine.repair_snapshots import REPAIR_OF, SnapshotsReport, repair_snapshots
-from dedupstore.errors import StoreError
+from dedupstore.errors import RepositoryError, StoreError
 from dedupstore.events import NullListener
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo import layout
@@ -22,6 +24,7 @@ from tests.support.faults import Fault, FaultPlan, FaultyStore, every_fault
 from tests.support.pack_layouts import LAYOUTS, Scene, build
 from tests.support.pruning import forget, prune
 from tests.support.repositories import assert_restores, files_below, make_tree, new_repository, open_repository, take
+from tests.support.scenes import store_of
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +212,22 @@ def test_a_record_that_cannot_be_read_is_named(store: MemoryStore, scene: Scene)
     report = repair(store)
 
     assert report.unreadable == (scene.snapshots[0],) and report.exit_code == 4
+
+
+def test_what_comes_damaged_over_the_line_once_is_not_lost(scene: Scene) -> None:
+    """Only once a damaged snapshot is repaired: whatever that one lacks stays away."""
+    damaged = scene.store()
+    damage(damaged, scene, "a")
+
+    def run(plan: FaultPlan) -> FaultyStore:
+        faulty = FaultyStore(store_of(damaged.objects), replace(plan, below=layout.PACKS))
+        # It may end the run, and then nothing was committed.
+        with suppress(RepositoryError):
+            lost = [path for one in repair(faulty).mended for path, _ in one.lost]
+            assert lost == [b"tree/a"] * len(scene.snapshots)
+        return faulty
+
+    assert every_fault(Fault.FLIPPED, run, verb="get") > 3
 
 
 @pytest.mark.parametrize("fault", [Fault.FULL, Fault.FAIL_BEFORE, Fault.FAIL_AFTER])
