@@ -16,6 +16,7 @@ from dedupstore.engine.donors import CopyDonor, MirrorDonor, There
 from dedupstore.engine.health import Health, Marks
 from dedupstore.engine.parity import MendingStore
 from dedupstore.engine.repair_sink import RepairSink
+from dedupstore.engine.undescribed import look_at_all
 from dedupstore.errors import CorruptChunk, ObjectNotFound, StoreGone
 from dedupstore.events import Finding, Listener, Progress
 from dedupstore.model.entry import DIRECTORY, FILE, Entry
@@ -65,7 +66,8 @@ def repair_packs(
     """
     require_features(repository.config, Operation.WRITE)
     report = PacksReport(dry_run=dry_run)
-    view = repository.look()
+    # Not on a dry run: that says how much has to be stored again at most.
+    view = repository.look() if dry_run else look_at_all(repository)
     if _learn_by_parity(repository):
         view = repository.look()
     put_back = _put_back(repository, view, mirror, report, cancel) if mirror is not None and view.lost else []

@@ -17,6 +17,7 @@ from dedupstore.engine.inventory import twice
 from dedupstore.engine.origin import REPAIR_OF as REPAIR_OF
 from dedupstore.engine.origin import REPOSITORY, SNAPSHOT
 from dedupstore.engine.sink import ChunkSink
+from dedupstore.engine.undescribed import look_at_all
 from dedupstore.errors import StoreGone
 from dedupstore.events import Finding, Listener, Progress
 from dedupstore.model.entry import DIRECTORY, FILE, Entry
@@ -61,7 +62,7 @@ def repair_snapshots(
     """Judge by what checks have found; nothing is written for a snapshot that is whole, or was repaired before."""
     require_features(repository.config, Operation.WRITE)
     listing, _ = repository.catalog.marked()
-    view = repository.look()
+    view = look_at_all(repository, dry_run=dry_run)
     health = Health(repository.index, set(view.present), view.bad)
     report = SnapshotsReport(unreadable=tuple(name for name, _ in listing.damaged), dry_run=dry_run)
     findings: list[Finding] = []

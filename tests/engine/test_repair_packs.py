@@ -15,6 +15,7 @@ from dedupstore.engine.donors import CopyDonor, MirrorDonor
 from dedupstore.engine.repair_packs import PacksReport, repair_packs
 from dedupstore.errors import StoreError, StoreFull
 from dedupstore.events import NullListener
+from dedupstore.repo import layout
 from dedupstore.repo.segment import PackFacts
 from dedupstore.storage.base import ObjectStore
 from dedupstore.storage.memory import MemoryStore
@@ -389,6 +390,20 @@ def test_damage_no_check_has_found_is_mended_where_it_is_met(
         assert check(repository).exit_code == 4, "a new finding, though nothing is lost by it"
         assert check(repository).damage.files_total == 0
     whole_and_pruned(store, scene)
+
+
+def test_what_only_damaged_segments_describe_is_not_stored_again(store: MemoryStore, scene: Scene) -> None:
+    segments = [key for key in store.objects if key.startswith(layout.INDEX) and key not in layout.SENTINELS]
+    good = {key: store.objects[key] for key in segments}
+    for key in segments:
+        flip(store, key, -3)
+
+    report = repair(store)
+
+    assert (report.chunks, report.lost) == (0, 0)
+    with open_repository(store) as repository:
+        assert_whole(repository, scene)
+    store.objects |= good
 
 
 def test_a_repository_that_is_whole_is_not_touched(store: MemoryStore, mirror: MemoryStore, scene: Scene) -> None:

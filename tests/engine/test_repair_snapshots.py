@@ -214,6 +214,23 @@ def test_a_record_that_cannot_be_read_is_named(store: MemoryStore, scene: Scene)
     assert report.unreadable == (scene.snapshots[0],) and report.exit_code == 4
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_what_only_damaged_segments_describe_is_not_lost(store: MemoryStore, scene: Scene, dry_run: bool) -> None:
+    damage(store, scene, "a")
+    for key in [key for key in store.objects if key.startswith(layout.INDEX) and key not in layout.SENTINELS]:
+        flip(store, key, -3)
+    before = dict(store.objects)
+
+    report = repair(store, dry_run=dry_run)
+
+    assert [one.lost for one in report.mended] == [((b"tree/a", False),)] * len(scene.snapshots)
+    assert (store.objects == before) is dry_run
+    with open_repository(store) as repository:
+        for one in [one for one in repository.catalog.snapshots().snapshots if REPAIR_OF in dict(one.details)]:
+            origin = [format_id(each) for each in scene.snapshots].index(dict(one.details)[REPAIR_OF])
+            assert_restores(repository, one, without(scene.expected[origin], "a"))
+
+
 def test_what_comes_damaged_over_the_line_once_is_not_lost(scene: Scene) -> None:
     """Only once a damaged snapshot is repaired: whatever that one lacks stays away."""
     damaged = scene.store()
