@@ -5,8 +5,8 @@ from __future__ import annotations
 PAGES: dict[str, str] = {
     "database.altered": "Somebody altered a table while it was dumped. The dump is taken again once; when that fails, too, there "
     "is no snapshot: take it when nobody alters tables.",
-    "database.client_too_old": "The program that dumps is older than the server. Run it where the server is (`exec` in "
-    "the configuration), or install the client programs of the server's version.",
+    "database.client_too_old": "The program that dumps is older than the server, or the client too old to be given a dump safely. "
+    "Run it where the server is (`exec` in the configuration), or install the client programs of the server's version.",
     "database.copy_failed": "The copy of a SQLite database could not be made. The message says why; the copy lies in "
     "TMPDIR while it is stored. There is no snapshot.",
     "database.damaged": "A database does not pass SQLite's own check. Damaged ones are not stored, and not put in "
@@ -48,7 +48,7 @@ PAGES: dict[str, str] = {
     "new name.",
     "database.not_replaced": "A database is not replaced file by file: its log would be applied to the wrong one. "
     "Restore it beside with `dedup restore --as NAME`, look at it, then `dedup db swap`.",
-    "database.not_set": "The new database lacks a setting (ALTER DATABASE … SET), or the owner, of the old one. All else is "
+    "database.not_set": "The new database lacks a setting (ALTER DATABASE … SET), the owner, or a grant, of the old one. All else is "
     "restored. Restore as a superuser, or set it by hand before the swap.",
     "database.not_sql": "SQL text would not bring back what this SQLite database holds. That is so with a virtual table, a text "
     "with a NUL or other bytes that are no text, and an infinity. There is no snapshot. Keep a copy of its pages "

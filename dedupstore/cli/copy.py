@@ -36,12 +36,13 @@ from dedupstore.units import format_bytes, format_duration, format_number
 @click.option("--before", metavar="TIME", help="Only those made then or earlier.")
 @click.option("--after", metavar="TIME", help="Only those made then or later.")
 @click.option("--compression", metavar="LEVEL", type=click.IntRange(1, 19), default=3, help="1 (fast) to 19 (small).")
+@options.storage_class_option
 @options.dry_run_option
 @click.pass_obj
 def copy(
     session: Session, names: tuple[str, ...], target: str, to_passphrase_file: str, to_passphrase_command: str,
     to_key_file: str, source: str | None, tags: tuple[str, ...], host: str | None, before: str | None,
-    after: str | None, compression: int, dry_run: bool,
+    after: str | None, compression: int, storage_class: str, dry_run: bool,
 ) -> int:  # fmt: skip
     """Copy snapshots to another repository, which has keys of its own.
 
@@ -69,7 +70,8 @@ def copy(
             return service.run(request, here, there, listener, token)
 
     outcome = with_target(
-        session, target, environ, lambda there: with_access(session, lambda here: work(there, here))
+        session, target, environ, lambda there: with_access(session, lambda here: work(there, here)),
+        storage_class=storage_class,
     )  # fmt: skip
     _tell(session, outcome)
     return outcome.exit_code

@@ -27,11 +27,13 @@ from dedupstore.units import format_bytes, format_duration, format_number
 @click.option("--delete", is_flag=True, help="Delete from the mirror what the repository no longer has.")
 @click.option("--verify", is_flag=True, help="Then read all of the mirror and compare it with its names.")
 @click.option("--despite-damage", is_flag=True, help="Show new snapshots although a damaged pack was left out.")
+@options.storage_class_option
 @options.dry_run_option
 @click.pass_obj
 def mirror(
-    session: Session, target: str, init: bool, delete: bool, verify: bool, despite_damage: bool, dry_run: bool
-) -> int:
+    session: Session, target: str, init: bool, delete: bool, verify: bool, despite_damage: bool, storage_class: str,
+    dry_run: bool,
+) -> int:  # fmt: skip
     """Keep the same repository at a second place.
 
     Its objects as they are, each proven by its name: no passphrase is asked, and the same passphrases open the
@@ -48,7 +50,7 @@ def mirror(
         despite_damage=despite_damage,
         dry_run=dry_run,
         source_options=options_at(session, source),
-        target_options=options_at(session, place),
+        target_options=options_at(session, place, storage_class),
     )
     session.out.begin("mirror")
     token = session.take_token()

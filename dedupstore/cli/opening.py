@@ -162,14 +162,18 @@ def access_to(session: Session, place: Place, credential: Credential) -> Access:
     return access if repo is None else replace(access, kept_bytes=repo.base_cache)
 
 
-def options_at(session: Session, place: Place) -> StoreOptions:
-    """Limits, locks and the storage class that the configuration asks for at a place, if it was read, or this call."""
+def options_at(session: Session, place: Place, storage_class: str = "") -> StoreOptions:
+    """Limits, locks and the storage class that the configuration asks for at a place, if it was read, or this call.
+
+    `storage_class`: that of this place only, for commands with two of them.
+    """
     repo = session.repo_at(place)
     asked = NO_OPTIONS
     if repo is not None and repo.asks_of_the_store:
         # Loaded only for who asks for something.
         asked = import_module("dedupstore.service.store_options").options_of(repo, session.clock, session.environ)
-    return replace(asked, storage_class=session.storage_class) if session.storage_class else asked
+    chosen = storage_class or session.storage_class
+    return replace(asked, storage_class=chosen) if chosen else asked
 
 
 def repeated(session: Session) -> str:

@@ -103,5 +103,14 @@ def tag_option(function: Decorated) -> Decorated:
     )(function)
 
 
+def storage_class_option(function: Decorated) -> Decorated:
+    return click.option(
+        "--storage-class",
+        metavar="CLASS",
+        default="",
+        help="In a bucket: the class of new file contents, as STANDARD_IA.",
+    )(function)
+
+
 def dry_run_option(function: Decorated) -> Decorated:
     return click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")(function)

@@ -56,9 +56,7 @@ from dedupstore.units import parse_size
 @click.option("--compression", metavar="LEVEL", type=int, default=3, help="1 (fast) to 19 (small); 3 by default.")
 @click.option("--host", metavar="NAME", default="", help="Instead of the name of this machine.")
 @click.option("--time", "time_text", metavar="TIME", default="", help="Instead of now; for importing old copies.")
-@click.option(
-    "--storage-class", metavar="CLASS", default="", help="In a bucket: the class of new file contents, as STANDARD_IA."
-)
+@options.storage_class_option
 @gentle_options
 @click.pass_obj
 def snapshot(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 import click
 
 from dedupstore.cli import prompts
-from dedupstore.cli.opening import credential_of, proven, require_there
+from dedupstore.cli.opening import credential_of, options_at, proven, require_there
 from dedupstore.cli.session import Session
 from dedupstore.errors import RepositoryNotFound, StoreMissing, WrongPassphrase
 from dedupstore.service.access import Access, Credential
@@ -33,9 +34,17 @@ def target_options(function: Decorated) -> Decorated:
     return function
 
 
-def with_target(session: Session, url: str, environ: Mapping[str, str], work: Callable[[Access], Answer]) -> Answer:
+def with_target(
+    session: Session,
+    url: str,
+    environ: Mapping[str, str],
+    work: Callable[[Access], Answer],
+    *,
+    storage_class: str = "",
+) -> Answer:
     """Do the work with the repository at `url`, or repo:NAME, opened by what `environ` names or by what is typed, up to three times.
 
+    `storage_class`: of what is stored there, where that is said for this call.
     It is opened once before the work begins: a wrong passphrase of the source can then not be taken for one of it.
     """
     place = session.resolved(url)
@@ -45,9 +54,10 @@ def with_target(session: Session, url: str, environ: Mapping[str, str], work: Ca
     except (RepositoryNotFound, StoreMissing) as error:
         error.hints = (f"create it first: dedup init -r {url}", "is the disk mounted?")
         raise
+    asked = options_at(session, place, storage_class)
     given = credential_of(session, place, environ)
     if given is not None:
-        return work(proven(session, place, given))
+        return work(replace(proven(session, place, given), options=asked))
     for left in range(prompts.MAX_TRIES - 1, -1, -1):
         try:
             access = proven(session, place, Credential(passphrase=prompts.target_passphrase(session, url)))
@@ -56,5 +66,5 @@ def with_target(session: Session, url: str, environ: Mapping[str, str], work: Ca
                 raise
             session.out.note(error.message)
             continue
-        return work(access)
+        return work(replace(access, options=asked))
     raise AssertionError("unreachable")

@@ -211,6 +211,9 @@ class Source:
     before: tuple[str, ...] = setting(COMMAND, (), "Runs first; when it fails there is no snapshot.")
     after: tuple[str, ...] = setting(COMMAND, (), "Runs last, however the snapshot ended.")
     hook_timeout: Nanoseconds = setting(DURATION, Nanoseconds(10 * _MINUTE), "How long before and after may take.")
+    pass_environment: tuple[str, ...] = setting(
+        TEXTS, (), "Variables of storage that before and after may see: AWS_PROFILE."
+    )
 
     @property
     def type(self) -> str:

@@ -1,6 +1,7 @@
 """Commands of the configuration that run before and after the snapshot of a source.
 
-They get no standard input, no terminal, a time limit, and these variables; no passphrase of ours is among what they see:
+They get no standard input, no terminal, a time limit, and these variables. Neither a passphrase of ours nor what opens the storage
+(`AWS_…`, unless it is named) is among what they see:
 
     DEDUP_HOOK            before, after
     DEDUP_HOOK_SOURCE     the name of the source
@@ -17,7 +18,7 @@ from collections.abc import Mapping, Sequence
 
 from dedupstore.cancel import CancelToken
 from dedupstore.errors import SourceFailed
-from dedupstore.service.secrets import child_environment
+from dedupstore.service.secrets import bare_environment
 from dedupstore.sources.command import CommandStream
 
 BEFORE = "before"
@@ -30,14 +31,15 @@ def run_hook(
     facts: Mapping[str, str],
     environ: Mapping[str, str],
     *,
+    passed: Sequence[str] = (),
     timeout_seconds: float,
     cancel: CancelToken,
 ) -> None:
-    """Run it to its end. Raises SourceFailed when it fails or takes too long, Interrupted when cancelled."""
+    """Run it to its end. `passed`: variables of storage that it may see. Raises SourceFailed when it fails or takes too long, Interrupted when cancelled."""
     variables = {"DEDUP_HOOK": which, **{f"DEDUP_HOOK_{name}": value for name, value in facts.items()}}
     try:
         with CommandStream(
-            command, {**child_environment(environ), **variables}, cancel, timeout_seconds=timeout_seconds
+            command, {**bare_environment(environ, passed), **variables}, cancel, timeout_seconds=timeout_seconds
         ) as running:
             running.wait()
     except SourceFailed as error:

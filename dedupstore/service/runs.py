@@ -203,6 +203,7 @@ class _Source:
             command,
             {**common, **facts},
             environ,
+            passed=source.pass_environment,
             timeout_seconds=source.hook_timeout / 1e9,
             cancel=cancel,
         )

@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import selectors
 import shlex
+import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 from dedupstore.errors import UsageError
 
@@ -27,15 +29,48 @@ def output(
         arguments = shlex.split(command)
         if not arguments:
             raise ValueError("the command is empty")
-        process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environ)
+        process = subprocess.Popen(
+            arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environ, process_group=0
+        )
     except (ValueError, OSError) as exc:
         raise UsageError(f"cannot run the command of {origin}", why=str(exc), code="secret.command_failed") from exc
     with process:
         try:
-            return _read_bounded(process, timeout_seconds, at_most_bytes, origin)
+            with _foreground(process.pid):
+                return _read_bounded(process, timeout_seconds, at_most_bytes, origin)
         finally:
-            # Nothing is left behind, whatever happened; a command that has ended does not mind.
-            process.kill()
+            # Nothing is left behind, neither it nor what it started; a group that has ended does not mind.
+            with suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def _foreground(group: int) -> Iterator[None]:
+    """Let the terminal, if we have one, belong to that group meanwhile: sudo, or a pinentry, asks there, and not on standard input."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError:
+        yield
+        return
+    # Who is not in the foreground is stopped for giving the terminal away, unless this signal is blocked.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+    try:
+        ours = os.getpgrp()
+        given = os.tcgetpgrp(terminal) == ours
+        if given:
+            with suppress(OSError):
+                os.tcsetpgrp(terminal, group)
+                # It may have been stopped for reading before the terminal was its own.
+                os.killpg(group, signal.SIGCONT)
+        try:
+            yield
+        finally:
+            if given:
+                with suppress(OSError):
+                    os.tcsetpgrp(terminal, ours)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        os.close(terminal)
 
 
 def _read_bounded(process: subprocess.Popen[bytes], timeout_seconds: float, at_most_bytes: int, origin: str) -> bytes:

@@ -14,7 +14,7 @@ import os
 import shlex
 import stat
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -31,7 +31,10 @@ _PASSPHRASE = "DEDUP_PASSPHRASE"
 _NEW_PASSPHRASE = "DEDUP_NEW_PASSPHRASE"
 _TO_PASSPHRASE = "DEDUP_TO_PASSPHRASE"
 _DATABASE_PASSWORD = "DEDUP_DATABASE_PASSWORD"
-_OURS = (_PASSPHRASE, _NEW_PASSPHRASE, _TO_PASSPHRASE, _DATABASE_PASSWORD)
+_KEY_FILES = ("DEDUP_KEY_FILE", "DEDUP_RECOVERY_KEY_FILE", "DEDUP_TO_KEY_FILE", "DEDUP_TO_RECOVERY_KEY_FILE")
+_OURS = (_PASSPHRASE, _NEW_PASSPHRASE, _TO_PASSPHRASE, _DATABASE_PASSWORD, *_KEY_FILES)
+_STORAGE = ("AWS_", "OSS_", "TENCENTCLOUD_")
+_PASSED = "DEDUP_PASS_ENVIRONMENT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +138,17 @@ def of_target(
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment for a program we start: ours without our passphrases and where they come from."""
     return {name: value for name, value in environ.items() if not name.startswith(_OURS)}
+
+
+def bare_environment(environ: Mapping[str, str], named: Iterable[str] = ()) -> dict[str, str]:
+    """The same for hooks, and commands that print a secret: also without what opens the storage.
+
+    They have nothing to do with the repository. `named`: variables of storage that they get all the same, beside those
+    that `DEDUP_PASS_ENVIRONMENT` has, with spaces between them.
+    """
+    passed = {*named, *environ.get(_PASSED, "").split()}
+    ours = child_environment(environ)
+    return {name: value for name, value in ours.items() if name in passed or not name.startswith(_STORAGE)}
 
 
 def how_to_give(variable: str = _PASSPHRASE) -> tuple[str, ...]:
@@ -263,6 +277,6 @@ def _from_command(command: str, environ: Mapping[str, str], origin: str, timeout
     # A little more than a secret may have, so that one that is too long is told from one that is cut.
     most = MAX_SECRET_BYTES + len(b"\r\n")
     raw: bytes = running.output(
-        command, child_environment(environ), origin, timeout_seconds=timeout_seconds, at_most_bytes=most
+        command, bare_environment(environ), origin, timeout_seconds=timeout_seconds, at_most_bytes=most
     )
     return _secret(raw, origin)

@@ -48,6 +48,7 @@ def give(client: MysqlClient, script: str, cancel: CancelToken) -> Iterator[tupl
 
     Yields each that was made, and why something of it could not be; nothing when all went well. Raises SourceFailed.
     """
+    client.require_guarded()
     there = {name for name, _ in _accounts(client, cancel, with_own=True)}
     problems: dict[str, str] = {}
     for name, statement in _parts(script):

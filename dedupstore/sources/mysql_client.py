@@ -18,6 +18,12 @@ _CLIENTS = {"mariadb-dump": "mariadb", "mysqldump": "mysql"}
 _SYSTEM = "'mysql', 'information_schema', 'performance_schema', 'sys'"
 _OPTIONS = frozenset(("socket",))
 
+_BINARY = "--binary-mode"
+_NO_COMMANDS = (_BINARY, "--sandbox", "--skip-system-command")
+"""Options by which the client takes statements only. The first, of MySQL 5.6 and MariaDB 10.0, is needed: no command but
+`delimiter` and `\\C` is known then. The others, of some newer versions, say the same once more.
+"""
+
 
 class MysqlClient:
     """One server, and who asks it. `address` is a URL without a password; open it before anything is asked."""
@@ -47,6 +53,7 @@ class MysqlClient:
         self.version: tuple[int, ...] = ()
         self.client = ""
         self.server = ""
+        self._guards: tuple[str, ...] = ()
         self._account = ""
         """As the server calls who asks: user@host, where the host is a pattern."""
 
@@ -72,6 +79,7 @@ class MysqlClient:
     def program(self, words: Sequence[str], *, dump: bool = False) -> Program:
         """mariadb or mariadb-dump, as this machine calls them."""
         name = self.dumper if dump else _CLIENTS[self.dumper]
+        words = (*(() if dump else self._guards), *words)
         if self._exec:
             options = [f"--{key}={value}" for key, value in self._settings.items() if value]
             argv, first = inside(self._exec, (name, *options, *words), "MYSQL_PWD", self._password)
@@ -84,6 +92,16 @@ class MysqlClient:
         words = [f"--connect-timeout={_CONNECT_SECONDS}", "--batch", "--skip-column-names", f"--execute={sql}"]
         text = answer(self.program([*words, "--", database] if database else words), cancel)
         return [[_unescaped(value) for value in line.split("\t")] for line in text.split("\n") if line]
+
+    def require_guarded(self) -> None:
+        """Before the client is given text that a repository holds. Raises SourceFailed when it would obey commands in it."""
+        if _BINARY not in self._guards:
+            raise SourceFailed(
+                f"{_CLIENTS[self.dumper]} is too old to be given a dump",
+                why=f"without {_BINARY} a manipulated dump could run commands on this machine",
+                hints=["apt-get install mariadb-client", 'or run it where the server is:  exec = ["docker", …]'],
+                code="database.client_too_old",
+            )
 
     def names(self, cancel: CancelToken) -> list[str]:
         """The databases of the server, but for its own. Raises SourceFailed."""
@@ -129,6 +147,7 @@ class MysqlClient:
             self.dumper, self.client = name, text.strip()
             # "mariadb-dump  Ver 10.19 Distrib 10.11.6-MariaDB": the later one is that of the server it came with.
             self.version = version_of(text.partition("Distrib")[2] or text)
+            self._guards = self._known_guards(cancel)
             return
         assert error is not None
         raise SourceFailed(
@@ -137,6 +156,17 @@ class MysqlClient:
             hints=["apt-get install mariadb-client", 'or run it where the server is:  exec = ["docker", …]'],
             code="database.no_client",
         ) from error
+
+    def _known_guards(self, cancel: CancelToken) -> tuple[str, ...]:
+        """Neither commands of the client nor files of this machine, for all that is asked: as far as the client knows how.
+
+        It sends a file (`LOAD DATA LOCAL`) whenever a statement, or the server, wants one.
+        """
+        words = (*self._exec, _CLIENTS[self.dumper], "--no-defaults", "--help")
+        text = answer(Program(argv=words, env=self._environ), cancel)
+        # MySQL lists the option by its positive name.
+        known = {word.replace("--skip-", "--") for word in re.findall(r"--[a-z-]+", text)}
+        return ("--local-infile=0", *(word for word in _NO_COMMANDS if word.replace("--skip-", "--") in known))
 
     def _explain(self, error: SourceFailed) -> SourceFailed:
         where = self._settings["host"] or self._settings["socket"] or "the local server"

@@ -26,6 +26,7 @@ class NewMysqlDatabase(NewServerDatabase):
 
     def _create(self) -> Program:
         client, name, about = self._client, self._name, self._about
+        client.require_guarded()
         with client.explained():
             if name in client.names(self._cancel):
                 raise exists(name)

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from dedupstore.cancel import CancelToken
 from dedupstore.errors import SourceFailed
+from dedupstore.sources import postgres_database
 from dedupstore.sources.base import NamedStream
 from dedupstore.sources.database_files import GLOBALS, TABLES, Texts, file_name, schema_hash
 from dedupstore.sources.postgres_client import PostgresClient
@@ -29,14 +30,6 @@ _GLOBALS = ("pg_dumpall", "--globals-only", "--no-role-passwords", "--no-passwor
 
 _OWN = """n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%'
 AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')"""
-
-_DATABASE = """SELECT json_build_object(
-'encoding', pg_encoding_to_char(encoding), 'collate', datcollate, 'ctype', datctype, 'owner', pg_get_userbyid(datdba),
-'settings', (SELECT coalesce(json_agg(x ORDER BY x), '[]') FROM pg_db_role_setting s, unnest(s.setconfig) x
-WHERE s.setdatabase = d.oid AND s.setrole = 0),
-'roles', (SELECT coalesce(json_agg(DISTINCT r.rolname), '[]') FROM pg_shdepend s JOIN pg_roles r ON r.oid = s.refobjid
-WHERE s.dbid = d.oid AND s.refclassid = 'pg_authid'::regclass))
-FROM pg_database d WHERE datname = current_database();"""
 
 _DEFINITIONS = f"""SELECT json_build_array(n.nspname || '.' || c.relname, c.relkind, (SELECT json_agg(json_build_array(a.attname,
 format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attgenerated, pg_get_expr(v.adbin, v.adrelid))
@@ -119,7 +112,7 @@ class PostgresSource:
                 program = client.program((*_DUMP, f"--snapshot={snapshot}", *self._options), name)
                 file = file_name(name, DUMP)
                 # Counted while the dump is read.
-                talk.send(f"{_DATABASE}\n{_DEFINITIONS}\n{_COUNTS}")
+                talk.send(f"{postgres_database.QUERY}\n{_DEFINITIONS}\n{_COUNTS}")
                 with program.stream(cancel) as dump:
                     yield NamedStream(name=file, stream=Translated(dump, partial(_explained, client, talk)))
                 document = _document(name, self._server, talk.lines())
@@ -132,7 +125,7 @@ class PostgresSource:
 def tables(client: PostgresClient, cancel: CancelToken, name: str) -> dict[str, Any]:
     """What a database holds: each table with its rows and a hash of its definition. Raises SourceFailed."""
     with client.explained(), session(client, cancel, name) as talk:
-        lines = talk.ask(f"{_BEGIN}\n{_DATABASE}\n{_DEFINITIONS}\n{_COUNTS}")
+        lines = talk.ask(f"{_BEGIN}\n{postgres_database.QUERY}\n{_DEFINITIONS}\n{_COUNTS}")
     return _document(name, "", lines)
 
 

@@ -9,6 +9,7 @@ from dedupstore.cancel import CancelToken
 from dedupstore.errors import DedupError, Refused, SourceFailed
 from dedupstore.sources.new_database import NewServerDatabase, exists
 from dedupstore.sources.postgres_client import PostgresClient
+from dedupstore.sources.postgres_database import created_as, given, literal, quoted
 from dedupstore.sources.program import Program
 
 _MAINTENANCE = ("postgres", "template1")
@@ -33,9 +34,9 @@ class NewPostgresDatabase(NewServerDatabase):
         self._client = client
         self._about = about
         self._tables = tables
-        self._owner = ""
+        self._roles: frozenset[str] = frozenset()
         self.unset: tuple[str, ...] = ()
-        """What the database itself had, and could not be given: settings (`ALTER DATABASE … SET`), its owner."""
+        """What the database itself had, and could not be given: settings (`ALTER DATABASE … SET`), its owner, grants on it."""
 
         self.ownerless: tuple[str, ...] = ()
         """Roles that do not exist here: everything belongs to who restores, and nothing is granted."""
@@ -46,12 +47,11 @@ class NewPostgresDatabase(NewServerDatabase):
             self._maintenance = maintenance(client, self._cancel)
             if name in client.names(self._cancel, self._maintenance):
                 raise exists(name)
-            roles = set(client.query("SELECT rolname FROM pg_roles", self._cancel, self._maintenance))
-            self.ownerless = tuple(role for role in self._about.get("roles", ()) if role not in roles)
-            self._owner = owner if (owner := self._about.get("owner", "")) in roles else ""
-            client.query(
-                f"CREATE DATABASE {quoted(name)} TEMPLATE template0{self._locale()}", self._cancel, self._maintenance
-            )
+            self._roles = frozenset(client.query("SELECT rolname FROM pg_roles", self._cancel, self._maintenance))
+            self.ownerless = tuple(role for role in self._about.get("roles", ()) if role not in self._roles)
+            version = int(client.query("SHOW server_version_num", self._cancel, self._maintenance)[0])
+            locale = created_as(self._about, version)
+            client.query(f"CREATE DATABASE {quoted(name)} TEMPLATE template0{locale}", self._cancel, self._maintenance)
         argv = ["pg_restore", "--exit-on-error", "--no-password"]
         if self.ownerless:
             argv += ["--no-owner", "--no-acl"]
@@ -64,22 +64,14 @@ class NewPostgresDatabase(NewServerDatabase):
         """As of every database; what belongs to the database itself, and what could not be given, is in `unset`."""
         super().finish()
         if not self._tables:
-            self._give_settings()
+            self._give()
 
-    def _give_settings(self) -> None:
+    def _give(self) -> None:
         """No dump brings these back. Without its owner, who used the database may make no table in it."""
-        name, unset = quoted(self._name), []
-        for setting in self._about.get("settings", ()):
-            key, _, value = setting.partition("=")
-            words = ".".join(map(quoted, key.split(".")))
-            # By way of the session: lists, such as a search path, are then not taken for one word.
-            steps = (
-                f"SELECT set_config({literal(key)}, {literal(value)}, false);"
-                f"ALTER DATABASE {name} SET {words} FROM CURRENT;"
-            )
-            unset += [] if self._done(steps) else [key]
-        if self._owner and not self._done(f"ALTER DATABASE {name} OWNER TO {quoted(self._owner)};"):
-            unset.append("owner")
+        unset = []
+        for what, statements in given(self._about, self._name, self._roles):
+            if not statements or not self._done(statements):
+                unset.append(what)
         self.unset = tuple(unset)
 
     def _done(self, statements: str) -> bool:
@@ -94,13 +86,6 @@ class NewPostgresDatabase(NewServerDatabase):
         for schema in sorted({table.rpartition(".")[0] for table in self._tables} - {"", "public"}):
             with self._client.explained():
                 self._client.query(f"CREATE SCHEMA {quoted(schema)}", self._cancel, self._name)
-
-    def _locale(self) -> str:
-        about = self._about
-        if not about.get("encoding"):
-            return ""
-        texts = [literal(str(about[key])) for key in ("encoding", "collate", "ctype")]
-        return f" ENCODING {texts[0]} LC_COLLATE {texts[1]} LC_CTYPE {texts[2]}"
 
     def _drop(self, cancel: CancelToken) -> None:
         self._client.query(f"DROP DATABASE IF EXISTS {quoted(self._name)}", cancel, self._maintenance)
@@ -155,11 +140,3 @@ def maintenance(client: PostgresClient, cancel: CancelToken) -> str:
             return name
     assert error is not None
     raise error
-
-
-def quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from dedupstore.cancel import CancelToken
+from dedupstore.errors import TargetFailed
+from dedupstore.sources import mysql_accounts
+from dedupstore.sources.mysql_client import MysqlClient
+from dedupstore.sources.mysql_target import NewMysqlDatabase
 from tests.support import servers
 from tests.support.databases import address, instead, prepared, snapshots, write_password
 from tests.support.dedup import Dedup
-from tests.support.servers import Server
+from tests.support.servers import MARIADB_PASSWORD, Server
 
 
 @pytest.fixture
@@ -253,3 +260,44 @@ def _give_away(dedup: Dedup, server: Server, database: str, sql: str) -> None:
     (dedup.home / "sql").write_text(sql)
     dedup.setenv("TEST_SQL", str(dedup.home / "sql"))
     dedup.setenv("TEST_ASK", " ".join([*server.ask, database]))
+
+
+TOUCHES = (
+    "\\! touch {0}\n", "SELECT 1 \\! touch {0}\n", "system touch {0}\n", "tee {0}\nSELECT 1;\n", "\\T {0}\nSELECT 1;\n",
+    "source {1}\n", "\\. {1}\n", "delimiter ;\n\\! touch {0}\n", "pager touch {0}\nSELECT 1;\n",
+    "LOAD DATA LOCAL INFILE '{1}' INTO TABLE t;\n",
+)  # fmt: skip
+"""What makes a file when the client obeys it, or reads one of this machine."""
+
+
+@pytest.mark.parametrize("line", TOUCHES)
+def test_a_dump_commands_nothing_on_this_machine(server: Server, tmp_path: Path, line: str) -> None:
+    made, script, name = tmp_path / "made", tmp_path / "script", servers.name()
+    script.write_text(f"\\! touch {made}\n")
+    dump = f"CREATE TABLE t (body text);\n{line.format(made, script)};\n-- Dump completed\n"
+    client = MysqlClient(address(server, ""), MARIADB_PASSWORD, (), dict(os.environ))
+    client.open(CancelToken())
+
+    with (
+        contextlib.closing(client),
+        contextlib.suppress(TargetFailed),
+        NewMysqlDatabase(client, name, {}, CancelToken()) as new,
+    ):
+        new.write(dump.encode())
+        new.finish()
+
+    assert not made.exists()
+    assert server.run(f"SELECT count(*) FROM information_schema.tables WHERE table_schema = '{name}'") == "0"
+
+
+def test_accounts_of_a_manipulated_script_command_nothing(server: Server, tmp_path: Path) -> None:
+    made, user = tmp_path / "made", servers.name()
+    script = f"-- head\n-- `{user}`@`%`\nCREATE USER `{user}`@`%`\n\\! touch {made}\n;\n"
+    client = MysqlClient(address(server, ""), MARIADB_PASSWORD, (), dict(os.environ))
+    client.open(CancelToken())
+
+    with contextlib.closing(client):
+        problems = dict(mysql_accounts.give(client, script, CancelToken()))
+
+    assert problems[f"`{user}`@`%`"]
+    assert not made.exists()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dedupstore.sources.postgres_database import given
 from tests.support import servers
 from tests.support.configuration import write
 from tests.support.databases import address, instead, prepared, snapshots, write_password
@@ -424,3 +425,58 @@ def test_a_new_database_has_the_owner_and_the_settings_of_the_old_one(dedup: Ded
     assert owner in found[0] and "my.note" in found[0]
     assert found[0] == found[1]
     dedup.ok("check", "--read-data")
+
+
+def test_a_new_database_has_the_grants_and_the_locale_of_the_old_one(dedup: Dedup, server: Server) -> None:
+    user, owner, lost, old, new = (servers.name() for _ in range(5))
+    server.run(
+        f"""CREATE ROLE "{owner}"; CREATE ROLE "{user}" LOGIN; CREATE ROLE "{lost}";
+        CREATE DATABASE "{old}" TEMPLATE template0 OWNER "{owner}" LOCALE_PROVIDER icu ICU_LOCALE 'de-u-kf-upper'
+        LC_COLLATE 'C' LC_CTYPE 'C.UTF-8' CONNECTION LIMIT 7;
+        REVOKE ALL ON DATABASE "{old}" FROM PUBLIC; GRANT TEMPORARY ON DATABASE "{old}" TO PUBLIC;
+        GRANT CONNECT ON DATABASE "{old}" TO "{user}" WITH GRANT OPTION; GRANT CREATE ON DATABASE "{old}" TO "{lost}";
+        ALTER ROLE "{user}" IN DATABASE "{old}" SET search_path = 'a', 'b';
+        ALTER DATABASE "{old}" SET my.note = 'a\\''s'; COMMENT ON DATABASE "{old}" IS 'a\\''s';""",
+        "postgres",
+    )
+    dedup.ok("snapshot", address(server, old))
+    server.run(f"""REVOKE CREATE ON DATABASE "{old}" FROM "{lost}"; DROP ROLE "{lost}";""", "postgres")
+
+    run = dedup("restore", "--as", new)
+
+    assert run.exit_code == 3
+    assert f"was not given what the old one had: CREATE to {lost}" in run.err
+    asked = (
+        "SELECT pg_get_userbyid(datdba), datlocprovider, daticulocale, datcollate, datctype, datconnlimit, "
+        "(SELECT array_agg(x::text ORDER BY x::text) FROM unnest(datacl) x), shobj_description(d.oid, 'pg_database'), "
+        "(SELECT array_agg(s.setrole || array_to_string(s.setconfig, '') ORDER BY s.setrole) FROM pg_db_role_setting s "
+        "WHERE s.setdatabase = d.oid) FROM pg_database d"
+    )
+    found = [server.run(f"{asked} WHERE datname = '{name}'", "postgres") for name in (old, new)]
+    assert "de-u-kf-upper" in found[0] and f"{user}=c*" in found[0] and "my.note=a\\" in found[0]
+    assert found[0] == found[1]
+    dedup.ok("check", "--read-data")
+
+
+def test_a_database_whose_public_rights_nobody_changed_keeps_them(dedup: Dedup, server: Server, blog: str) -> None:
+    dedup.ok("snapshot", address(server, blog))
+
+    dedup.ok("restore", "--as", f"{blog}_restored")
+
+    asked = f"SELECT count(*) FROM pg_database WHERE datname = '{blog}_restored' AND datacl IS NULL"
+    assert server.run(asked, "postgres") == "1"
+
+
+def test_what_a_manipulated_dump_records_is_no_statement() -> None:
+    text = "\\'; \\! touch x; --"
+    about = {
+        "owner": 'a"; \\! touch x', "grants": [["", "CONNECT; DROP", False]], "connections": "7; DROP", "comment": text,
+    }  # fmt: skip
+
+    statements = dict(given(about, "new", {about["owner"]}))
+
+    assert statements == {
+        "comment": """COMMENT ON DATABASE "new" IS  E'\\\\''; \\\\! touch x; --';""",
+        "owner": """ALTER DATABASE "new" OWNER TO "a""; \\! touch x";""",
+        "rights of PUBLIC": """REVOKE ALL ON DATABASE "new" FROM PUBLIC, "a""; \\! touch x";""",
+    }

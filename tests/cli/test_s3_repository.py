@@ -13,7 +13,7 @@ import pytest
 
 from dedupstore.errors import Refused
 from dedupstore.service.places import require_apart
-from tests.support.dedup import Dedup, read_tree
+from tests.support.dedup import PASSPHRASE, Dedup, read_tree
 from tests.support.s3_servers import S3Server, free_port, use, without_long_waits
 
 
@@ -91,6 +91,34 @@ def test_a_storage_class_is_for_file_contents_in_buckets(remote: Dedup, site: Pa
     assert classes == {"d": {"STANDARD_IA", "ONEZONE_IA"}, "m": {"STANDARD"}, "": {"STANDARD"}}
     assert (refused.exit_code, refused.code) == (2, "config.invalid_value")
     remote.ok("check", "-r", url, "--read-data")
+
+
+@pytest.mark.parametrize("way", ["option", "configuration"])
+def test_the_storage_class_of_a_copy_and_a_mirror_is_that_of_the_target(
+    remote: Dedup, site: Path, moto_server: S3Server, way: str
+) -> None:
+    copies, mirrors = (moto_server.bucket() for _ in range(2))
+    urls = [moto_server.url(bucket, "backup") for bucket in (copies, mirrors)]
+    wanted = 'storage_class = "STANDARD_IA"\n' if way == "configuration" else ""
+    named = "".join(f'[repos.r{at}]\nurl = "{url}"\n{wanted}' for at, url in enumerate(urls))
+    (remote.home / "c.toml").write_text(f"version = 1\n{named}")
+    option = () if wanted else ("--storage-class", "STANDARD_IA")
+    remote.ok("init", "--insecure-test-kdf", "-r", urls[0])
+    # A directory has no classes: what is said is not said of the source.
+    remote.ok("init", "--insecure-test-kdf", "-r", "local")
+    remote.snapshot("-r", "local", site)
+    remote.setenv("DEDUP_TO_PASSPHRASE", PASSPHRASE)
+
+    remote.ok("copy", "-r", "local", "--to", "repo:r0", "-c", "c.toml", *option)
+    remote.ok("mirror", "-r", "local", "--to", "repo:r1", "--init", "-c", "c.toml", *option)
+
+    for bucket, url in zip((copies, mirrors), urls, strict=True):
+        rows = moto_server.client().list_objects_v2(Bucket=bucket)["Contents"]
+        of_data = {row["Key"] for row in rows if row["StorageClass"] == "STANDARD_IA"}
+        assert of_data == {row["Key"] for row in rows if "/packs/" in row["Key"] and ".d" in row["Key"]} != set()
+        remote.ok("check", "-r", url, "--read-data")
+    refused = remote("mirror", "-r", urls[0], "--to", "other", "--init", "--storage-class", "STANDARD_IA")
+    assert (refused.exit_code, refused.code) == (2, "config.invalid_value")
 
 
 def test_credentials_in_the_url_are_refused(remote: Dedup) -> None:

@@ -130,7 +130,7 @@ def test_the_worst_exit_code_counts(dedup: Dedup, trees: Path, tmp_path: Path) -
 
 
 def hooks(log: Path, before: str = "", after: str = "") -> str:
-    tell = f"env | grep ^DEDUP_ | sort >> {log}; echo >> {log}"
+    tell = f"env | grep -E '^(DEDUP|AWS)_' | sort >> {log}; echo >> {log}"
     return (
         f'before = ["sh", "-c", "{tell}; {before or "true"}"]\n'
         f'after = ["sh", "-c", "{tell}; {after or "true"}"]\nhook_timeout = "2s"'
@@ -144,7 +144,9 @@ def told(log: Path) -> list[dict[str, str]]:
 
 def test_hooks_run_around_a_source_and_are_told_what_happened(dedup: Dedup, trees: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    configure(tmp_path, files("site", trees / "site", hooks(log)))
+    dedup.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    dedup.setenv("AWS_PROFILE", "ops")
+    configure(tmp_path, files("site", trees / "site", f'{hooks(log)}\npass_environment = ["AWS_PROFILE"]'))
 
     snapshot = dedup.ok("snapshot", "--json").summary["snapshot"]
 
@@ -154,6 +156,7 @@ def test_hooks_run_around_a_source_and_are_told_what_happened(dedup: Dedup, tree
     assert after["DEDUP_HOOK_SNAPSHOTS"] == snapshot["id"] and after["DEDUP_HOOK_EXIT_CODE"] == "0"
     assert after["DEDUP_HOOK_RUN"] == before["DEDUP_HOOK_RUN"]
     assert not any(name.startswith("DEDUP_PASSPHRASE") for facts in (before, after) for name in facts)
+    assert [name for facts in (before, after) for name in facts if name.startswith("AWS_")] == ["AWS_PROFILE"] * 2
 
 
 @pytest.mark.parametrize("failing", ["echo busy >&2; exit 9", "sleep 600"])

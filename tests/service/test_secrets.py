@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pty
 import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -165,6 +167,46 @@ def test_a_command_that_closes_its_output_and_hangs_is_stopped() -> None:
         )
 
 
+def test_what_a_command_started_is_stopped_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    command = f"sh -c 'sleep 600 & echo $! > {path}; sleep 600'"
+
+    with pytest.raises(UsageError, match="did not finish"):
+        value({"DEDUP_PASSPHRASE_COMMAND": command, "PATH": os.environ["PATH"]}, timeout_seconds=0.5)
+
+    assert ended(int(path.read_text()))
+
+
+def test_a_command_may_ask_at_the_terminal_and_gives_it_back() -> None:
+    # A process of its own, whose terminal is one that we type into.
+    child, terminal = pty.fork()
+    if child == 0:  # pragma: no cover - another process
+        try:
+            asks = {"DEDUP_PASSPHRASE_COMMAND": "sh -c 'read x < /dev/tty; echo $x'", "PATH": os.environ["PATH"]}
+            same = value(asks, timeout_seconds=20) == b"typed" and os.tcgetpgrp(0) == os.getpgrp()
+            os._exit(0 if same else 1)
+        finally:
+            os._exit(2)
+    os.write(terminal, b"typed\n")
+
+    _, status = os.waitpid(child, 0)
+
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def ended(pid: int) -> bool:
+    """Whether a process has ended, after a moment at most; who it belonged to may not have looked yet."""
+    for _ in range(100):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.02)
+    return False
+
+
 def test_a_gigabyte_of_output_is_not_kept() -> None:
     with pytest.raises(UsageError, match="prints too much"):
         value({"DEDUP_PASSPHRASE_COMMAND": python("while True: print(10000 * chr(120))")})
@@ -222,6 +264,25 @@ def test_children_do_not_inherit_any_passphrase() -> None:
     environ = {"DEDUP_PASSPHRASE_FILE": "x", "DEDUP_NEW_PASSPHRASE": "y", "DEDUP_REPO": "/r", "HOME": "/h"}
 
     assert child_environment(environ) == {"DEDUP_REPO": "/r", "HOME": "/h"}
+
+
+def test_hooks_and_commands_that_print_a_secret_see_nothing_that_opens_the_storage() -> None:
+    storage = {
+        "AWS_SECRET_ACCESS_KEY": "s",
+        "AWS_PROFILE": "p",
+        "OSS_ACCESS_KEY_SECRET": "o",
+        "TENCENTCLOUD_SECRET_KEY": "t",
+    }
+    environ = {**storage, "DEDUP_PASSPHRASE": "x", "DEDUP_KEY_FILE": "/k", "HOME": "/h"}
+    code = "import os; print(sorted(n for n in os.environ if n.startswith(('AWS', 'OSS', 'TEN', 'DEDUP'))))"
+
+    assert secrets.bare_environment(environ) == {"HOME": "/h"}
+    assert secrets.bare_environment(environ, ["AWS_PROFILE", "DEDUP_KEY_FILE"]) == {"HOME": "/h", "AWS_PROFILE": "p"}
+    assert value({**storage, "DEDUP_PASSPHRASE_COMMAND": python(code)}) == b"[]"
+    named = {"DEDUP_PASS_ENVIRONMENT": "AWS_PROFILE OSS_X"}
+    assert value({**storage, **named, "DEDUP_PASSPHRASE_COMMAND": python(code)}) == (
+        b"['AWS_PROFILE', 'DEDUP_PASS_ENVIRONMENT']"
+    )
 
 
 def test_the_target_of_a_copy_has_secrets_of_its_own() -> None:
