@@ -90,6 +90,24 @@ class Term(NamedTuple):
     until_ns: int | None
 
 
+class SeenBlocks:
+    """A set of blocks: one bit each, by pack. A repository of 10 TB has millions of them."""
+
+    def __init__(self) -> None:
+        self._packs: dict[int, bytearray] = {}
+
+    def add(self, pack_no: int, block_no: int) -> bool:
+        """Whether the block is new to the set."""
+        bits = self._packs.setdefault(pack_no, bytearray())
+        byte, bit = divmod(block_no, 8)
+        if byte >= len(bits):
+            bits.extend(bytes(byte + 1 - len(bits)))
+        if bits[byte] >> bit & 1:
+            return False
+        bits[byte] |= 1 << bit
+        return True
+
+
 def find_needed(
     repository: Repository, snapshots: frozenset[SnapshotId], *, listener: Listener, cancel: CancelToken
 ) -> tuple[Needed, list[Finding]]:
@@ -99,14 +117,13 @@ def find_needed(
     """
     index = repository.index
     packs: set[int] = set()
-    looked: set[tuple[int, int]] = set()
+    looked = SeenBlocks()
 
     def on_chunk(chunk: ChunkId, at: Location) -> None:
         for copy in index.find_all(chunk):
             packs.add(copy.pack_no)
-            if (copy.pack_no, copy.block_no) in looked:
+            if not looked.add(copy.pack_no, copy.block_no):
                 continue
-            looked.add((copy.pack_no, copy.block_no))
             block = index.block(copy.pack_no, copy.block_no)
             if block.codec == Codec.DELTA:
                 packs.update(base.pack_no for each in block.bases for base in index.find_all(each))

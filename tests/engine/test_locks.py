@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dedupstore.cancel import CancelToken
-from dedupstore.engine.locks import LockReport, Term, find_needed, look_at_locks
+from dedupstore.engine.locks import LockReport, SeenBlocks, Term, find_needed, look_at_locks
 from dedupstore.errors import Refused, StoreError
 from dedupstore.events import NullListener
 from dedupstore.repo import layout
@@ -57,6 +58,20 @@ def test_the_packs_of_bases_are_needed_and_those_of_forgotten_snapshots_are_not(
             *(layout.forgotten_key(snapshot.id) for snapshot in (other, first)),
         }
         assert check(repository).exit_code == 0
+
+
+def test_blocks_are_remembered_in_little_memory() -> None:
+    seen = SeenBlocks()
+    tracemalloc.start()
+
+    new = sum(seen.add(pack, block) for pack in range(500) for block in range(0, 100, 2))
+    again = [seen.add(pack, block) for pack in range(500) for block in (0, 1, 98, 300)]
+
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert new == 25_000
+    assert again == [False, True, False, True] * 500
+    assert most < 200_000
 
 
 def test_a_snapshot_that_cannot_be_walked_makes_every_pack_needed(tmp_path: Path) -> None:

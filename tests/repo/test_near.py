@@ -122,6 +122,7 @@ def test_a_file_is_read_by_few_requests_and_its_beginning_by_one(tmp_path: Path)
     # One for each pack, and for each where a group ends in the middle of one.
     assert far.data_packs_read() <= packs + 4 < len(blocks) // 3
     with open_repository(far) as repository:
+        entry = newest(repository)[b"tree/noise"]
         far.refused = lambda span: span.length > 20 << 10
         assert b"".join(file_content(repository.reader, entry)) == data
         far.refused = lambda span: False
