@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from dedupstore.cancel import CancelToken
 from dedupstore.codec.hashing import digest
@@ -24,9 +25,11 @@ from dedupstore.repo.parity import (
     parse_parity_key,
     prove_parity,
 )
-from dedupstore.repo.repository import Repository
 from dedupstore.storage.base import ObjectInfo, ObjectStore
 from dedupstore.types import Data, PackId, Span
+
+if TYPE_CHECKING:
+    from dedupstore.repo.repository import Repository
 
 _HELD_PACKS = 2
 

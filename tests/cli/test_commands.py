@@ -116,6 +116,12 @@ def test_what_shows_snapshots_is_not_loaded_before_the_key_is_being_derived() ->
     assert not loaded & {f"dedupstore.{name}" for name in late}
 
 
+def test_a_mirror_loads_neither_the_index_nor_what_reads_and_writes_packs() -> None:
+    loaded = modules_after("import dedupstore.cli.mirror")
+
+    assert not loaded & {"dedupstore.repo.repository", "dedupstore.repo.reader", "dedupstore.repo.lmdb_index", "lmdb"}
+
+
 def test_the_shell_is_told_the_commands_without_loading_them(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dedupstore.errors import StoreError
+from dedupstore.storage.directories import SYNCS
 from dedupstore.storage.local import LocalStore
 from tests.support.crash import Act, CrashSimulator, RecordingSystem, durability_faults, read_tree
 from tests.support.faults import FaultySystem
@@ -61,6 +62,20 @@ def test_every_visible_name_follows_a_sync_of_its_file_and_every_promise_one_of_
 
     write_and_acknowledge(LocalStore(root, system=recorder), recorder)
 
+    assert durability_faults(recorder.operations, root) == []
+
+
+def test_a_promise_about_many_folders_follows_a_sync_of_each(root: str) -> None:
+    recorder = RecordingSystem()
+    store = LocalStore(root, system=recorder)
+
+    for number in range(3 * SYNCS):
+        store.put(f"packs/{number:02x}/a", [b"x"])
+    store.barrier()
+    recorder.acknowledge("all")
+
+    synced = {operation.path for operation in recorder.operations if operation.act is Act.SYNC_DIRECTORY}
+    assert len(synced) == 3 * SYNCS + 2
     assert durability_faults(recorder.operations, root) == []
 
 

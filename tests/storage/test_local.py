@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dedupstore.errors import ObjectNotFound, Refused, StoreError, StoreFull, StoreMissing, StoreReadOnly
+from dedupstore.storage.directories import SYNCS
 from dedupstore.storage.local import LARGEST_WHOLE_GET_BYTES, LocalStore
 from dedupstore.storage.system import System
 from dedupstore.types import Span
@@ -300,6 +301,72 @@ def test_a_failed_barrier_stays_failed(root: str) -> None:
     store.put("packs/00/b", [b"x"])
     with pytest.raises(StoreError):
         store.barrier()
+
+
+def put_in_folders(store: LocalStore, count: int) -> None:
+    for number in range(count):
+        store.put(f"packs/{number:02x}/a", [b"x"])
+
+
+def test_a_barrier_over_many_folders_syncs_several_at_once(root: str) -> None:
+    class Together(System):
+        meeting = threading.Barrier(SYNCS)
+
+        def fsync(self, descriptor: int) -> None:
+            self.meeting.wait(60)
+            super().fsync(descriptor)
+
+    store = LocalStore(root, system=Together())
+    put_in_folders(store, 2 * SYNCS - 2)  # the root and packs come on top
+
+    store.barrier()
+
+    assert store._directories._open == {}
+
+
+@pytest.mark.parametrize("at", [0, 1, SYNCS, 2 * SYNCS + 1])
+def test_one_failed_sync_of_many_fails_the_barrier_and_every_later_one(root: str, at: int) -> None:
+    system = FaultySystem({("fsync", at): errno.EIO})
+    store = LocalStore(root, system=system)
+    put_in_folders(store, 2 * SYNCS)
+
+    with pytest.raises(StoreError):
+        store.barrier()
+
+    syncs = system.calls["fsync"]
+    with pytest.raises(StoreError):
+        store.barrier()
+    assert system.calls["fsync"] == syncs
+
+
+def test_a_barrier_that_fails_returns_when_no_sync_is_under_way(root: str) -> None:
+    class OneFails(System):
+        def __init__(self) -> None:
+            self.failed, self.running = threading.Event(), 0
+            self.lock, self.first = threading.Lock(), True
+
+        def fsync(self, descriptor: int) -> None:
+            with self.lock:
+                first, self.first = self.first, False
+                self.running += 1
+            try:
+                if first:
+                    raise OSError(errno.EIO, "injected")
+                assert self.failed.wait(60)
+                super().fsync(descriptor)
+            finally:
+                with self.lock:
+                    self.running -= 1
+                self.failed.set()
+
+    system = OneFails()
+    store = LocalStore(root, system=system)
+    put_in_folders(store, 2 * SYNCS)
+
+    with pytest.raises(StoreError):
+        store.barrier()
+
+    assert system.running == 0
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
