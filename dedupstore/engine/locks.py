@@ -15,7 +15,6 @@ from typing import NamedTuple
 from dedupstore.cancel import CancelToken
 from dedupstore.codec.block import Codec
 from dedupstore.engine.liveness import Marker
-from dedupstore.engine.transfers import TRANSFERS
 from dedupstore.errors import CorruptObject, DedupError, IntegrityError, ObjectNotFound, Refused, StoreError
 from dedupstore.events import Finding, Listener, Progress
 from dedupstore.repo import layout
@@ -28,6 +27,9 @@ from dedupstore.storage.versions import Lock, Version, Versions, versions_of
 from dedupstore.types import ChunkId, PackId, SnapshotId
 
 _AHEAD = 256
+
+_ASKED = 16
+"""Locks asked for at a time. No listing tells them, so each costs a round trip, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +220,7 @@ def _in_order(
 ) -> None:
     """`work` in a few threads, `settle` in this one. The first exception ends it all."""
     pending: deque[tuple[Version, Future[tuple[Lock | None, bool]]]] = deque()
-    with ThreadPoolExecutor(TRANSFERS, thread_name_prefix="locks") as pool:
+    with ThreadPoolExecutor(_ASKED, thread_name_prefix="locks") as pool:
         try:
             for row in rows:
                 cancel.check()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,6 +144,31 @@ def test_extending_locks_goes_on_where_it_was_stopped_and_leaves_longer_ones(tmp
         assert (again.extended, again.short, again.first_end_ns) == (0, 0, 500)
         assert store.given[layout.FORMAT_KEY, "ours"] == Lock(900, "GOVERNANCE")
         assert store.given[root, "ours"] == Lock(500, "GOVERNANCE")
+        assert check(repository).exit_code == 0
+
+
+def test_locks_are_asked_for_side_by_side(tmp_path: Path) -> None:
+    store = Bucket()
+    changed = threading.Condition()
+    asked: list[Version] = []
+
+    def lock_of(version: Version) -> Lock | None:
+        with changed:
+            asked.append(version)
+            changed.notify_all()
+            # Each of the first eight waits for the others: they are under way at once.
+            assert changed.wait_for(lambda: len(asked) >= 8, timeout=20)
+        return Lock(900, "COMPLIANCE")
+
+    with new_repository(store, options=OPTIONS) as repository:
+        take(repository, _file(tmp_path / "tree", b"content"))
+        store.lock_of = lock_of  # type: ignore[method-assign]
+
+        term = Term(short_ns=500, until_ns=None)
+        report = look_at_locks(repository, term, committed(repository), listener=NullListener(), cancel=CancelToken())
+
+        assert report.needed >= 8
+        assert (report.short, report.first_end_ns) == (0, 900)
         assert check(repository).exit_code == 0
 
 
