@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dedupstore.cancel import CancelToken
-from dedupstore.codec.block import Codec
+from dedupstore.codec.block import BASED
 from dedupstore.engine.liveness import Marker
 from dedupstore.errors import CorruptObject, DedupError, IntegrityError, ObjectNotFound, Refused, StoreError
 from dedupstore.events import Finding, Listener, Progress
@@ -127,7 +127,7 @@ def find_needed(
             if not looked.add(copy.pack_no, copy.block_no):
                 continue
             block = index.block(copy.pack_no, copy.block_no)
-            if block.codec == Codec.DELTA:
+            if block.codec in BASED:
                 packs.update(base.pack_no for each in block.bases for base in index.find_all(each))
 
     try:

@@ -14,7 +14,7 @@ from functools import partial
 from itertools import accumulate
 from typing import NamedTuple
 
-from dedupstore.codec.block import BlockSealer, Codec, Payload, split_verified
+from dedupstore.codec.block import BASED, BlockSealer, Codec, Payload, split_verified
 from dedupstore.errors import (
     CorruptChunk,
     IntegrityError,
@@ -231,7 +231,7 @@ class ChunkReader:
         info = self._index.block(pack_no, block_no)
         name, sealer = self._pack(kind, pack_no)
         sealed = read_part(self._store, name, Span(info.offset, info.stored))
-        bases = self.read_bases(kind, info.bases) if info.codec == Codec.DELTA else None
+        bases = self.read_bases(kind, info.bases) if info.codec in BASED else None
         count = len(info.lengths)
         raw = sealer.open(
             sealed, ordinal=block_no, codec=info.codec, raw_length=info.raw, chunks=count, bases=bases
@@ -334,7 +334,7 @@ class ChunkReader:
         """The block as it was before it was sealed. `keep`: on this machine, once it has opened."""
         name, sealer = self._pack(kind, pack_no)
         span = Span(info.offset, info.stored)
-        bases = self.read_bases(kind, info.bases) if info.codec == Codec.DELTA else None
+        bases = self.read_bases(kind, info.bases) if info.codec in BASED else None
 
         def opened(sealed: Data) -> bytes:
             return sealer.open(
