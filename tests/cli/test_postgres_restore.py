@@ -9,7 +9,7 @@ import pytest
 from dedupstore.sources.postgres_database import given
 from tests.support import servers
 from tests.support.configuration import write
-from tests.support.databases import address, count_posts, instead, prepared
+from tests.support.databases import address, count_posts, instead, prepared, write_password
 from tests.support.dedup import Dedup
 from tests.support.servers import Server
 
@@ -188,6 +188,24 @@ def test_a_new_database_has_the_grants_and_the_locale_of_the_old_one(dedup: Dedu
     dedup.ok("check", "--read-data")
 
 
+def test_a_database_that_lets_nobody_in_is_restored_by_who_is_no_superuser(
+    dedup: Dedup, server: Server, tmp_path: Path
+) -> None:
+    keeper, old = servers.name(), servers.name()
+    server.run(f"CREATE ROLE {keeper} LOGIN CREATEDB PASSWORD 'keep'", "postgres")
+    server.run(f"CREATE DATABASE {old} OWNER {keeper} CONNECTION LIMIT 0", "postgres")
+    server.run(f"SET ROLE {keeper}; CREATE TABLE t (x int); INSERT INTO t VALUES (1), (2)", old)
+    dedup.ok("snapshot", address(server, old))
+    write_password(tmp_path, "keep")
+
+    run = dedup.ok("restore", "--as", f"{old}_restored", "--target", address(server, "postgres", keeper))
+
+    assert "1 table, 2 rows" in run.out
+    asked = f"SELECT datconnlimit FROM pg_database WHERE datname = '{old}_restored'"
+    assert server.run(asked, "postgres") == "0"
+    dedup.ok("check", "--read-data")
+
+
 def test_a_database_whose_public_rights_nobody_changed_keeps_them(dedup: Dedup, server: Server, blog: str) -> None:
     dedup.ok("snapshot", address(server, blog))
 
@@ -195,6 +213,7 @@ def test_a_database_whose_public_rights_nobody_changed_keeps_them(dedup: Dedup, 
 
     asked = f"SELECT count(*) FROM pg_database WHERE datname = '{blog}_restored' AND datacl IS NULL"
     assert server.run(asked, "postgres") == "1"
+    dedup.ok("check", "--read-data")
 
 
 def test_what_a_manipulated_dump_records_is_no_statement() -> None:

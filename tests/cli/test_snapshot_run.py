@@ -12,7 +12,7 @@ from dedupstore.clock import FrozenClock
 from dedupstore.errors import Refused
 from dedupstore.service import carried
 from tests.support.configuration import write
-from tests.support.dedup import COMMAND, PATIENCE_SECONDS, Dedup, write_tree
+from tests.support.dedup import COMMAND, PATIENCE_SECONDS, Dedup, Run, write_tree
 from tests.support.run_sources import command, configure, files, rows
 
 WHEN = "2025-11-20 03:00"
@@ -308,6 +308,65 @@ def test_two_places_of_one_repository_are_fed_by_one_reading(dedup: Dedup, trees
     assert kept[0] == kept[1]
     dedup.ok("check", "--read-data")
     dedup.ok("check", "--read-data", "-r", "repo:second")
+
+
+def piped(dedup: Dedup, tmp_path: Path, *arguments: str) -> Run:
+    (tmp_path / "input").write_text("from a pipe")
+    with (tmp_path / "input").open() as stream:
+        return dedup("snapshot", "pipe", "--json", *arguments, stdin=stream)
+
+
+PIPE = '[sources.pipe]\ntype = "stdin"\nfilename = "pipe.bin"\nrepos = ["main", "second"]\n'
+
+
+def test_what_is_piped_in_goes_to_two_places_of_one_repository(dedup: Dedup, tmp_path: Path) -> None:
+    configure(tmp_path, PIPE)
+    dedup.ok("mirror", "--to", tmp_path / "second", "--init")
+
+    dry = piped(dedup, tmp_path, "--dry-run")
+    run = piped(dedup, tmp_path)
+
+    assert (dry.exit_code, run.exit_code) == (0, 0)
+    (here,), (there,) = rows(dedup), rows(dedup, "-r", "repo:second")
+    assert here["id"] == there["id"]
+    assert dedup.ok("cat", "-r", "repo:second", "latest:pipe.bin").out == "from a pipe"
+    dedup.ok("check", "--read-data", "-r", "repo:second")
+
+
+def test_what_is_piped_in_is_refused_for_two_repositories(dedup: Dedup, tmp_path: Path) -> None:
+    configure(tmp_path, PIPE)
+    dedup.ok("init", "--insecure-test-kdf", "-r", tmp_path / "second")
+
+    run = piped(dedup, tmp_path)
+
+    assert run.exit_code == 2 and "keys of their own" in run.out
+    assert rows(dedup) == rows(dedup, "-r", "repo:second") == []
+
+
+def test_what_is_piped_in_is_never_read_twice(dedup: Dedup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(tmp_path, PIPE)
+    dedup.ok("mirror", "--to", tmp_path / "second", "--init")
+
+    def refused(*arguments: object) -> None:
+        raise Refused("the mirror has gone its own way", code="mirror.diverged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(carried, "carry", refused)
+        diverged = piped(dedup, tmp_path)
+    (tmp_path / "repository").rename(tmp_path / "away")
+    away = piped(dedup, tmp_path)
+    (tmp_path / "away").rename(tmp_path / "repository")
+
+    assert [(row["repo"], row["status"]) for row in diverged.summary["results"]] == [
+        ("main", "ok"),
+        ("second", "failed"),
+    ]
+    # The first was not even begun, so the second reads it.
+    assert [(row["repo"], row["status"]) for row in away.summary["results"]] == [("main", "failed"), ("second", "ok")]
+    assert len(rows(dedup)) == len(rows(dedup, "-r", "repo:second")) == 1
+    for name in ("main", "second"):
+        assert dedup.ok("cat", "-r", f"repo:{name}", "latest:pipe.bin").out == "from a pipe"
+        dedup.ok("check", "--read-data", "-r", f"repo:{name}")
 
 
 def test_a_second_place_that_was_away_is_brought_up_the_next_time(dedup: Dedup, trees: Path, tmp_path: Path) -> None:
