@@ -7,6 +7,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 INSTALLED_FROM := pyproject.toml $(wildcard setup.py) $(wildcard dedupstore/*/*.c dedupstore/*/*.h)
 
+# The fast tests run in as many processes as there are processors, a file in one of them; `make JOBS=0 test`: in a single one.
+# The slow ones bring servers and crowds of processes of their own, which are not to wait for each other.
+JOBS := auto
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-all lint fmt bench golden check clean
@@ -18,7 +22,7 @@ demo: $(STAMP) ## a backup, a disaster and a restore, in a temporary directory
 	@$(BIN)/python tools/demo.py
 
 test: $(STAMP) ## the fast tests
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n $(JOBS) --maxprocesses 8 --dist loadfile
 
 test-all: $(STAMP) ## all tests, the slow ones too
 	@$(BIN)/python -m pytest -q -m ""

@@ -27,6 +27,12 @@ setup(
             optional=True,
         ),
         Extension(
+            "dedupstore.codec._patch",
+            ["dedupstore/codec/_patch.c"],
+            extra_compile_args=_OPTIMIZE,
+            optional=True,
+        ),
+        Extension(
             "dedupstore.sources._many_names",
             ["dedupstore/sources/_many_names.c"],
             depends=["dedupstore/sources/_stat_result.h"],

@@ -300,7 +300,7 @@ class Repository:
         reason = "is in no pack"
         for pack_number, block_number in self.where.get(identifier, ()):
             pack = self.packs[pack_number]
-            if pack.kind != kind or (full and pack.blocks[block_number][3] == 2):
+            if pack.kind != kind or (full and pack.blocks[block_number][3] > 1):
                 continue
             try:
                 return self._block(pack_number, block_number)[identifier]
@@ -332,7 +332,8 @@ class Repository:
             raw = payload
         else:
             ids = [pack.bases[at * 32 : at * 32 + 32] for at in range(base0, base0 + base_count)]
-            raw = unzstd(payload, raw_length, b"".join([self.chunk(pack.kind, base, full=True) for base in ids]))
+            bases = b"".join([self.chunk(pack.kind, base, full=True) for base in ids])
+            raw = carry_out(payload, raw_length, bases) if codec == 3 else unzstd(payload, raw_length, bases)
         need(len(raw) == raw_length, "a block has another length")
         chunks, start = {}, 0
         for at in range(chunk0, chunk0 + count):
@@ -379,7 +380,7 @@ def parse_directory(data: bytes, body_end: int) -> tuple[list[Any], bytes, bytes
     for offset, stored, raw, codec, of_chunks, of_bases in struct.iter_unpack(">IIIBHB", data[12:chunks_at]):
         mine = lengths[chunk : chunk + of_chunks]
         need(position <= offset and offset + stored <= body_end, "its blocks overlap or leave the pack")
-        need(codec in (0, 1, 2) and (codec == 2) == bool(of_bases) and of_bases <= 32, "a block has impossible bases")
+        need(codec < 4 and (codec > 1) == bool(of_bases) and of_bases <= 32, "a block has impossible bases")
         need(mine and min(mine) > 0 and len(mine) == of_chunks, "a block has impossible chunks")
         need(sum(mine) == raw <= 32 << 20 and stored > 28, "a block has impossible lengths")
         need(codec or stored == raw + 28, "a block has impossible lengths")
@@ -400,6 +401,39 @@ def unzstd(frame: bytes, raw_length: int, bases: bytes) -> bytes:
         return zstandard.ZstdDecompressor(dict_data=words).decompress(frame, raw_length, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise Bad(f"a block does not decompress: {error}") from None
+
+
+def carry_out(frame: bytes, raw_length: int, bases: bytes) -> bytes:
+    """A block of codec 3: literals and copies from the bases, in turns."""
+    try:
+        size = zstandard.frame_content_size(frame)
+    except zstandard.ZstdError as error:
+        raise Bad(f"a block does not decompress: {error}") from None
+    need(4 <= size <= raw_length, "a script of another size")
+    script = unzstd(frame, size, b"")
+    literal, at = 4, 4 + int.from_bytes(script[:4], "big")
+    end, next_, length = at, 0, 0
+    made: list[bytes] = []
+    while at < len(script):
+        numbers = []
+        for _ in range(3):
+            value = shift = 0
+            while True:
+                need(at < len(script) and shift < 35, "a script that is cut short")
+                byte, at = script[at], at + 1
+                value, shift = value | (byte & 127) << shift, shift + 7
+                if byte < 128:
+                    break
+            numbers.append(value)
+        count, copied, jump = numbers
+        next_ += count + (jump >> 1 ^ -(jump & 1))
+        length += count + copied
+        need(literal + count <= end and copied and length <= raw_length, "a script that makes too much")
+        need(0 <= next_ <= len(bases) - copied, "a script that leaves the bases")
+        made += script[literal : literal + count], bases[next_ : next_ + copied]
+        literal, next_ = literal + count, next_ + copied
+    need(literal <= end <= len(script), "a script that is cut short")
+    return b"".join((*made, script[literal:end]))
 
 
 # ---------------------------------------------------------------- manifests (section 8)

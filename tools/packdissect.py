@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from dedupstore.codec.block import BlockSealer, Codec, split_verified
+from dedupstore.codec.block import BASED, BlockSealer, Codec, split_verified
 from dedupstore.errors import DedupError, UsageError
 from dedupstore.repo import layout
 from dedupstore.repo.config import find_config, open_config
@@ -32,7 +32,7 @@ from dedupstore.storage.base import ObjectStore
 from dedupstore.storage.registry import open_store
 from dedupstore.types import ChunkId, Kind, Span
 
-CODECS = {Codec.RAW: "raw", Codec.ZSTD: "zstd", Codec.DELTA: "delta"}
+CODECS = {Codec.RAW: "raw", Codec.ZSTD: "zstd", Codec.DELTA: "delta", Codec.PATCH: "patch"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +181,7 @@ def _base_finder(store: ObjectStore, ring: KeyRing, listed: Sequence[tuple[PackN
     for name, size in listed:
         header, records = read_pack_directory(store, name, size, ring)
         for number, block in enumerate(records):
-            if block.codec != Codec.DELTA:
+            if block.codec not in BASED:
                 for chunk in block.ids:
                     places.setdefault((name.kind, chunk), (name, header, number, block))
 

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 
 from dedupstore.cli import progress
 from dedupstore.cli.creating import create_if_missing, tell
@@ -78,6 +79,9 @@ def run(session: Session, wanted: Wanted, *, init: bool) -> int:
     sent = [counted(url) for url in dict.fromkeys(_place(session, repo).url for repo in repos)]
     # Before anything is taken: nobody wants to be asked for a passphrase after an hour.
     accesses = {repo: _open(session, _place(session, repo), wanted, init=init, only=len(repos) == 1) for repo in repos}
+    for task in tasks:
+        if isinstance(task.source, StdinSource) and len(task.repos) > 1:
+            _require_one_repository(task, accesses)
     alone = len(tasks) == 1 and len(repos) == 1
     concurrent = 1 if len(tasks) == 1 else loaded.config.max_concurrent
     token = session.take_token()
@@ -143,15 +147,31 @@ def _tasks(session: Session, wanted: Wanted, pace: Pace | None) -> list[runs.Tas
     for name in configured.names_of(loaded, wanted.sources):
         source = loaded.source(name)
         repos = (DEFAULT,) if flag or not source.repos else tuple(dict.fromkeys(source.repos))
-        if isinstance(source, StdinSource) and (len(wanted.sources) > 1 or len(repos) > 1):
+        if isinstance(source, StdinSource) and len(wanted.sources) > 1:
             raise UsageError(
                 f'the source "{name}" is piped in, and can be read once',
-                hints=[f"by itself, into one repository: COMMAND | dedup snapshot {name} -r repo:NAME"],
+                hints=[f"by itself: COMMAND | dedup snapshot {name}"],
             )
         tasks.append(runs.Task(source=source, request=configured.request_of(loaded, name, options), repos=repos))
     if not tasks:
         raise NothingMatches("every source of the configuration is piped in", hints=["COMMAND | dedup snapshot NAME"])
     return tasks
+
+
+def _require_one_repository(task: runs.Task, accesses: Mapping[str, Access | DedupError]) -> None:
+    """What is piped in is there once: repositories with keys of their own cannot share a reading of it."""
+    there = [access for repo in task.repos if not isinstance(access := accesses[repo], DedupError)]
+    if there and not import_module("dedupstore.service.carried").is_one(there):
+        name = safe(task.request.source)
+        raise UsageError(
+            f'the source "{name}" is piped in, and its repositories have keys of their own',
+            why="each of them would have to read it",
+            hints=[
+                f"into one: COMMAND | dedup snapshot {name} -r repo:NAME",
+                "and from there: dedup copy -r repo:NAME --to repo:OTHER",
+                "or make the second by: dedup mirror --to URL --init",
+            ],
+        )
 
 
 def _descriptor(session: Session) -> int | None:

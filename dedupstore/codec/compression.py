@@ -139,10 +139,23 @@ def decompress(frame: Data, raw_length: int, bases: Data | None = None) -> bytes
     return raw
 
 
+def decompress_at_most(frame: Data, limit: int) -> bytes:
+    """What one frame holds, which says itself how much that is: `limit` bytes at most. Raises CorruptObject."""
+    length = min(_content_size(frame), limit)
+    return decompress(frame, length)
+
+
 def _decompressor(bases: Data | None) -> ZstdDecompressor:
     if bases is None:
         return _local.decompressor
     return ZstdDecompressor(dict_data=ZstdCompressionDict(bases, dict_type=zstandard.DICT_TYPE_RAWCONTENT))
+
+
+def _content_size(frame: Data) -> int:
+    try:
+        return int(zstandard.frame_content_size(frame))
+    except zstandard.ZstdError as exc:
+        raise CorruptObject("zstd header does not match its block", why=str(exc)) from exc
 
 
 def _check_header(frame: Data, raw_length: int) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from dedupstore.cancel import CancelToken
-from dedupstore.codec.block import Codec
+from dedupstore.codec.block import BASED
 from dedupstore.engine.health import Marks
 from dedupstore.engine.prune_roots import is_undo_over
 from dedupstore.engine.unreadable import as_forgotten
@@ -164,7 +164,7 @@ class _Owners:
             return
         owners[block_no] = number if owner == _NOBODY else _SEVERAL
         block = self._index.block(pack_no, block_no)
-        if block.codec == Codec.DELTA:
+        if block.codec in BASED:
             for base in block.bases:
                 # A base is read from a full copy: depth is one.
                 copy = self._other_copy(base, self._is_full)
@@ -178,7 +178,7 @@ class _Owners:
         return next((copy for copy in copies if copy.pack_no in self._usable), copies[0])
 
     def _is_full(self, copy: Location) -> bool:
-        return self._index.block(copy.pack_no, copy.block_no).codec != Codec.DELTA
+        return self._index.block(copy.pack_no, copy.block_no).codec not in BASED
 
 
 def _add(row: list[int], size: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from dedupstore.codec.block import Codec
+from dedupstore.codec.block import BASED
 from dedupstore.errors import IntegrityError, StoreError, StoreGone
 from dedupstore.repo.index import Index, Location
 from dedupstore.repo.reader import ChunkReader
@@ -24,7 +24,7 @@ def bad_copies(
             continue
         block = index.block(copy.pack_no, copy.block_no)
         innocent = False
-        for base in block.bases if block.codec == Codec.DELTA else ():
+        for base in block.bases if block.codec in BASED else ():
             # Depth is one: a base is read from full copies alone.
             fulls = [full for full in index.find_all(base) if full.pack_no in present and _is_full(index, full)]
             damaged = [full for full in fulls if not _reads(reader, kind, base, full)]
@@ -36,7 +36,7 @@ def bad_copies(
 
 
 def _is_full(index: Index, copy: Location) -> bool:
-    return index.block(copy.pack_no, copy.block_no).codec != Codec.DELTA
+    return index.block(copy.pack_no, copy.block_no).codec not in BASED
 
 
 def _reads(reader: ChunkReader, kind: Kind, chunk: ChunkId, copy: Location) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Protocol
 
 from dedupstore.cancel import CancelToken
@@ -17,8 +18,13 @@ from dedupstore.errors import IntegrityError, ObjectNotFound
 from dedupstore.events import Finding, Listener, Progress
 from dedupstore.model.entry import FILE, Entry
 from dedupstore.repo.repository import Repository
-from dedupstore.types import ChunkId
+from dedupstore.types import ChunkId, Kind
 from dedupstore.units import printable
+
+_BATCH = 512
+"""Entries that are known before the first of them is written."""
+
+_SMALL_BYTES = 1 << 20
 
 
 class Archive(Protocol):
@@ -82,7 +88,7 @@ def dump(
     done, progress = Dumped(), Progress(phase="dump")
     whole = b"/".join(split_path(path))
     entry = find_path(reader.load_manifest, root, path)
-    for below, found in _entries(repository, whole, entry):
+    for below, found in _at_hand(repository, _entries(repository, whole, entry)):
         cancel.check()
         progress.current = below
         try:
@@ -104,6 +110,43 @@ def _entries(repository: Repository, path: bytes, entry: Entry) -> Iterator[tupl
         yield path, entry
     if entry.tree is not None:
         yield from walk(repository.reader.load_manifest, entry.tree, path)
+
+
+def _at_hand(repository: Repository, entries: Iterator[tuple[bytes, Entry]]) -> Iterator[tuple[bytes, Entry]]:
+    """The same entries; what small files hold that follow one another is asked for by as few requests as can be."""
+    for batch in _batches(entries):
+        references = [_references(found) if _is_small(found) else [] for _, found in batch]
+        groups = repository.reader.together(Kind.DATA, chain.from_iterable(references))
+        ready = needed = 0
+        for item, own in zip(batch, references, strict=True):
+            needed += len(own)
+            while ready < needed:
+                ready += len(next(groups))
+            yield item
+
+
+def _references(entry: Entry) -> list[tuple[ChunkId, int, int]]:
+    try:
+        return [(chunk, length, 0) for chunk, length in entry.inline_references()]
+    except IntegrityError:
+        # Told when it is read.
+        return []
+
+
+def _batches(entries: Iterator[tuple[bytes, Entry]]) -> Iterator[list[tuple[bytes, Entry]]]:
+    """A large file ends one: what is at hand for those behind it would not outlast it."""
+    batch: list[tuple[bytes, Entry]] = []
+    for item in entries:
+        batch.append(item)
+        if len(batch) >= _BATCH or (item[1].kind == FILE and not _is_small(item[1])):
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _is_small(entry: Entry) -> bool:
+    return entry.kind == FILE and entry.pages is None and entry.size <= _SMALL_BYTES
 
 
 def _add(

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from dedupstore.cancel import CancelToken
-from dedupstore.codec.block import Codec
+from dedupstore.codec.block import BASED
 from dedupstore.engine.health import Health
 from dedupstore.engine.liveness import ChunkBits
 from dedupstore.engine.prune_survey import Survey
@@ -101,7 +101,7 @@ class Evacuation:
         """After the last `live`: decide how each block moves; whether anything has to move at all."""
         for pack_no in list(self._moving.packs()):
             for block_no, block in enumerate(self._index.blocks(pack_no)):
-                if block.codec == Codec.DELTA:
+                if block.codec in BASED:
                     positions = self._moving.positions(pack_no, block_no)
                     if positions:
                         self._settle_delta(pack_no, block_no, block, positions)
@@ -221,7 +221,7 @@ class Evacuation:
                 yield block_no, block, positions
 
     def _moves_as_is(self, pack_no: int, block_no: int, block: BlockRecord, positions: list[int]) -> bool:
-        if block.codec == Codec.DELTA:
+        if block.codec in BASED:
             return self._asis.has(Location(pack_no, block_no, 0, 0))
         # Dead chunks would only be carried along: with a single one the rest is packed anew.
         return len(positions) == len(block.ids)

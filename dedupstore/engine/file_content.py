@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Protocol
 
 from dedupstore.errors import CorruptObject
@@ -19,6 +20,12 @@ class Chunks(Protocol):
     def read(self, kind: Kind, chunk: ChunkId) -> bytes: ...
 
     def load_manifest(self, chunk: ChunkId) -> bytes: ...
+
+    def together(
+        self, kind: Kind, references: Iterable[tuple[ChunkId, int, int]]
+    ) -> Iterator[list[tuple[ChunkId, int, int]]]:
+        """The same in groups, each of which is best read at once."""
+        ...
 
 
 def file_content(reader: Chunks, entry: Entry, start: int = 0) -> Iterator[bytes | memoryview]:
@@ -56,7 +63,8 @@ def _stored_before(entry: Entry, position: int) -> int:
 
 def _chunks(reader: Chunks, entry: Entry, start: int) -> Iterator[memoryview]:
     """The stored stream from `start` on."""
-    for chunk, length, begin in read_content_from(reader.load_manifest, entry, start):
+    groups = reader.together(Kind.DATA, read_content_from(reader.load_manifest, entry, start))
+    for chunk, length, begin in chain.from_iterable(groups):
         data = memoryview(reader.read(Kind.DATA, chunk))
         if len(data) != length:
             # Its id was compared: it is the list of chunks that lies.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from dedupstore.codec.block import Codec
+from dedupstore.codec.block import BASED
 from dedupstore.errors import IntegrityError, ObjectNotFound, RepositoryError
 from dedupstore.repo.repository import Repository
 from dedupstore.types import ChunkId, Data, Kind
@@ -78,7 +78,7 @@ class ForeignChunks:
         bases: Sequence[ChunkId] = ()
         try:
             info = self._source.index.block(*block)
-            bases = info.bases if info.codec == Codec.DELTA else ()
+            bases = info.bases if info.codec in BASED else ()
             raw, spans = self._source.reader.read_block(self._kind, *block, wanted)
         except (IntegrityError, ObjectNotFound):
             return self._one_by_one(wanted, bases)

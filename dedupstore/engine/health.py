@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dedupstore.codec.block import Codec
+from dedupstore.codec.block import BASED
 from dedupstore.repo.badlist import BadPlaces
 from dedupstore.repo.index import Index
 from dedupstore.types import ChunkId
@@ -73,13 +73,13 @@ class Health:
 
     def _closed(self, pack_no: int, block_no: int) -> bool:
         block = self.index.block(pack_no, block_no)
-        return block.codec != Codec.DELTA or all(self.has_full_copy(base) for base in block.bases)
+        return block.codec not in BASED or all(self.has_full_copy(base) for base in block.bases)
 
     def has_full_copy(self, chunk: ChunkId) -> bool:
         """Whether some copy can be read without any other chunk: what a delta base needs."""
         for copy in self.index.find_all(chunk):
             if copy.pack_no in self.present and self._verdict(copy.pack_no, copy.block_no) != _BAD:
-                if self.index.block(copy.pack_no, copy.block_no).codec != Codec.DELTA:
+                if self.index.block(copy.pack_no, copy.block_no).codec not in BASED:
                     return True
         return False
 

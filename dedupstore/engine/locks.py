@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dedupstore.cancel import CancelToken
-from dedupstore.codec.block import Codec
+from dedupstore.codec.block import BASED
 from dedupstore.engine.liveness import Marker
-from dedupstore.engine.transfers import TRANSFERS
 from dedupstore.errors import CorruptObject, DedupError, IntegrityError, ObjectNotFound, Refused, StoreError
 from dedupstore.events import Finding, Listener, Progress
 from dedupstore.repo import layout
@@ -28,6 +27,9 @@ from dedupstore.storage.versions import Lock, Version, Versions, versions_of
 from dedupstore.types import ChunkId, PackId, SnapshotId
 
 _AHEAD = 256
+
+_ASKED = 16
+"""Locks asked for at a time. No listing tells them, so each costs a round trip, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,24 @@ class Term(NamedTuple):
     until_ns: int | None
 
 
+class SeenBlocks:
+    """A set of blocks: one bit each, by pack. A repository of 10 TB has millions of them."""
+
+    def __init__(self) -> None:
+        self._packs: dict[int, bytearray] = {}
+
+    def add(self, pack_no: int, block_no: int) -> bool:
+        """Whether the block is new to the set."""
+        bits = self._packs.setdefault(pack_no, bytearray())
+        byte, bit = divmod(block_no, 8)
+        if byte >= len(bits):
+            bits.extend(bytes(byte + 1 - len(bits)))
+        if bits[byte] >> bit & 1:
+            return False
+        bits[byte] |= 1 << bit
+        return True
+
+
 def find_needed(
     repository: Repository, snapshots: frozenset[SnapshotId], *, listener: Listener, cancel: CancelToken
 ) -> tuple[Needed, list[Finding]]:
@@ -99,16 +119,15 @@ def find_needed(
     """
     index = repository.index
     packs: set[int] = set()
-    looked: set[tuple[int, int]] = set()
+    looked = SeenBlocks()
 
     def on_chunk(chunk: ChunkId, at: Location) -> None:
         for copy in index.find_all(chunk):
             packs.add(copy.pack_no)
-            if (copy.pack_no, copy.block_no) in looked:
+            if not looked.add(copy.pack_no, copy.block_no):
                 continue
-            looked.add((copy.pack_no, copy.block_no))
             block = index.block(copy.pack_no, copy.block_no)
-            if block.codec == Codec.DELTA:
+            if block.codec in BASED:
                 packs.update(base.pack_no for each in block.bases for base in index.find_all(each))
 
     try:
@@ -201,7 +220,7 @@ def _in_order(
 ) -> None:
     """`work` in a few threads, `settle` in this one. The first exception ends it all."""
     pending: deque[tuple[Version, Future[tuple[Lock | None, bool]]]] = deque()
-    with ThreadPoolExecutor(TRANSFERS, thread_name_prefix="locks") as pool:
+    with ThreadPoolExecutor(_ASKED, thread_name_prefix="locks") as pool:
         try:
             for row in rows:
                 cancel.check()

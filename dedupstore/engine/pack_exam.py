@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from dedupstore.codec.block import BlockSealer, Codec, split_verified
+from dedupstore.codec.block import BASED, BlockSealer, split_verified
 from dedupstore.codec.hashing import Keyed
 from dedupstore.engine.passing_bases import PassingBases
 from dedupstore.errors import CorruptChunk, CorruptObject, DedupError, IntegrityError, ObjectNotFound, StoreError
@@ -93,7 +93,7 @@ class Examiner:
         exam.blocks = len(blocks)
         for number, block in enumerate(blocks):
             sealed = view[block.offset : block.end]
-            if block.codec != Codec.DELTA:
+            if block.codec not in BASED:
                 self._open(exam, sealer, number, block, sealed, None)
             elif at_once or not self._wait(exam, sealer, number, block, sealed):
                 self._open_delta(exam, sealer, number, block, sealed, None)

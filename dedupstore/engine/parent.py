@@ -74,11 +74,11 @@ class Alignment:
         """The previous version's chunks that lie where this one lies, a new one."""
         self._advance(offset)
         length = len(piece)
-        begin = offset + self._shift - SLACK_BYTES
+        begin = self._around(offset + self._shift, -SLACK_BYTES)
         self._unseen += 1
         if self._read is not None and self._unseen > _LOST_AFTER:
             self._search(self._read, offset + length, bytes(piece[-_TAIL_BYTES:]))
-        end = offset + self._shift + length + SLACK_BYTES
+        end = self._around(offset + self._shift + length, SLACK_BYTES)
         if not 0 < end - begin <= _WIDEST * length + 2 * SLACK_BYTES:
             begin = end - length - 2 * SLACK_BYTES
         first = max(0, bisect_right(self._starts, begin) - 1)
@@ -106,6 +106,12 @@ class Alignment:
         return [
             (chunk, length, number == last) for number, (chunk, length) in enumerate(zip(chunks, lengths, strict=True))
         ]
+
+    def _around(self, place: int, slack: int) -> int:
+        """Where the previous version was cut there as well, what lies beyond is another chunk's."""
+        at = bisect_left(self._starts, place)
+        cut = self._starts[at] if at < len(self._starts) else self._end
+        return place if cut == place else place + slack
 
     def _search(self, read: Load, end: int, tail: bytes) -> None:
         """Correct the distance where a chunk of the previous version, not far from here, ends as the new one at `end` does."""

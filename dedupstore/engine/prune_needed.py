@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dedupstore.codec.block import Codec
+from dedupstore.codec.block import BASED
 from dedupstore.engine.evacuate import directory_of, packs_missing
 from dedupstore.engine.liveness import ChunkBits
 from dedupstore.engine.prune_survey import Survey
@@ -57,7 +57,7 @@ class Needed:
         """To be called once, after all chunks."""
         for pack_no in list(self.copies.packs()):
             for block_no, block in enumerate(self._index.blocks(pack_no)):
-                if block.codec == Codec.DELTA and self.copies.positions(pack_no, block_no):
+                if block.codec in BASED and self.copies.positions(pack_no, block_no):
                     for base in block.bases:
                         at = self._index.find(base)
                         if at is not None:
@@ -74,7 +74,7 @@ class Needed:
                 continue
             directory: list[BlockRecord] | None = None
             for block_no, block in enumerate(self._index.blocks(row.no)):
-                if block.codec != Codec.DELTA or self.copies.positions(row.no, block_no):
+                if block.codec not in BASED or self.copies.positions(row.no, block_no):
                     continue
                 pinned = [at for base in block.bases if (at := self._only_copy(base, going)) is not None]
                 if not pinned:

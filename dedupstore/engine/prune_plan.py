@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from dedupstore.cancel import CancelToken
-from dedupstore.codec.block import Codec
+from dedupstore.codec.block import BASED
 from dedupstore.engine.evacuate import directory_of
 from dedupstore.engine.liveness import ChunkBits, Marker
 from dedupstore.engine.prune_needed import Needed
@@ -188,7 +188,7 @@ def _use(index: Index, row: PackRow, copies: ChunkBits) -> _Use:
     for block_no, block in enumerate(index.blocks(row.no)):
         used += block.stored
         kept = copies.positions(row.no, block_no)
-        if kept and block.codec == Codec.DELTA:
+        if kept and block.codec in BASED:
             # It moves as it is.
             needed += block.stored
         elif kept:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dedupstore.codec.block import Codec
+from dedupstore.codec.block import BASED
 from dedupstore.repo.index import Index
 
 _REMEMBERED = 4096
@@ -22,5 +22,5 @@ class DeltaBlocks:
         if known is None:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            known = self._known[place] = self._index.block(pack_no, block_no).codec == Codec.DELTA
+            known = self._known[place] = self._index.block(pack_no, block_no).codec in BASED
         return known

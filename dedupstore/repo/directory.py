@@ -41,7 +41,8 @@ MAX_RAW_BYTES = 32 << 20
 MAX_CHUNK_BYTES = (1 << 24) - 1
 
 RAW = 0
-DELTA = 2
+CODECS = range(4)
+BASED = (2, 3)
 
 _COUNTS = struct.Struct(">III")
 _BLOCK = struct.Struct(">IIIBHB")
@@ -68,9 +69,9 @@ def check_block(block: BlockRecord) -> str:
     """What is wrong with a block taken alone; empty when nothing is."""
     if not 1 <= len(block.ids) <= MAX_CHUNKS or len(block.ids) != len(block.lengths):
         return f"a block of {len(block.ids)} chunks"
-    if block.codec > DELTA or block.codec < RAW:
+    if block.codec not in CODECS:
         return f"a block of unknown codec {block.codec}"
-    if (block.codec == DELTA) != bool(block.bases) or len(block.bases) > MAX_BASES:
+    if (block.codec in BASED) != bool(block.bases) or len(block.bases) > MAX_BASES:
         return f"a block of codec {block.codec} with {len(block.bases)} bases"
     if min(block.lengths) < 1 or max(block.lengths) > MAX_CHUNK_BYTES:
         return "a chunk of a length out of range"

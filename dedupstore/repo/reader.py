@@ -10,10 +10,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import accumulate
 from typing import NamedTuple
 
-from dedupstore.codec.block import BlockSealer, Codec, Payload, split_verified
+from dedupstore.codec.block import BASED, BlockSealer, Codec, Payload, split_verified
 from dedupstore.errors import (
     CorruptChunk,
     IntegrityError,
@@ -27,7 +28,7 @@ from dedupstore.repo.badlist import BadPlaces
 from dedupstore.repo.deltas import DeltaBlocks
 from dedupstore.repo.index import BlockInfo, Index, Location
 from dedupstore.repo.keyring import KeyRing
-from dedupstore.repo.near import REQUESTS_AT_A_TIME, Block, runs_of
+from dedupstore.repo.near import MAX_RUN_BYTES, REQUESTS_AT_A_TIME, Block, Reference, groups_of, runs_of
 from dedupstore.repo.pack import PackName, read_part
 from dedupstore.repo.pack_cache import PackCache
 from dedupstore.storage.base import ObjectStore, is_remote
@@ -121,26 +122,81 @@ class ChunkReader:
 
     @contextmanager
     def fetched(self, kind: Kind, run: Sequence[Block]) -> Iterator[None]:
-        """While inside, the blocks of a run are read from what one request gave.
+        """While inside, the blocks of a run are read from what one request gave, and so are bases near to one another.
 
         Where that fails for the pack's sake nothing is raised: each block then has to be read by itself.
         """
-        if len(run) > 1:
-            infos = [self._index.block(*block) for block in run]
-            start = infos[0].offset
-            span = Span(start, infos[-1].offset + infos[-1].stored - start)
-            try:
-                data = memoryview(read_part(self._store, self._pack(kind, run[0][0])[0], span))
-            except (IntegrityError, ObjectNotFound):
-                data = memoryview(b"")
-            if data:
-                for block, info in zip(run, infos, strict=True):
-                    self._fetched[block] = data[info.offset - start : info.offset - start + info.stored]
+        held: list[Block] = []
         try:
+            self._fetch(kind, run, held)
+            for near in self.runs(self._bases_of(kind, run)) if is_remote(self._store) else ():
+                self._fetch(kind, near, held)
             yield
         finally:
-            for block in run:
+            for block in held:
                 self._fetched.pop(block, None)
+
+    def together(self, kind: Kind, references: Iterable[Reference]) -> Iterator[list[Reference]]:
+        """The references in order and in groups; the blocks of a group are decoded, near ones came by one request.
+
+        For whoever reads chunks one after the other. Where a request costs next to nothing, or a chunk cannot be read,
+        nothing is done in advance.
+        """
+        if not is_remote(self._store):
+            return ([reference] for reference in references)
+        return groups_of(self._index, references, self._block_of, partial(self._decode_together, kind))
+
+    def _decode_together(self, kind: Kind, blocks: Iterable[Block]) -> None:
+        for run in self.runs([block for block in blocks if block not in self._cache]):
+            with self.fetched(kind, run):
+                for block in run:
+                    try:
+                        self._block(kind, *block, keep=False)
+                    except StoreGone:
+                        raise
+                    except (IntegrityError, StoreError):
+                        # Told by `read`, if no other copy is whole.
+                        continue
+
+    def _block_of(self, chunk: ChunkId) -> Block | None:
+        try:
+            place = self.locate(chunk)
+        except MissingChunk:
+            return None
+        return place.pack_no, place.block_no
+
+    def _fetch(self, kind: Kind, run: Sequence[Block], held: list[Block]) -> None:
+        """Ask for the blocks of a run at once, and note in `held` those that came; one alone is read when it is needed."""
+        if len(run) < 2:
+            return
+        infos = [self._index.block(*block) for block in run]
+        start = infos[0].offset
+        span = Span(start, infos[-1].offset + infos[-1].stored - start)
+        try:
+            data = memoryview(read_part(self._store, self._pack(kind, run[0][0])[0], span))
+        except (IntegrityError, ObjectNotFound):
+            return
+        for block, info in zip(run, infos, strict=True):
+            self._fetched[block] = data[info.offset - start : info.offset - start + info.stored]
+            held.append(block)
+
+    def _bases_of(self, kind: Kind, run: Sequence[Block]) -> Iterable[Block]:
+        """Where the bases lie that the deltas of a run need and that are not at hand, up to `MAX_RUN_BYTES` of them."""
+        found: dict[Block, None] = {}
+        size = 0
+        for block in run:
+            for base in self._index.block(*block).bases if self._deltas.has(*block) else ():
+                if (kind, base) in self._bases:
+                    continue
+                for copy in self._full_copies(base)[:1]:
+                    place = (copy.pack_no, copy.block_no)
+                    if place in found or place in self._fetched or place in self._cache:
+                        continue
+                    size += self._index.block(*place).stored
+                    if size > MAX_RUN_BYTES:
+                        return found
+                    found[place] = None
+        return found
 
     def read_block(self, kind: Kind, pack_no: int, block_no: int, wanted: Mapping[int, ChunkId]) -> BlockChunks:
         """Decode one block once; the verified chunks at the wanted positions.
@@ -175,7 +231,7 @@ class ChunkReader:
         info = self._index.block(pack_no, block_no)
         name, sealer = self._pack(kind, pack_no)
         sealed = read_part(self._store, name, Span(info.offset, info.stored))
-        bases = self.read_bases(kind, info.bases) if info.codec == Codec.DELTA else None
+        bases = self.read_bases(kind, info.bases) if info.codec in BASED else None
         count = len(info.lengths)
         raw = sealer.open(
             sealed, ordinal=block_no, codec=info.codec, raw_length=info.raw, chunks=count, bases=bases
@@ -207,9 +263,11 @@ class ChunkReader:
         return piece
 
     def _read_full(self, kind: Kind, chunk: ChunkId) -> bytes:
-        full = [copy for copy in self._copies(chunk) if not self._deltas.has(copy.pack_no, copy.block_no)]
         absent = "is a delta base without a full copy in this repository"
-        return self._first_whole(kind, chunk, full, absent, keep=True)
+        return self._first_whole(kind, chunk, self._full_copies(chunk), absent, keep=True)
+
+    def _full_copies(self, chunk: ChunkId) -> list[Location]:
+        return [copy for copy in self._copies(chunk) if not self._deltas.has(copy.pack_no, copy.block_no)]
 
     def _first_whole(
         self, kind: Kind, chunk: ChunkId, copies: Sequence[Location], absent: str, *, keep: bool = False
@@ -276,7 +334,7 @@ class ChunkReader:
         """The block as it was before it was sealed. `keep`: on this machine, once it has opened."""
         name, sealer = self._pack(kind, pack_no)
         span = Span(info.offset, info.stored)
-        bases = self.read_bases(kind, info.bases) if info.codec == Codec.DELTA else None
+        bases = self.read_bases(kind, info.bases) if info.codec in BASED else None
 
         def opened(sealed: Data) -> bytes:
             return sealer.open(
@@ -284,9 +342,17 @@ class ChunkReader:
                 bases=bases,
             )  # fmt: skip
 
-        fetched = self._fetched.pop((pack_no, block_no), None)
+        # It stays: the memory is that of the whole run, and a base may be needed by several deltas.
+        fetched = self._fetched.get((pack_no, block_no))
         if fetched is not None:
-            return opened(fetched)
+            try:
+                raw = opened(fetched)
+            except IntegrityError:
+                self._fetched.pop((pack_no, block_no), None)
+                raise
+            if self.kept is not None and keep:
+                self.kept.keep_part(name, span, fetched)
+            return raw
         here = None if self.kept is None else self.kept.read(name, span)
         if here is not None and self.kept is not None:
             try:

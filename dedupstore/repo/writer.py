@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from dedupstore.codec.block import Codec, Payload, encode
+from dedupstore.codec.block import BASED, Codec, Payload, encode
 from dedupstore.errors import IntegrityError, Interrupted, ObjectNotFound, RepositoryError
 from dedupstore.repo.bases import BaseChooser
 from dedupstore.repo.directory import BlockRecord
@@ -33,6 +33,9 @@ from dedupstore.types import ChunkId, Data, Kind
 MAX_BLOCK_CHUNKS = 1 << 14
 """A block is closed then, however small its chunks are: it may not hold four times as many, and its row names each."""
 
+PATCH_BLOCKS = 4
+"""So many times as long is a delta block after one that was a patch: what it costs hangs little on its length then."""
+
 SEGMENT_PACKS = 64
 SEGMENT_CHUNKS = 100_000
 SEGMENT_SECONDS = 600.0
@@ -44,6 +47,9 @@ class WriterSettings:
 
     full_block: int = 2 << 20
     delta_block: int = 128 << 10
+    patch_block: int = 512 << 10
+    """A delta block where hardly anything changes: what it costs hangs on its size no more."""
+
     data_pack: int = 32 << 20
     manifest_pack: int = 8 << 20
     level: int = 3
@@ -91,6 +97,9 @@ class ChunkWriter:
         self._small_buffers = BufferPool(settings.delta_block * 4)
         self._full = {kind: self._buffers.group() for kind in Kind}
         self._delta = {kind: self._small_buffers.group() for kind in Kind}
+        self._patched = dict.fromkeys(Kind, False)
+        """Whether the last delta block was a patch; told by the workers."""
+
         self._switching = BriskSwitching()
         self._workers = ThreadPoolExecutor(settings.threads, thread_name_prefix="seal")
         self._puts = ThreadPoolExecutor(2, thread_name_prefix="put")
@@ -192,7 +201,7 @@ class ChunkWriter:
             group = self._group_for_delta(kind, bases)
             group.add_bases(bases)
             group.add(chunk, data)
-            if group.filled >= self._settings.delta_block or len(group.ids) >= MAX_BLOCK_CHUNKS:
+            if group.filled >= self._delta_target(kind) or len(group.ids) >= MAX_BLOCK_CHUNKS:
                 self._submit(kind, group)
                 self._delta[kind] = self._small_buffers.group()
             return
@@ -281,6 +290,9 @@ class ChunkWriter:
                 group = self._delta[kind] = self._small_buffers.group()
         return group
 
+    def _delta_target(self, kind: Kind) -> int:
+        return self._settings.delta_block * (PATCH_BLOCKS if self._patched[kind] else 1)
+
     def _submit(self, kind: Kind, group: Group) -> None:
         self._room.acquire()
         if self._failure is not None:
@@ -296,7 +308,9 @@ class ChunkWriter:
         raw = group.raw()
         payload = encode(raw, bases=base_bytes, level=self._settings.level)
         buffers = self._small_buffers if bases else self._buffers
-        if payload.codec != Codec.DELTA:
+        if bases:
+            self._patched[kind] = payload.codec == Codec.PATCH
+        if payload.codec not in BASED:
             bases, base_bytes = (), None
         self._packers[kind].add(payload, len(raw), group.ids, group.lengths, bases, base_bytes)
         buffers.give_back(group)

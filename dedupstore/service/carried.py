@@ -6,6 +6,7 @@ second, and is copied as it is. Between repositories with keys of their own noth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from dedupstore.cancel import CancelToken
@@ -20,6 +21,11 @@ from dedupstore.units import format_number
 def is_carried(first: Access, second: Access) -> bool:
     """Whether both are known to be places of one repository."""
     return first.repository is not None and first.repository == second.repository
+
+
+def is_one(accesses: Sequence[Access]) -> bool:
+    """Whether all of them are known to be places of one repository; so is each by itself."""
+    return all(is_carried(accesses[0], other) for other in accesses[1:])
 
 
 def carry(outcome: Outcome, first: Access, second: Access, listener: Listener, cancel: CancelToken) -> Outcome:

@@ -159,13 +159,15 @@ def _postgresql(job: _Job) -> Tables:
             for piece in job.content():
                 new.write(piece)
             new.finish()
+        found = table_rows(postgres.tables(client, cancel, name))
+        new.give()
         if new.ownerless:
             message = f"roles that do not exist here: {', '.join(new.ownerless)}; everything belongs to who restored it"
             job.collector.finding(Finding(code="database.no_role", message=message))
         if new.unset:
             message = f"the new database was not given what the old one had: {', '.join(new.unset)}"
             job.collector.finding(Finding(code="database.not_set", message=message))
-        return table_rows(postgres.tables(client, cancel, name))
+        return found
 
 
 def _require_no_others(tables: Sequence[str], recorded: Tables) -> None:

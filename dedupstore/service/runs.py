@@ -125,6 +125,8 @@ class _Source:
         self._watch = watch
         self._cancel = cancel
         self._name = task.request.source
+        self._drained = False
+        """Whether what is piped in has been read: it is there once."""
 
     def take(self) -> list[Result]:
         """A result for each repository; raises nothing that a user can meet."""
@@ -167,6 +169,9 @@ class _Source:
             with self._watch(self._name, repo) as listener:
                 outcome = self._carried(access, before, listener)
                 if outcome is None:
+                    if self._drained:
+                        raise _drained(self._name)
+                    self._drained = self._task.request.stdin_fd is not None
                     outcome = snapshot.run(self._task.request, access, listener, self._cancel)
         except DedupError as error:
             return Result(source=self._name, repo=repo, error=error)
@@ -176,7 +181,12 @@ class _Source:
         """What became of it where another place of the same repository has it already; None where none has."""
         for result in before:
             other = self._accesses[result.repo]
-            if result.outcome is None or isinstance(other, DedupError) or self._task.request.dry_run:
+            if result.outcome is None or isinstance(other, DedupError):
+                continue
+            if self._task.request.dry_run:
+                if self._drained:
+                    # It would be carried there.
+                    return result.outcome
                 continue
             # Loaded only for who has two places.
             service = import_module("dedupstore.service.carried")
@@ -185,6 +195,8 @@ class _Source:
                     with self._carrying:
                         outcome: snapshot.Outcome = service.carry(result.outcome, other, access, listener, self._cancel)
                 except Refused as error:
+                    if self._drained:
+                        raise
                     # It has gone its own way, as after a prune of its own: then it gets a snapshot of its own.
                     listener.finding(Finding(code=error.code, message=f"{error.message}: read again", severity="note"))
                     return None
@@ -207,6 +219,14 @@ class _Source:
             timeout_seconds=source.hook_timeout / 1e9,
             cancel=cancel,
         )
+
+
+def _drained(name: str) -> SourceFailed:
+    return SourceFailed(
+        f'"{name}" was piped in, and is read already',
+        why="the first of its repositories has no snapshot that could be brought to this one",
+        hints=[f"pipe it in again: COMMAND | dedup snapshot {name}"],
+    )
 
 
 def _facts(results: Sequence[Result]) -> dict[str, str]:

@@ -60,14 +60,14 @@ class NewPostgresDatabase(NewServerDatabase):
             argv += [*(("-n", schema) if schema else ()), "-t", bare]
         return client.program(argv, name)
 
-    def finish(self) -> None:
-        """As of every database; what belongs to the database itself, and what could not be given, is in `unset`."""
-        super().finish()
-        if not self._tables:
-            self._give()
+    def give(self) -> None:
+        """What belongs to the database itself, last of all: who restored it may not be let in by it. See `unset`.
 
-    def _give(self) -> None:
-        """No dump brings these back. Without its owner, who used the database may make no table in it."""
+        No dump brings these back. Without its owner, who used the database may make no table in it. Nothing is given to one
+        with single tables.
+        """
+        if self._tables:
+            return
         unset = []
         for what, statements in given(self._about, self._name, self._roles):
             if not statements or not self._done(statements):

@@ -71,6 +71,27 @@ def postgres_server() -> Iterator[Server]:
         yield found
 
 
+@pytest.fixture
+def blog(postgres_server: Server) -> str:
+    """A database of PostgreSQL with keys between its tables, a view, a trigger and names that have to be quoted."""
+    name = servers.name()
+    postgres_server.run(f'CREATE DATABASE "{name}"', "postgres")
+    postgres_server.run(
+        """
+        CREATE TABLE authors (id serial PRIMARY KEY, name text UNIQUE NOT NULL);
+        CREATE TABLE posts (id serial PRIMARY KEY, author int REFERENCES authors, body text, at timestamptz DEFAULT now());
+        CREATE SCHEMA "Odd schema"; CREATE TABLE "Odd schema"."a.b'c""d" (x int);
+        CREATE VIEW recent AS SELECT * FROM posts ORDER BY at DESC LIMIT 5;
+        INSERT INTO authors (name) SELECT 'author ' || n FROM generate_series(1, 20) n;
+        INSERT INTO posts (author, body) SELECT 1 + n % 20, md5(n::text) || md5(n::text) || md5(n::text) || md5(n::text)
+            FROM generate_series(1, 20000) n;
+        INSERT INTO "Odd schema"."a.b'c""d" VALUES (1), (2);
+        """,
+        name,
+    )  # fmt: skip
+    return name
+
+
 @pytest.fixture(scope="session")
 def mariadb_server() -> Iterator[Server]:
     with servers.mariadb() as found:

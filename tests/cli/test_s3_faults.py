@@ -7,32 +7,29 @@ import os
 import resource
 import shutil
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 from _pytest.mark import ParameterSet
 
-from dedupstore.storage import s3_backend, s3_client
-from dedupstore.storage.retry import Patience, RetryingStore
+from dedupstore.storage import s3_client
 from tests.support.certificates import self_signed
 from tests.support.dedup import Dedup, read_tree
 from tests.support.s3_proxy import Fault, Proxy, Request, before
-from tests.support.s3_servers import S3Server, use
+from tests.support.s3_servers import S3Server, use, without_long_waits
 
 PRUNE = ("prune", "--grace", "0", "--undo-window", "0", "--yes")
 PASSING = (Fault.SILENCE, Fault.RESET, Fault.LOST_ANSWER, Fault.SLOW_DOWN, Fault.CUT, Fault.DRIP)
 """What may be over with the next try."""
-
-BRIEF = Patience(tries=6, first_wait_seconds=0.01, longest_wait_seconds=0.02)
 
 
 @pytest.fixture
 def proxy(moto_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     """Before a server in memory; clients lose patience soon."""
     use(moto_server, monkeypatch)
-    monkeypatch.setattr(s3_client, "READ_SECONDS", 0.3)
-    monkeypatch.setattr(s3_backend, "RetryingStore", partial(RetryingStore, patience=BRIEF))
+    # Less than an answer takes that drips: it is silence that is not borne, not slowness.
+    monkeypatch.setattr(s3_client, "READ_SECONDS", 0.15)
+    without_long_waits(monkeypatch)
     with before(moto_server) as running:
         yield running
 
@@ -229,6 +226,7 @@ def test_a_certificate_of_ones_own_is_refused_until_its_authority_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moto_server: S3Server, site: Path
 ) -> None:
     use(moto_server, monkeypatch)
+    without_long_waits(monkeypatch)
     remote = Dedup(tmp_path, monkeypatch)
     files = self_signed(tmp_path)
     with before(moto_server, tls=files) as secure:

@@ -14,7 +14,7 @@ import pytest
 from dedupstore.errors import Refused
 from dedupstore.service.places import require_apart
 from tests.support.dedup import PASSPHRASE, Dedup, read_tree
-from tests.support.s3_servers import S3Server, free_port, use
+from tests.support.s3_servers import S3Server, free_port, use, without_long_waits
 
 
 @pytest.fixture
@@ -54,8 +54,9 @@ def test_another_machine_finds_everything_in_the_bucket(remote: Dedup, site: Pat
 
 
 def test_a_missing_bucket_a_second_init_and_a_dead_server_are_told_apart(
-    remote: Dedup, site: Path, moto_server: S3Server
+    remote: Dedup, site: Path, moto_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    without_long_waits(monkeypatch)
     missing = remote("snapshots", "-r", moto_server.url("nobody-made-this"))
     empty = remote("snapshots", "-r", moto_server.url(moto_server.bucket()))
     again = remote("init", "--insecure-test-kdf")

@@ -12,7 +12,10 @@ import pytest
 from dedupstore.clock import SystemClock
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.slots import Secret
+from dedupstore.storage.base import requests_of
 from dedupstore.storage.registry import open_store
+from dedupstore.storage.s3 import client_for
+from dedupstore.storage.s3_location import parse_location
 from dedupstore.types import SnapshotId
 from tests.support.dedup import PASSPHRASE, Dedup, Run, read_tree
 from tests.support.repositories import random_bytes
@@ -42,7 +45,7 @@ class Counter:
 
     def __init__(self, remote: Dedup, url: str) -> None:
         self._remote = remote
-        self._client = open_store(url).inner  # type: ignore[attr-defined]
+        self._store = open_store(url)
 
     def __call__(self, *arguments: str | Path) -> int:
         before = self._total()
@@ -50,7 +53,7 @@ class Counter:
         return self._total() - before
 
     def _total(self) -> int:
-        return sum(self._client.requests().values())
+        return sum(requests_of(self._store).values())
 
 
 def by_another_machine(url: str, count: int) -> None:
@@ -103,7 +106,8 @@ def test_an_increment_of_a_dump_reads_no_pack_of_contents(remote: Dedup, url: st
     dump = remote.home / "dump.sql"
     dump.write_bytes(b"".join(lines))
     first = remote.ok("snapshot", "--json", dump).summary["bytes"]["stored"]
-    client = open_store(url).inner._client  # type: ignore[attr-defined]
+    # The one of this process, which the command uses as well.
+    client = client_for(parse_location(url))
 
     def of_contents(at: int) -> list[str]:
         """What is asked about packs of contents for a snapshot of the dump with other rows there."""

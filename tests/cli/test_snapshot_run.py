@@ -1,9 +1,8 @@
-"""`dedup snapshot` of configured sources: one run, one time, every source told, hooks around each."""
+"""`dedup snapshot` of configured sources: one run, one time, every source told, to one repository or several."""
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 from pathlib import Path
 
@@ -13,7 +12,8 @@ from dedupstore.clock import FrozenClock
 from dedupstore.errors import Refused
 from dedupstore.service import carried
 from tests.support.configuration import write
-from tests.support.dedup import COMMAND, PATIENCE_SECONDS, Dedup, write_tree
+from tests.support.dedup import COMMAND, PATIENCE_SECONDS, Dedup, Run, write_tree
+from tests.support.run_sources import command, configure, files, rows
 
 WHEN = "2025-11-20 03:00"
 
@@ -22,25 +22,6 @@ WHEN = "2025-11-20 03:00"
 def trees(tmp_path: Path) -> Path:
     write_tree(tmp_path / "srv", {"site/index.html": "<h1>hello</h1>", "site/x.tmp": "x", "etc/conf": "a = 1\n"})
     return tmp_path / "srv"
-
-
-def configure(tmp_path: Path, sources: str, head: str = "") -> None:
-    write(
-        tmp_path / "etc" / "config.toml",
-        f'{head}\n[repos.main]\nurl = "{tmp_path}/repository"\n[repos.second]\nurl = "{tmp_path}/second"\n{sources}',
-    )
-
-
-def files(name: str, path: Path, more: str = "") -> str:
-    return f'[sources.{name}]\ntype = "files"\npaths = ["{path}"]\n{more}\n'
-
-
-def command(name: str, script: str, more: str = "") -> str:
-    return f'[sources.{name}]\ntype = "command"\ncommand = ["sh", "-c", "{script}"]\nfilename = "{name}.out"\n{more}\n'
-
-
-def rows(dedup: Dedup, *arguments: str) -> list[dict]:  # type: ignore[type-arg]
-    return dedup.ok("snapshots", "--json", *arguments).document["snapshots"]
 
 
 def test_all_sources_are_one_run_with_one_time(dedup: Dedup, trees: Path, tmp_path: Path) -> None:
@@ -127,92 +108,6 @@ def test_the_worst_exit_code_counts(dedup: Dedup, trees: Path, tmp_path: Path) -
     assert [result["exit_code"] for result in run.summary["results"]] == [3, 0]
     assert run.summary["results"][0]["hook"]["code"] == "hook.after_failed"
     assert len(rows(dedup)) == 2
-
-
-def hooks(log: Path, before: str = "", after: str = "") -> str:
-    tell = f"env | grep -E '^(DEDUP|AWS)_' | sort >> {log}; echo >> {log}"
-    return (
-        f'before = ["sh", "-c", "{tell}; {before or "true"}"]\n'
-        f'after = ["sh", "-c", "{tell}; {after or "true"}"]\nhook_timeout = "2s"'
-    )
-
-
-def told(log: Path) -> list[dict[str, str]]:
-    """What each hook was told, in the order they ran."""
-    return [dict(line.split("=", 1) for line in block.splitlines()) for block in log.read_text().split("\n\n") if block]
-
-
-def test_hooks_run_around_a_source_and_are_told_what_happened(dedup: Dedup, trees: Path, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    dedup.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    dedup.setenv("AWS_PROFILE", "ops")
-    configure(tmp_path, files("site", trees / "site", f'{hooks(log)}\npass_environment = ["AWS_PROFILE"]'))
-
-    snapshot = dedup.ok("snapshot", "--json").summary["snapshot"]
-
-    before, after = told(log)
-    assert before["DEDUP_HOOK"] == "before" and before["DEDUP_HOOK_SOURCE"] == "site"
-    assert after["DEDUP_HOOK"] == "after" and after["DEDUP_HOOK_STATUS"] == "ok"
-    assert after["DEDUP_HOOK_SNAPSHOTS"] == snapshot["id"] and after["DEDUP_HOOK_EXIT_CODE"] == "0"
-    assert after["DEDUP_HOOK_RUN"] == before["DEDUP_HOOK_RUN"]
-    assert not any(name.startswith("DEDUP_PASSPHRASE") for facts in (before, after) for name in facts)
-    assert [name for facts in (before, after) for name in facts if name.startswith("AWS_")] == ["AWS_PROFILE"] * 2
-
-
-@pytest.mark.parametrize("failing", ["echo busy >&2; exit 9", "sleep 600"])
-def test_without_its_hook_before_there_is_no_snapshot_and_the_one_after_still_runs(
-    dedup: Dedup, trees: Path, tmp_path: Path, failing: str
-) -> None:
-    log = tmp_path / "log"
-    configure(tmp_path, files("site", trees / "site", hooks(log, before=failing)))
-
-    run = dedup("snapshot")
-
-    assert (run.exit_code, run.code) == (6, "hook.before_failed")
-    assert [facts["DEDUP_HOOK"] for facts in told(log)] == ["before", "after"]
-    assert told(log)[1]["DEDUP_HOOK_STATUS"] == "failed" and told(log)[1]["DEDUP_HOOK_CODE"] == "hook.before_failed"
-    assert rows(dedup) == []
-
-
-def test_the_hook_after_runs_when_the_source_fails(dedup: Dedup, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    configure(tmp_path, command("broken", "exit 4", hooks(log)))
-
-    assert dedup("snapshot").code == "source.command_failed"
-
-    assert told(log)[1]["DEDUP_HOOK_CODE"] == "source.command_failed"
-    assert told(log)[1]["DEDUP_HOOK_SNAPSHOTS"] == ""
-
-
-def test_the_hook_after_runs_when_a_signal_stops_the_run(dedup: Dedup, trees: Path, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    configure(
-        tmp_path,
-        command("first", "kill -TERM $(cat pid); sleep 600", hooks(log)) + files("never", trees / "site", hooks(log)),
-    )
-    script = f"echo $$ > pid; exec {' '.join(COMMAND)} snapshot --json"
-
-    done = subprocess.run(
-        ["sh", "-c", script], cwd=tmp_path, env=dedup.process_environment(), stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False,
-    )  # fmt: skip
-
-    assert done.returncode == 143, done.stderr
-    assert '"status":"interrupted"' in done.stdout.splitlines()[-1]
-    assert [(facts["DEDUP_HOOK"], facts["DEDUP_HOOK_SOURCE"]) for facts in told(log)] == [
-        ("before", "first"), ("after", "first"),
-    ]  # fmt: skip
-    assert told(log)[1]["DEDUP_HOOK_STATUS"] == "interrupted"
-
-
-def test_a_dry_run_runs_no_hook_and_stores_nothing(dedup: Dedup, trees: Path, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    configure(tmp_path, files("site", trees / "site", hooks(log)))
-
-    assert "would store" in dedup.ok("snapshot", "--dry-run").out
-
-    assert not log.exists()
-    assert rows(dedup) == []
 
 
 def test_what_is_piped_in_is_taken_by_name_only(dedup: Dedup, trees: Path, tmp_path: Path) -> None:
@@ -373,36 +268,6 @@ def test_a_snapshot_lets_others_go_first(dedup: Dedup, tmp_path: Path) -> None:
         assert (tmp_path / "ionice").read_text().startswith(ionice)
 
 
-def test_neither_commands_nor_hooks_see_a_secret_variable(dedup: Dedup, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    configure(
-        tmp_path,
-        command("seen", "env", f'before = ["sh", "-c", "env > {log}"]')
-        + '[repos.other]\nurl = "/other"\npassphrase = "env:OTHER_SECRET"\n',
-    )
-    for name in ("OTHER_SECRET", "DEDUP_NEW_PASSPHRASE", "DEDUP_TO_PASSPHRASE"):
-        dedup.setenv(name, "hunter2hunter2")
-    dedup.setenv("ORDINARY", "is there")
-
-    snapshot = dedup.snapshot()
-
-    for text in (log.read_text(), dedup.ok("cat", f"{snapshot}:seen.out").out):
-        assert "ORDINARY=is there" in text
-        assert "hunter2" not in text and "PASSPHRASE" not in text
-
-
-def test_the_hook_after_runs_even_when_dedup_itself_breaks(dedup: Dedup, trees: Path, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    configure(tmp_path, files("site", trees / "site", hooks(log)))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dedupstore.service.snapshot._plan", lambda request, opened: 1 // 0)
-        assert dedup("snapshot").code == "internal"
-
-    assert [facts["DEDUP_HOOK"] for facts in told(log)] == ["before", "after"]
-    assert told(log)[1]["DEDUP_HOOK_STATUS"] == "failed" and told(log)[1]["DEDUP_HOOK_EXIT_CODE"] == "1"
-
-
 def test_a_repository_whose_passphrase_is_away_fails_alone(dedup: Dedup, trees: Path, tmp_path: Path) -> None:
     configure(tmp_path, files("site", trees / "site", 'repos = ["second", "main", "main"]'))
     dedup.ok("init", "-r", "repo:second", "--insecure-test-kdf", "--chunk-size", "4KiB")
@@ -418,20 +283,6 @@ def test_a_repository_whose_passphrase_is_away_fails_alone(dedup: Dedup, trees: 
     ]
     assert run.summary["results"][0]["error"]["code"] == "secret.unreadable" and run.exit_code == 2
     assert len(rows(dedup)) == 1
-    dedup.ok("check", "--read-data")
-
-
-def test_what_a_hook_starts_in_the_background_is_neither_waited_for_nor_ended(
-    dedup: Dedup, trees: Path, tmp_path: Path
-) -> None:
-    start = f'after = ["sh", "-c", "sleep 300 & echo $! > {tmp_path}/pid"]\nhook_timeout = "20s"'
-    configure(tmp_path, files("site", trees / "site", start))
-
-    run = dedup.ok("snapshot")
-
-    service = int((tmp_path / "pid").read_text())
-    os.kill(service, signal.SIGTERM)
-    assert "hook" not in run.err
     dedup.ok("check", "--read-data")
 
 
@@ -457,6 +308,65 @@ def test_two_places_of_one_repository_are_fed_by_one_reading(dedup: Dedup, trees
     assert kept[0] == kept[1]
     dedup.ok("check", "--read-data")
     dedup.ok("check", "--read-data", "-r", "repo:second")
+
+
+def piped(dedup: Dedup, tmp_path: Path, *arguments: str) -> Run:
+    (tmp_path / "input").write_text("from a pipe")
+    with (tmp_path / "input").open() as stream:
+        return dedup("snapshot", "pipe", "--json", *arguments, stdin=stream)
+
+
+PIPE = '[sources.pipe]\ntype = "stdin"\nfilename = "pipe.bin"\nrepos = ["main", "second"]\n'
+
+
+def test_what_is_piped_in_goes_to_two_places_of_one_repository(dedup: Dedup, tmp_path: Path) -> None:
+    configure(tmp_path, PIPE)
+    dedup.ok("mirror", "--to", tmp_path / "second", "--init")
+
+    dry = piped(dedup, tmp_path, "--dry-run")
+    run = piped(dedup, tmp_path)
+
+    assert (dry.exit_code, run.exit_code) == (0, 0)
+    (here,), (there,) = rows(dedup), rows(dedup, "-r", "repo:second")
+    assert here["id"] == there["id"]
+    assert dedup.ok("cat", "-r", "repo:second", "latest:pipe.bin").out == "from a pipe"
+    dedup.ok("check", "--read-data", "-r", "repo:second")
+
+
+def test_what_is_piped_in_is_refused_for_two_repositories(dedup: Dedup, tmp_path: Path) -> None:
+    configure(tmp_path, PIPE)
+    dedup.ok("init", "--insecure-test-kdf", "-r", tmp_path / "second")
+
+    run = piped(dedup, tmp_path)
+
+    assert run.exit_code == 2 and "keys of their own" in run.out
+    assert rows(dedup) == rows(dedup, "-r", "repo:second") == []
+
+
+def test_what_is_piped_in_is_never_read_twice(dedup: Dedup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(tmp_path, PIPE)
+    dedup.ok("mirror", "--to", tmp_path / "second", "--init")
+
+    def refused(*arguments: object) -> None:
+        raise Refused("the mirror has gone its own way", code="mirror.diverged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(carried, "carry", refused)
+        diverged = piped(dedup, tmp_path)
+    (tmp_path / "repository").rename(tmp_path / "away")
+    away = piped(dedup, tmp_path)
+    (tmp_path / "away").rename(tmp_path / "repository")
+
+    assert [(row["repo"], row["status"]) for row in diverged.summary["results"]] == [
+        ("main", "ok"),
+        ("second", "failed"),
+    ]
+    # The first was not even begun, so the second reads it.
+    assert [(row["repo"], row["status"]) for row in away.summary["results"]] == [("main", "failed"), ("second", "ok")]
+    assert len(rows(dedup)) == len(rows(dedup, "-r", "repo:second")) == 1
+    for name in ("main", "second"):
+        assert dedup.ok("cat", "-r", f"repo:{name}", "latest:pipe.bin").out == "from a pipe"
+        dedup.ok("check", "--read-data", "-r", f"repo:{name}")
 
 
 def test_a_second_place_that_was_away_is_brought_up_the_next_time(dedup: Dedup, trees: Path, tmp_path: Path) -> None:

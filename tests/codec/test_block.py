@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 
 import pytest
+from zstandard import ZstdCompressor
 
-from dedupstore.codec.block import STORED_OVERHEAD, BlockSealer, Codec, Payload, encode, split_verified
+from dedupstore.codec import patch
+from dedupstore.codec.block import BASED, STORED_OVERHEAD, BlockSealer, Codec, Payload, encode, split_verified
 from dedupstore.codec.compression import MAX_RAW_LENGTH, compress, compress_delta
 from dedupstore.codec.hashing import Keyed
 from dedupstore.errors import CorruptChunk, CorruptObject, DedupError, RepositoryTooNew
 from dedupstore.types import ChunkId, Kind
 from dedupstore.units import KIB, MIB
 from tests.support.keys import OTHER_REPOSITORY, REPOSITORY
+from tests.support.repositories import random_bytes
 
 KEY = bytes(range(32))
 SALT = bytes(range(24))
@@ -31,24 +34,58 @@ def test_text_is_compressed_noise_is_kept_and_not_copied():
     assert encode(noise).data is noise
 
 
-@pytest.mark.parametrize("raw", [b"", b"x", b"ab" * 3, os.urandom(100)])
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"x", b"ab" * 3, random_bytes("noise", 100)],
+    ids=["nothing", "a byte", "a few", "noise"],
+)
 def test_what_cannot_shrink_is_kept_raw(raw):
     assert encode(raw) == Payload(codec=Codec.RAW, data=raw)
 
 
 def test_a_delta_is_taken_where_it_pays():
-    changed = TEXT.replace(b"a note on 7919)", b"a new note)").replace(b"(100,", b"(100000,")
+    changed = TEXT
+    for number in range(100, 160):
+        changed = changed.replace(b"(%d, 'a note" % number, b"(%d, 'another note, longer" % (number * 7))
 
     payload = encode(changed, bases=TEXT)
 
     assert payload.codec is Codec.DELTA
-    assert len(payload.data) < 300
+    assert len(payload.data) < 1000
+
+
+def test_where_hardly_anything_changed_a_patch_is_made():
+    changed = TEXT.replace(b"a note on 7919)", b"a new note)").replace(b"(100,", b"(100000,")
+
+    payload = encode(changed, bases=TEXT)
+
+    assert payload.codec is (Codec.PATCH if patch._HAVE_KERNEL else Codec.DELTA)
+    assert len(payload.data) < 100
+    sealed = sealer().seal(payload, ordinal=0, raw_length=len(changed), chunks=1)
+    place = {"ordinal": 0, "codec": payload.codec, "raw_length": len(changed), "chunks": 1}
+    assert sealer().open(sealed, **place, bases=TEXT) == changed
+    with pytest.raises(CorruptObject):
+        sealer().open(sealed, **place, bases=TEXT[:100])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"no frame", compress(b""), compress(b"\0\0\0"), compress(bytes(5)), compress(TEXT),
+        ZstdCompressor(write_content_size=False).compress(bytes(4)), compress_delta(bytes(4), TEXT) + b"x",
+    ],
+)  # fmt: skip
+def test_a_sealed_patch_that_makes_something_else_is_refused(data):
+    sealed = sealer().seal(Payload(codec=Codec.PATCH, data=data), ordinal=0, raw_length=6, chunks=1)
+
+    with pytest.raises(CorruptObject):
+        sealer().open(sealed, ordinal=0, codec=Codec.PATCH, raw_length=6, chunks=1, bases=TEXT)
 
 
 def test_noise_that_reappears_shifted_is_a_delta_too():
     noise = os.urandom(128 * KIB)
 
-    assert encode(noise[1000:] + b"x" * 1000, bases=noise).codec is Codec.DELTA
+    assert encode(noise[1000:] + b"x" * 1000, bases=noise).codec in BASED
 
 
 def test_a_delta_that_saves_nothing_falls_back():

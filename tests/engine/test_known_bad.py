@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,14 +10,13 @@ import pytest
 from dedupstore.codec.block import Codec
 from dedupstore.engine.check_options import CheckOptions, Level
 from dedupstore.engine.prune_plan import Reason
-from dedupstore.errors import CorruptChunk, CorruptObject, IntegrityError, RepositoryError, StoreError, StoreMissing
+from dedupstore.errors import RepositoryError
 from dedupstore.repo import layout
-from dedupstore.repo.badlist import BadRecord, put_bad
 from dedupstore.repo.gcplan import Plan, put_plan
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.segment import PackFacts
 from dedupstore.storage.memory import MemoryStore
-from dedupstore.types import Kind, Span
+from dedupstore.types import Kind
 from tests.support.damaging import assert_whole, check, chunk_of, content_of, flip, flip_file, known_bad
 from tests.support.faults import Fault, FaultPlan, FaultyStore
 from tests.support.pack_layouts import LAYOUTS, Scene, build
@@ -26,6 +24,8 @@ from tests.support.pruning import forget, plan, plans, prune, sweep
 from tests.support.repositories import assert_restores, files_below, open_repository, take
 
 QUICK = CheckOptions(level=Level.QUICK)
+
+
 STRUCTURE = CheckOptions()
 
 
@@ -319,87 +319,6 @@ def test_a_damaged_record_is_a_warning_and_its_damage_is_found_again(
         (finding.code, finding.severity) for finding in check(repository, QUICK).findings
     }
     assert check(repository).recorded == 1
-
-
-class Watched(MemoryStore):
-    """Tells which packs were read, and fails for some as told."""
-
-    def __init__(self, inner: MemoryStore) -> None:
-        super().__init__("memory:watched")
-        self.objects = inner.objects
-        self.read: list[str] = []
-        self.failing: dict[str, Exception] = {}
-
-    def get(self, key: str, span: Span | None = None) -> bytes:
-        self.read.append(key)
-        if key in self.failing:
-            raise self.failing[key]
-        return super().get(key, span)
-
-
-@dataclass
-class TwoCopies:
-    """A chunk in two packs; the first is the one the index prefers."""
-
-    repository: Repository
-    store: Watched
-    first: str
-    second: str
-
-    def read(self) -> bytes:
-        self.store.read.clear()
-        return self.repository.reader.read(Kind.DATA, chunk_of(self.repository, "a"))
-
-
-@pytest.fixture
-def copies(store: MemoryStore) -> Iterator[TwoCopies]:
-    watched = Watched(store)
-    with open_repository(watched) as repository:
-        with repository.writer(repository.look()) as writer:
-            writer.store_again(Kind.DATA, chunk_of(repository, "a"), content_of("a"))
-        repository.look()
-        places = repository.index.find_all(chunk_of(repository, "a"))
-        first, second = (repository.index.pack(place.pack_no).name.key for place in places)
-        yield TwoCopies(repository, watched, first, second)
-        watched.failing.clear()
-        assert check(repository).exit_code == 0
-
-
-def test_a_good_copy_is_read_before_one_that_is_known_to_be_bad(copies: TwoCopies) -> None:
-    assert copies.read() == content_of("a") and copies.store.read == [copies.first]
-    repository = copies.repository
-    first = repository.index.pack(repository.index.find_all(chunk_of(repository, "a"))[0].pack_no)
-    put_bad(copies.store, repository.keyring, BadRecord(packs={first.id: frozenset({0})}))
-    repository.drop_index()
-    repository.look()
-
-    assert copies.read() == content_of("a")
-    assert copies.store.read == [copies.second]
-    assert repository.index.pack(repository.reader.locate(chunk_of(repository, "a")).pack_no).id != first.id
-
-
-@pytest.mark.parametrize("error", [StoreError("a sector that cannot be read"), CorruptObject("damaged")])
-def test_where_one_copy_cannot_be_read_the_next_is_tried(copies: TwoCopies, error: RepositoryError) -> None:
-    copies.store.failing[copies.first] = error
-
-    assert copies.read() == content_of("a")
-    assert copies.store.read == [copies.first, copies.second]
-
-
-def test_where_no_copy_can_be_read_the_first_failure_is_told(copies: TwoCopies) -> None:
-    copies.store.failing[copies.first] = CorruptChunk("damaged")
-    copies.store.failing[copies.second] = StoreError("gone for now")
-
-    with pytest.raises(IntegrityError, match="damaged"):
-        copies.read()
-
-
-def test_a_store_that_is_gone_is_not_asked_for_another_copy(copies: TwoCopies) -> None:
-    copies.store.failing[copies.first] = StoreMissing("no disk")
-
-    with pytest.raises(StoreMissing):
-        copies.read()
-    assert copies.store.read == [copies.first]
 
 
 def test_damage_recorded_while_a_snapshot_runs_is_noticed_before_it_commits(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dedupstore.cancel import CancelToken
-from dedupstore.engine.locks import LockReport, Term, find_needed, look_at_locks
+from dedupstore.engine.locks import LockReport, SeenBlocks, Term, find_needed, look_at_locks
 from dedupstore.errors import Refused, StoreError
 from dedupstore.events import NullListener
 from dedupstore.repo import layout
@@ -57,6 +59,20 @@ def test_the_packs_of_bases_are_needed_and_those_of_forgotten_snapshots_are_not(
             *(layout.forgotten_key(snapshot.id) for snapshot in (other, first)),
         }
         assert check(repository).exit_code == 0
+
+
+def test_blocks_are_remembered_in_little_memory() -> None:
+    seen = SeenBlocks()
+    tracemalloc.start()
+
+    new = sum(seen.add(pack, block) for pack in range(500) for block in range(0, 100, 2))
+    again = [seen.add(pack, block) for pack in range(500) for block in (0, 1, 98, 300)]
+
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert new == 25_000
+    assert again == [False, True, False, True] * 500
+    assert most < 200_000
 
 
 def test_a_snapshot_that_cannot_be_walked_makes_every_pack_needed(tmp_path: Path) -> None:
@@ -128,6 +144,31 @@ def test_extending_locks_goes_on_where_it_was_stopped_and_leaves_longer_ones(tmp
         assert (again.extended, again.short, again.first_end_ns) == (0, 0, 500)
         assert store.given[layout.FORMAT_KEY, "ours"] == Lock(900, "GOVERNANCE")
         assert store.given[root, "ours"] == Lock(500, "GOVERNANCE")
+        assert check(repository).exit_code == 0
+
+
+def test_locks_are_asked_for_side_by_side(tmp_path: Path) -> None:
+    store = Bucket()
+    changed = threading.Condition()
+    asked: list[Version] = []
+
+    def lock_of(version: Version) -> Lock | None:
+        with changed:
+            asked.append(version)
+            changed.notify_all()
+            # Each of the first eight waits for the others: they are under way at once.
+            assert changed.wait_for(lambda: len(asked) >= 8, timeout=20)
+        return Lock(900, "COMPLIANCE")
+
+    with new_repository(store, options=OPTIONS) as repository:
+        take(repository, _file(tmp_path / "tree", b"content"))
+        store.lock_of = lock_of  # type: ignore[method-assign]
+
+        term = Term(short_ns=500, until_ns=None)
+        report = look_at_locks(repository, term, committed(repository), listener=NullListener(), cancel=CancelToken())
+
+        assert report.needed >= 8
+        assert (report.short, report.first_end_ns) == (0, 900)
         assert check(repository).exit_code == 0
 
 

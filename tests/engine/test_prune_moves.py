@@ -1,49 +1,36 @@
-"""How what is needed leaves condemned packs: delta blocks as they are, their bases in full, small packs together."""
+"""How what is needed leaves condemned packs: delta blocks as they are, their bases in full."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dedupstore.codec.block import Codec
-from dedupstore.engine.prune_plan import MANY_SMALL, PruneOptions, Reason
 from dedupstore.errors import RepositoryError
-from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo import layout
 from dedupstore.repo.gcplan import Plan, put_plan
-from dedupstore.repo.index import BlockInfo
 from dedupstore.repo.pack import PackName
 from dedupstore.repo.repository import Repository
-from dedupstore.storage.local import LocalStore
 from dedupstore.storage.memory import MemoryStore
-from dedupstore.types import ChunkId, Kind, PackId, SnapshotId
+from dedupstore.types import ChunkId, Kind, PackId
+from tests.support.moved_blocks import blocks, change_a_row, deltas, pack_ids, snapshot_of
 from tests.support.pruning import (
-    NOW,
     assert_comes_to_rest,
     assert_rebuilds,
     assert_sound,
     forget,
-    pack_bytes,
-    plan,
     plans,
     prune,
     sweep,
 )
 from tests.support.repositories import (
-    SMALL,
-    files_below,
     new_repository,
     open_repository,
     random_bytes,
     segment_facts,
-    take,
-    text_bytes,
 )
-
-Files = dict[bytes, bytes]
 
 
 @pytest.fixture
@@ -62,34 +49,6 @@ def tree(tmp_path: Path) -> Path:
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "rows").write_bytes(random_bytes("rows", 40_000))
     return tmp_path / "tree"
-
-
-def snapshot_of(repository: Repository, tree: Path) -> tuple[Snapshot, Files]:
-    snapshot = take(repository, tree).snapshot
-    assert snapshot is not None
-    return snapshot, files_below(tree)
-
-
-def change_a_row(tree: Path, number: int) -> None:
-    """Random bytes do not compress: what is stored of them as a delta is far smaller than in full."""
-    rows = bytearray((tree / "rows").read_bytes())
-    rows[500 * number : 500 * number + 20] = b"changed in round %03d" % number
-    (tree / "rows").write_bytes(rows)
-
-
-def blocks(repository: Repository, kind: Kind = Kind.DATA) -> list[tuple[PackId, BlockInfo]]:
-    """Every block of the packs that are there."""
-    listed = pack_ids(repository)
-    rows = [row for row in repository.index.packs() if row.id in listed and row.kind is kind]
-    return [(row.id, block) for row in rows for block in repository.index.blocks(row.no)]
-
-
-def deltas(repository: Repository) -> list[BlockInfo]:
-    return [block for _, block in blocks(repository) if block.codec == Codec.DELTA]
-
-
-def pack_ids(repository: Repository) -> set[PackId]:
-    return {PackName.parse(row.key).id for row in layout.list_complete(repository.store, layout.PACKS)}
 
 
 def condemn(repository: Repository, packs: set[PackId]) -> None:
@@ -218,101 +177,6 @@ def test_a_condemned_pack_that_nobody_has_indexed_is_indexed_first(
         assert sweep(other).packs_deleted > 0
         assert not packs & pack_ids(other)
         assert_sound(other, {first[0].id: first[1]})
-
-
-@pytest.fixture
-def many(store: MemoryStore, tree: Path) -> Iterator[tuple[Repository, dict[SnapshotId, Files]]]:
-    """Many small snapshots, each of which left small packs of deltas."""
-    options = replace(SMALL, pack_bytes=512 << 10)
-    with new_repository(store, options=options) as repository:
-        taken = {}
-        for number in range(MANY_SMALL + 2):
-            change_a_row(tree, number)
-            snapshot, files = snapshot_of(repository, tree)
-            taken[snapshot.id] = files
-        yield repository, taken
-
-
-def test_many_small_packs_become_few_and_keep_what_deltas_save(
-    many: tuple[Repository, dict[SnapshotId, Files]], store: MemoryStore
-) -> None:
-    repository, taken = many
-    before, payload = pack_bytes(store), sum(block.stored for block in deltas(repository))
-    packs = len(pack_ids(repository))
-
-    report = prune(repository)
-
-    assert len(pack_ids(repository)) <= 6 < packs
-    assert sum(block.stored for block in deltas(repository)) == payload > 0
-    assert pack_bytes(store) < before / 2
-    assert report.packs_condemned >= 2 * MANY_SMALL
-    assert_sound(repository, taken)
-    assert_rebuilds(repository)
-    assert prune(repository).packs_condemned == 0
-
-
-def test_the_limit_on_what_is_written_again_is_kept(
-    many: tuple[Repository, dict[SnapshotId, Files]], store: MemoryStore
-) -> None:
-    repository, taken = many
-
-    planned = plan(repository, replace(NOW, max_repack=1_000))
-    report = prune(repository, replace(NOW, max_repack=1_000))
-
-    assert planned.bytes_moving <= 1_000
-    assert report.bytes_moved == 0
-    assert_sound(repository, taken)
-
-
-def test_packs_go_worst_first_until_little_is_wasted(repository: Repository, tmp_path: Path) -> None:
-    tree = tmp_path / "mixed"
-    tree.mkdir()
-    for number in range(60):
-        (tree / f"f{number:02}").write_bytes(random_bytes(f"mixed {number}", 8_000))
-    first, _ = snapshot_of(repository, tree)
-    for number in range(60):
-        if number % 3:
-            (tree / f"f{number:02}").unlink()
-    second = snapshot_of(repository, tree)
-    forget(repository, first)
-    planned = plan(repository)
-
-    prune(repository)
-
-    assert planned.count(Reason.SPARSE) > 1
-    assert 60 // 3 * 8_000 < pack_bytes(repository.store) < 60 // 3 * 8_000 * 1.5
-    assert plan(repository).choices == ()
-    assert_sound(repository, {second[0].id: second[1]})
-
-
-def test_a_fresh_repository_would_not_be_much_smaller(repository: Repository, tmp_path: Path, tree: Path) -> None:
-    taken = []
-    for number in range(10):
-        (tree / f"log{number}").write_bytes(text_bytes(number, 600) + random_bytes(f"log {number}", 5_000))
-        if number > 2:
-            (tree / f"log{number - 3}").unlink()
-        change_a_row(tree, number)
-        taken.append((*snapshot_of(repository, tree), number))
-    for snapshot, _, _ in taken[:9]:
-        forget(repository, snapshot)
-
-    prune(repository)
-
-    with new_repository(MemoryStore()) as fresh:
-        snapshot_of(fresh, tree)
-        assert pack_bytes(repository.store) <= pack_bytes(fresh.store) * 1.25
-    assert_sound(repository, {taken[9][0].id: taken[9][1]})
-
-
-def test_young_packs_are_left_to_the_run_that_is_making_a_snapshot(tmp_path: Path, tree: Path) -> None:
-    with new_repository(LocalStore.create(str(tmp_path / "store"))) as repository:
-        first, _ = snapshot_of(repository, tree)
-        forget(repository, first)
-        waiting = PruneOptions(undo_window_ns=0)
-
-        assert plan(repository, waiting).choices == ()
-        assert plan(repository, waiting).young > 0
-        assert plan(repository).choices != ()
 
 
 def test_a_delta_that_nobody_needed_and_that_lost_its_bases_is_not_used_again(

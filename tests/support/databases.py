@@ -29,6 +29,11 @@ def address(server: Server, database: str, user: str = "") -> str:
     return f"{server.scheme}://{user}@127.0.0.1:{server.port}/{database}"
 
 
+def count_posts(server: Server, database: str) -> int:
+    """How many there are in a `blog` (see tests/cli/conftest.py)."""
+    return int(server.run("SELECT count(*) FROM posts", database))
+
+
 def snapshots(dedup: Dedup) -> int:
     return len(dedup.ok("snapshots", "--json").document["snapshots"])
 

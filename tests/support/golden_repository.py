@@ -22,6 +22,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from dedupstore.cancel import CancelToken
+from dedupstore.chunking.params import ChunkerParams
 from dedupstore.clock import FrozenClock
 from dedupstore.codec.block import Codec
 from dedupstore.engine.parity import make_all_parity
@@ -160,6 +161,20 @@ def make_delta(making: Making) -> None:
     assert len(kinds) == 2, "no delta block of manifests"
 
 
+def make_patch(making: Making) -> None:
+    """Three versions of a dump in which a few values change, one row comes and one goes: patches, of full chunks only."""
+    dump = making.source / "dump.sql"
+    rows = text_bytes(3, 4500).splitlines(keepends=True)
+    for number in range(3):
+        rows[500 + number] = rows[500 + number][:10] + b"CHANGED" + rows[500 + number][17:]
+        rows[4000] = b"changed again in round %d\n" % number
+        del rows[100]
+        rows.insert(3000, b"a row of its own, in round %d\n" % number)
+        dump.write_bytes(b"".join(rows))
+        making.snapshot()
+    assert Codec.PATCH in making.codecs()
+
+
 def make_paged(making: Making) -> None:
     """A directory in three pages (long link targets fill them) and a file whose content list is paged."""
     folder = making.source / "many links"
@@ -258,6 +273,7 @@ def make_healed(making: Making) -> None:
 MAKERS: dict[str, Callable[[Making], None]] = {
     "v1-files": make_files,
     "v1-delta": make_delta,
+    "v1-patch": make_patch,
     "v1-paged": make_paged,
     "v1-sparse": make_sparse,
     "v1-production-kdf": make_production_kdf,
@@ -273,12 +289,15 @@ def make(name: str) -> None:
     target.mkdir(parents=True)
     cost = DEFAULT_COST if name == "v1-production-kdf" else KdfCost.insecure_for_tests()
     packs = 32 << 10 if name == "v1-files" else 128 << 10
+    options = replace(SMALL, cost=cost, pack_bytes=packs)
+    if name == "v1-patch":
+        options = replace(options, chunker=ChunkerParams.for_average(64 << 10), delta_block_bytes=128 << 10)
     clock = FrozenClock(TIME_NS)
     with tempfile.TemporaryDirectory() as folder:
         work, place = Path(folder) / "work", Path(folder) / "repository"
         (work / "source").mkdir(parents=True)
         store = LocalStore.create(str(place))
-        repository = new_repository(store, options=replace(SMALL, cost=cost, pack_bytes=packs), clock=clock)
+        repository = new_repository(store, options=options, clock=clock)
         making = Making(work, store, repository, clock, [])
         MAKERS[name](making)
         making.repository.close()

@@ -8,6 +8,7 @@ assert_sound(repository, {second: files})
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.check import check_repository
@@ -23,10 +24,30 @@ from dedupstore.repo.forgotten import Forgotten, put_forgotten
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.base import ObjectStore
 from dedupstore.types import SnapshotId
-from tests.support.repositories import assert_restores, chunk_locations, segment_facts
+from tests.support.repositories import (
+    assert_restores,
+    chunk_locations,
+    files_below,
+    mutate_tree,
+    random_bytes,
+    segment_facts,
+    take,
+)
 
 NOW = PruneOptions(grace_ns=0, undo_window_ns=0)
 """No waiting: what is forgotten is gone when this prune ends."""
+
+
+def two(repository: Repository, tree: Path) -> tuple[Snapshot, Snapshot, dict[bytes, bytes]]:
+    """One snapshot to forget, one to keep, and what the second holds."""
+    first = take(repository, tree).snapshot
+    for number in range(0, 20, 2):
+        (tree / f"many{number % 3}" / f"file{number:03d}").unlink()
+    mutate_tree(tree, 1)
+    (tree / "noise.bin").write_bytes(random_bytes("other noise", 90_000))
+    second = take(repository, tree).snapshot
+    assert first is not None and second is not None
+    return first, second, files_below(tree)
 
 
 def forget(repository: Repository, snapshot: Snapshot | None) -> None:

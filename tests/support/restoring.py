@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -74,6 +74,11 @@ class DictReader:
 
     def fetched(self, kind: Kind, run: Sequence[tuple[int, int]]) -> AbstractContextManager[None]:
         return nullcontext()
+
+    def together(
+        self, kind: Kind, references: Iterable[tuple[ChunkId, int, int]]
+    ) -> Iterator[list[tuple[ChunkId, int, int]]]:
+        return ([reference] for reference in references)
 
     def load_manifest(self, chunk: ChunkId) -> bytes:
         return self.read(Kind.MANIFEST, chunk)

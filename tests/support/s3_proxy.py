@@ -48,7 +48,7 @@ class Fault(Enum):
     NO_RANGE = auto()
     """The whole object where a part was asked for."""
     DRIP = auto()
-    """The body of an answer in many small pieces with pauses between, each shorter than a timeout."""
+    """The body of an answer in eight pieces with pauses of 20 ms between: none is as long as a timeout, all together are."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,8 @@ class _Listening(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Head and body go out as two writes; without this the second waits 40 ms for word of the first.
+    disable_nagle_algorithm = True
     server: _Listening
 
     def log_message(self, format: str, *arguments: object) -> None:

@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from dedupstore.storage import s3_backend
+from dedupstore.storage.retry import Patience, RetryingStore
 from tests.support.dedup import PATIENCE_SECONDS
 from tests.support.missing import missing
 from tests.support.ports import free_port as free_port
@@ -90,6 +92,12 @@ def use(server: S3Server, patch: pytest.MonkeyPatch) -> None:
         patch.delenv(name, raising=False)
     for name, value in server.environment.items():
         patch.setenv(name, value)
+
+
+def without_long_waits(patch: pytest.MonkeyPatch) -> None:
+    """What fails is tried again after a moment, and less often than in earnest."""
+    brief = Patience(tries=6, first_wait_seconds=0.01, longest_wait_seconds=0.02)
+    patch.setattr(s3_backend, "RetryingStore", partial(RetryingStore, patience=brief))
 
 
 @contextmanager

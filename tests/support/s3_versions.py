@@ -41,10 +41,12 @@ def lock_for(server: S3Server, bucket: str, prefix: str, seconds: float) -> None
 
 def next_second(server: S3Server, bucket: str) -> datetime:
     """A time that lies after all that is there, and before all that comes: versions have the times of the server."""
-    last = max(row["LastModified"] for row in versions(server, bucket))
-    moment: datetime = last.astimezone(UTC).replace(microsecond=0) + timedelta(seconds=1)
+    last: datetime = max(row["LastModified"] for row in versions(server, bucket)).astimezone(UTC)
+    moment = last.replace(microsecond=0)
+    if moment < last:
+        moment += timedelta(seconds=1)
     while datetime.now(UTC) < moment + timedelta(seconds=1.1):
-        time.sleep(0.05)
+        time.sleep(0.02)
     return moment
 
 

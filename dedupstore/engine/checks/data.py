@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 
-from dedupstore.codec.block import Codec
+from dedupstore.codec.block import BASED
 from dedupstore.engine.check_options import Coverage, Level
 from dedupstore.engine.check_session import Description, Session
 from dedupstore.engine.pack_exam import Examiner, PackExam
@@ -254,7 +254,7 @@ def _full_copies(session: Session, chunk: ChunkId) -> list[Location]:
         place
         for place in session.index.find_all(chunk)
         if place.pack_no in session.health.present
-        and session.index.block(place.pack_no, place.block_no).codec != Codec.DELTA
+        and session.index.block(place.pack_no, place.block_no).codec not in BASED
     ]
 
 
