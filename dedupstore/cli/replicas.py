@@ -36,9 +36,7 @@ def replicas(context: click.Context, as_code: bool) -> int | None:
     if context.invoked_subcommand is not None:
         return None
     session: Session = context.obj
-    found = with_access(
-        session, lambda access: service.report(access, lambda url: options_at(session, Place(url)))
-    )
+    found = with_access(session, lambda access: service.report(access, lambda url: options_at(session, Place(url))))
     _show(session, found)
     return _INCOMPLETE if as_code and not found.holds else 0
 

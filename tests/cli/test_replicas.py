@@ -56,9 +56,7 @@ def test_a_mirror_is_looked_at_and_its_lag_is_told(dedup: Dedup, site: Path, mir
     assert str(mirror) in text and "1 of them behind" in text
 
 
-def test_a_replica_is_opened_as_the_configuration_says_of_its_place(
-    dedup: Dedup, mirror: Path, tmp_path: Path
-) -> None:
+def test_a_replica_is_opened_as_the_configuration_says_of_its_place(dedup: Dedup, mirror: Path, tmp_path: Path) -> None:
     """As every other command does, which refuses to lock anything in a directory."""
     second = f'[repos.second]\nurl = "{mirror}"\nobject_lock = "14d"\n'
     path = write(tmp_path / "c.toml", f'[repos.main]\nurl = "{dedup.repository}"\n{second}')
