@@ -15,6 +15,7 @@ from dedupstore.errors import CorruptChunk, CorruptObject, DedupError, Repositor
 from dedupstore.types import ChunkId, Kind
 from dedupstore.units import KIB, MIB
 from tests.support.keys import OTHER_REPOSITORY, REPOSITORY
+from tests.support.repositories import random_bytes
 
 KEY = bytes(range(32))
 SALT = bytes(range(24))
@@ -33,7 +34,11 @@ def test_text_is_compressed_noise_is_kept_and_not_copied():
     assert encode(noise).data is noise
 
 
-@pytest.mark.parametrize("raw", [b"", b"x", b"ab" * 3, os.urandom(100)])
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"x", b"ab" * 3, random_bytes("noise", 100)],
+    ids=["nothing", "a byte", "a few", "noise"],
+)
 def test_what_cannot_shrink_is_kept_raw(raw):
     assert encode(raw) == Payload(codec=Codec.RAW, data=raw)
 
