@@ -290,6 +290,20 @@ def test_a_dump_commands_nothing_on_this_machine(server: Server, tmp_path: Path,
     assert server.run(f"SELECT count(*) FROM information_schema.tables WHERE table_schema = '{name}'") == "0"
 
 
+def test_a_client_that_would_obey_a_dump_is_given_none(dedup: Dedup, server: Server, shop: str) -> None:
+    dedup.ok("snapshot", address(server, shop))
+    instead(
+        dedup, "mariadb",
+        'if [ "$2" = --help ]; then exec echo --sandbox; fi\nexec /usr/bin/mariadb "$@"',
+    )  # fmt: skip
+
+    run = dedup("restore", "--as", f"{shop}_restored")
+
+    assert run.code == "database.client_too_old"
+    assert server.run(f"SHOW DATABASES LIKE '{shop}_restored'") == ""
+    dedup.ok("check", "--read-data")
+
+
 def test_accounts_of_a_manipulated_script_command_nothing(server: Server, tmp_path: Path) -> None:
     made, user = tmp_path / "made", servers.name()
     script = f"-- head\n-- `{user}`@`%`\nCREATE USER `{user}`@`%`\n\\! touch {made}\n;\n"

@@ -184,6 +184,17 @@ def test_leaving_early_kills_the_command_and_its_children() -> None:
     assert wait_until_gone(leader)
 
 
+def test_at_its_time_limit_all_that_a_command_started_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    script = f"(trap '' TERM; echo; exec sleep 600) & echo $! > {path}; wait"
+
+    with CommandStream(["sh", "-c", script], ENVIRONMENT, timeout_seconds=0.5) as stream:
+        with pytest.raises(SourceFailed, match="still running"):
+            stream.wait()
+
+    assert wait_until_gone(int(path.read_text()))
+
+
 def test_a_command_that_ignores_the_polite_signal_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dedupstore.sources.command._TERMINATE_SECONDS", 0.05)
     with shell("trap '' TERM; echo $$; while :; do sleep 1000; done") as stream:
