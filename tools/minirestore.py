@@ -413,7 +413,7 @@ def carry_out(frame: bytes, raw_length: int, bases: bytes) -> bytes:
     script = unzstd(frame, size, b"")
     literal, at = 4, 4 + int.from_bytes(script[:4], "big")
     end, next_, length = at, 0, 0
-    made: list[bytes] = []
+    made = bytearray()
     while at < len(script):
         numbers = []
         for _ in range(3):
@@ -430,10 +430,12 @@ def carry_out(frame: bytes, raw_length: int, bases: bytes) -> bytes:
         length += count + copied
         need(literal + count <= end and copied and length <= raw_length, "a script that makes too much")
         need(0 <= next_ <= len(bases) - copied, "a script that leaves the bases")
-        made += script[literal : literal + count], bases[next_ : next_ + copied]
+        made += script[literal : literal + count]
+        made += bases[next_ : next_ + copied]
         literal, next_ = literal + count, next_ + copied
     need(literal <= end <= len(script), "a script that is cut short")
-    return b"".join((*made, script[literal:end]))
+    made += script[literal:end]
+    return bytes(made)
 
 
 # ---------------------------------------------------------------- manifests (section 8)

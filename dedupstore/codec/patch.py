@@ -50,7 +50,7 @@ def apply_in_python(script: Data, old: Data, length: int, /) -> bytes:
         raise ValueError("no script for these bytes")
     literal, operations = _HEAD, _HEAD + literals
     at, next_ = operations, 0
-    made: list[memoryview] = []
+    made = bytearray()
     left = length
     while at < len(text):
         count, at = _varint(text, at)
@@ -60,12 +60,15 @@ def apply_in_python(script: Data, old: Data, length: int, /) -> bytes:
         left -= count + copied
         if literal + count > operations or not copied or left < 0 or not 0 <= next_ <= len(source) - copied:
             raise ValueError("no script for these bytes")
-        made += text[literal : literal + count], source[next_ : next_ + copied]
+        # Joined at once: a list of pieces of a byte each would take a hundred times as much memory.
+        made += text[literal : literal + count]
+        made += source[next_ : next_ + copied]
         literal += count
         next_ += copied
     if operations - literal != left:
         raise ValueError("no script for these bytes")
-    return b"".join((*made, text[literal:operations]))
+    made += text[literal:operations]
+    return bytes(made)
 
 
 def _varint(text: memoryview, at: int) -> tuple[int, int]:

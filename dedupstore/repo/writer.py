@@ -34,7 +34,9 @@ MAX_BLOCK_CHUNKS = 1 << 14
 """A block is closed then, however small its chunks are: it may not hold four times as many, and its row names each."""
 
 PATCH_BLOCKS = 4
-"""So many times as long is a delta block after one that was a patch: what it costs hangs little on its length then."""
+"""So many times as long, up to a full block, is a delta block after one that was a patch: what it costs hangs little on
+its length then.
+"""
 
 SEGMENT_PACKS = 64
 SEGMENT_CHUNKS = 100_000
@@ -47,9 +49,6 @@ class WriterSettings:
 
     full_block: int = 2 << 20
     delta_block: int = 128 << 10
-    patch_block: int = 512 << 10
-    """A delta block where hardly anything changes: what it costs hangs on its size no more."""
-
     data_pack: int = 32 << 20
     manifest_pack: int = 8 << 20
     level: int = 3
@@ -291,7 +290,8 @@ class ChunkWriter:
         return group
 
     def _delta_target(self, kind: Kind) -> int:
-        return self._settings.delta_block * (PATCH_BLOCKS if self._patched[kind] else 1)
+        short = self._settings.delta_block
+        return max(short, min(short * PATCH_BLOCKS, self._settings.full_block)) if self._patched[kind] else short
 
     def _submit(self, kind: Kind, group: Group) -> None:
         self._room.acquire()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -114,6 +115,20 @@ def test_what_a_script_means(apply: Apply) -> None:
 def test_a_script_that_is_not_right_to_the_byte_is_refused(apply: Apply, bad: bytes) -> None:
     with pytest.raises(ValueError, match="no script"):
         apply(bad, b"0123456789", 10)
+
+
+def test_very_many_short_copies_take_no_more_memory_than_what_they_make() -> None:
+    pieces = 20_000
+    text = script(b"", (0, 2, 0), *[(0, 2, -2)] * (pieces - 1))
+    tracemalloc.start()
+    try:
+        made = apply_in_python(text, b"0123456789", 2 * pieces)
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert made == _patch.apply(text, b"0123456789", 2 * pieces)
+    assert taken < 10 * pieces
 
 
 def test_refusals_are_told_as_damage() -> None:

@@ -77,6 +77,29 @@ def test_they_restore_and_pass_every_check_and_cost_little(dumped: Dumped) -> No
     assert_rebuilds(dumped.repository)
 
 
+def test_they_are_never_longer_than_a_full_block(tmp_path: Path) -> None:
+    """Where delta blocks are as long as those, four times as much might be more than a block may hold."""
+    before = text_bytes(8, 60_000)
+    (tmp_path / "dump.sql").write_bytes(before)
+    options = replace(OPTIONS, block_bytes=OPTIONS.delta_block_bytes)
+    with new_repository(MemoryStore(), options=options) as repository:
+        take(repository, tmp_path)
+        (tmp_path / "dump.sql").write_bytes(b"".join(b"x" + part for part in parts(before, 32 << 10)))
+        snapshot = take(repository, tmp_path).snapshot
+        assert snapshot is not None
+        patches = [
+            block for fact in segment_facts(repository) for block in fact.blocks() if block.codec == Codec.PATCH
+        ]
+
+        assert len(patches) > 2
+        assert all(block.raw - block.lengths[-1] < options.block_bytes for block in patches)
+        check_clean(repository.store)
+
+
+def parts(data: bytes, length: int) -> list[bytes]:
+    return [data[at : at + length] for at in range(0, len(data), length)]
+
+
 def test_a_prune_moves_their_bases_and_leaves_them_readable(dumped: Dumped) -> None:
     first = dumped.repository.catalog.snapshots().snapshots[0]
     forget(dumped.repository, first)
