@@ -307,6 +307,24 @@ def test_a_store_that_takes_nothing_does_not_make_a_check_fail(
         assert check(repository).recorded == 1
 
 
+@pytest.mark.parametrize("fault", [Fault.TRUNCATED, Fault.FAIL_BEFORE, Fault.WRONG_RANGE])
+@pytest.mark.parametrize("at", [0, 1])
+def test_of_two_readings_of_a_damaged_pack_that_differ_what_was_read_once_is_whole(
+    store: MemoryStore, scene: Scene, fault: Fault, at: int
+) -> None:
+    """One of its three blocks is damaged; one of the readings is wrong besides."""
+    with open_repository(store) as repository:
+        fact = flip_file(store, repository, scene, "a")
+    faulty = FaultyStore(store, FaultPlan(fault=fault, at=at, verb="get", below=fact.name.key))
+    with open_repository(faulty) as repository:
+        repository.look()
+
+        check(repository)
+
+        assert faulty.fired
+        assert known_bad(repository).packs == {fact.id: frozenset({0})}
+
+
 def test_a_damaged_record_is_a_warning_and_its_damage_is_found_again(
     repository: Repository, store: MemoryStore, scene: Scene
 ) -> None:
