@@ -90,8 +90,12 @@ class Needed:
         return added
 
     def _only_copy(self, base: ChunkId, going: set[int]) -> Location | None:
-        """A full copy of a base that has none outside `going`, and none that is kept."""
-        copies = [at for at in self._index.find_all(base) if at.pack_no in self._usable and not self._is_delta(at)]
+        """A full copy of a base that has none outside `going`, and none that is kept. Damaged ones are none: none moves."""
+        copies = [
+            at
+            for at in self._index.find_all(base)
+            if at.pack_no in self._usable and not self._is_delta(at) and not self._is_bad(at)
+        ]
         if any(copy.pack_no not in going or self.copies.has(copy) for copy in copies):
             return None
         return copies[0] if copies else None

@@ -115,7 +115,7 @@ def test_mariadb_keeps_no_half_restored_database(
     path = os.environ["PATH"]
     instead(
         dedup, "mariadb",
-        'case "$*" in *--execute*) exec /usr/bin/mariadb "$@";; esac\n'
+        'case "$*" in *--execute*|*--help*) exec /usr/bin/mariadb "$@";; esac\n'
         'head -c 300000 | /usr/bin/mariadb "$@"; echo "ERROR 1114 (HY000): The table is full" >&2; exit 1',
     )  # fmt: skip
 
@@ -136,7 +136,7 @@ def test_when_nothing_can_be_dropped_any_more_the_first_trouble_is_told(
     dedup.ok("snapshot", address(server, shop))
     instead(
         dedup, "mariadb",
-        'case "$*" in *DROP*) exit 1;; *--execute*) exec /usr/bin/mariadb "$@";; esac\n'
+        'case "$*" in *DROP*) exit 1;; *--execute*|*--help*) exec /usr/bin/mariadb "$@";; esac\n'
         'echo "ERROR 2013 (HY000): Lost connection to server during query" >&2; exit 1',
     )  # fmt: skip
 

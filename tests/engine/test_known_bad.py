@@ -21,7 +21,7 @@ from tests.support.damaging import assert_whole, check, chunk_of, content_of, fl
 from tests.support.faults import Fault, FaultPlan, FaultyStore
 from tests.support.pack_layouts import LAYOUTS, Scene, build
 from tests.support.pruning import forget, plan, plans, prune, sweep
-from tests.support.repositories import assert_restores, files_below, open_repository, take
+from tests.support.repositories import assert_restores, files_below, open_repository, random_bytes, take
 
 QUICK = CheckOptions(level=Level.QUICK)
 
@@ -228,6 +228,32 @@ def test_a_prune_does_not_take_the_good_copy_of_a_base_because_of_a_bad_one(
     assert repository.look().whole and check(repository).exit_code == 0
 
 
+@pytest.mark.parametrize("knows", [False, True])
+def test_a_pack_of_which_nothing_can_be_read_is_condemned_by_whoever_knows_what_it_held(
+    tmp_path: Path, knows: bool
+) -> None:
+    """It has the base of a delta elsewhere, which no snapshot needs any more: the chunk was stored again in full."""
+    tree = tmp_path / "tree"
+    short = build(LAYOUTS["short"], tree)
+    store, fact = short.store(), short.packs["a b c d"]
+    with open_repository(store, tmp_path / "cache") as repository:
+        if knows:
+            repository.look()
+        store.objects[fact.name.key] = random_bytes("other bytes", fact.size)
+        check(repository)
+        heal(repository, tree)
+        for identifier in check(repository).damage.snapshots:
+            forget(repository, repository.catalog.get(identifier))
+
+        chosen = {choice.row.id: choice.reason for choice in plan(repository).choices}
+        prune(repository)
+
+        assert chosen[fact.id] is Reason.DEAD
+        assert fact.name.key not in store.objects and repository.look().whole
+        assert [one for one in check(repository).findings if one.severity != "note"] == []
+        assert_restores(repository, repository.catalog.snapshots().snapshots[-1], files_below(tree))
+
+
 def test_a_pack_with_the_last_copy_is_not_chosen_however_bad_it_is(
     repository: Repository, store: MemoryStore, scene: Scene
 ) -> None:
@@ -305,6 +331,24 @@ def test_a_store_that_takes_nothing_does_not_make_a_check_fail(
         assert "check.not_recorded" in {finding.code for finding in report.findings}
         faulty.plan = None
         assert check(repository).recorded == 1
+
+
+@pytest.mark.parametrize("fault", [Fault.TRUNCATED, Fault.FAIL_BEFORE, Fault.WRONG_RANGE])
+@pytest.mark.parametrize("at", [0, 1])
+def test_of_two_readings_of_a_damaged_pack_that_differ_what_was_read_once_is_whole(
+    store: MemoryStore, scene: Scene, fault: Fault, at: int
+) -> None:
+    """One of its three blocks is damaged; one of the readings is wrong besides."""
+    with open_repository(store) as repository:
+        fact = flip_file(store, repository, scene, "a")
+    faulty = FaultyStore(store, FaultPlan(fault=fault, at=at, verb="get", below=fact.name.key))
+    with open_repository(faulty) as repository:
+        repository.look()
+
+        check(repository)
+
+        assert faulty.fired
+        assert known_bad(repository).packs == {fact.id: frozenset({0})}
 
 
 def test_a_damaged_record_is_a_warning_and_its_damage_is_found_again(

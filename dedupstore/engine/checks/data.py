@@ -134,10 +134,18 @@ def _conclude(session: Session, examiner: Examiner, exam: PackExam) -> PackExam:
     if exam.waiting:
         return exam
     exam.final = True
+    # Of a delta block whose bases could not be read it is known only that it is what was stored.
+    verified = bool(exam.blocks) and not exam.unread_bases
     _excuse_lost_bases(session, exam)
     if exam.sound:
         return exam
     second = _examine_once(session, examiner, exam.row, again=True)
+    if verified and not second.missing:
+        if not second.blocks:
+            # This time nothing came, or nothing that is like it: what was read the first time counts.
+            return exam
+        # A block that was read once is whole: the other reading was wrong.
+        second.damaged_blocks = [number for number in second.damaged_blocks if number in exam.damaged_blocks]
     differs = bool(exam.problems) or exam.missing or not second.unread_bases
     _excuse_lost_bases(session, second)
     second.unstable, second.final = second.sound and differs, True
