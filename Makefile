@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 INSTALLED_FROM := pyproject.toml $(wildcard setup.py) $(wildcard dedupstore/*/*.c dedupstore/*/*.h)
 
-# The fast tests run in as many processes as there are processors, a file in one of them; `make JOBS=0 test`: in a single one.
+# Tests run in as many processes as there are processors (`make JOBS=0 test`: in a single one), the fast ones a file in one of them.
+# Those of `test-all` that are fast run in one: each process would start a server of every kind for itself.
 # The slow ones bring servers and crowds of processes of their own, which are not to wait for each other.
 JOBS := auto
 
@@ -25,7 +26,8 @@ test: $(STAMP) ## the fast tests
 	@$(BIN)/python -m pytest -q -n $(JOBS) --maxprocesses 8 --dist loadfile
 
 test-all: $(STAMP) ## all tests, the slow ones too
-	@$(BIN)/python -m pytest -q -m ""
+	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -m slow -n $(JOBS) --maxprocesses 8
 
 lint: $(STAMP) ## style, types and layers
 	@$(BIN)/ruff check .

@@ -8,6 +8,8 @@ import os
 import select
 import signal
 import subprocess
+import sys
+import termios
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,6 +28,8 @@ _TERMINATE_SECONDS = 5.0
 _STDERR_KEPT = 16 << 10
 _STDERR_LINES = 10
 _PIPE_BYTES = 1 << 20
+_WORTH_READING = 1 << 18
+_GATHER_SECONDS = 0.002
 _EXCHANGE_BYTES = 1 << 18
 _READ_BYTES = 1 << 16
 _SECRETS = (
@@ -87,7 +91,7 @@ class CommandStream:
         self._deadline.start()
         assert self._process.stdout is not None and self._process.stderr is not None
         self._stdout = self._process.stdout.fileno()
-        _widen(self._stdout)
+        self._wide = _widen(self._stdout)
         self._complaints = _Tail(self._process.stderr.fileno())
         if self._input is not None:
             self.send(self._input)
@@ -176,7 +180,9 @@ class CommandStream:
         """See Stream. Raises SourceFailed at the end of a command that failed, Interrupted when cancelled."""
         if self._ended:
             return 0
-        count = _read_when_ready(self._stdout, view, self._cancel, self._name, self._deadline)
+        count = _read_when_ready(
+            self._stdout, view, self._cancel, self._name, self._deadline, wide=self._wide
+        )
         if count == 0 and len(view):
             self._settle()
             self._ended = True
@@ -258,9 +264,10 @@ class StdinStream:
     def __init__(self, fd: int = 0, cancel: CancelToken | None = None) -> None:
         self._fd = fd
         self._cancel = cancel or CancelToken()
+        self._wide = _widen(fd)
 
     def readinto(self, view: memoryview, /) -> int:
-        return _read_when_ready(self._fd, view, self._cancel, "standard input")
+        return _read_when_ready(self._fd, view, self._cancel, "standard input", wide=self._wide)
 
 
 class _Tail:
@@ -299,21 +306,32 @@ class _Tail:
 
 
 def _read_when_ready(
-    fd: int, view: memoryview, cancel: CancelToken, name: str, deadline: _Deadline | None = None
+    fd: int, view: memoryview, cancel: CancelToken, name: str, deadline: _Deadline | None = None, *, wide: bool
 ) -> int:
+    """What is there, once something is. Of a `wide` pipe with little in it a little later: each reading costs us and the writer
+    more than it moves.
+    """
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     try:
-        while not poll.poll(_POLL_MS):
+        while not (ready := poll.poll(_POLL_MS)):
             cancel.check()
             if deadline is not None:
                 deadline.check()
         cancel.check()
         if deadline is not None:
             deadline.check()
+        if wide and ready[0][1] == select.POLLIN and _waiting(fd) < min(view.nbytes, _WORTH_READING):
+            # Who writes goes on meanwhile: there is room for a few milliseconds of a fast command.
+            time.sleep(_GATHER_SECONDS)
         return os.readv(fd, [view])
     except OSError as error:
         raise SourceFailed(f"{name} cannot be read", why=os.strerror(error.errno or 0).lower()) from error
+
+
+def _waiting(fd: int) -> int:
+    """How many bytes a pipe holds."""
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def _told(fd: int, data: memoryview) -> memoryview | None:
@@ -328,12 +346,13 @@ def _told(fd: int, data: memoryview) -> memoryview | None:
         return None
 
 
-def _widen(fd: int) -> None:
-    """A pipe of 1 MiB, so that a fast command is not woken for every 64 KiB. Only where allowed."""
+def _widen(fd: int) -> bool:
+    """A pipe of 1 MiB, so that a fast command is not woken for every 64 KiB; whether it is one. Only where allowed."""
     request = getattr(fcntl, "F_SETPIPE_SZ", None)
     if request is not None:
         with suppress(OSError):
-            fcntl.fcntl(fd, request, _PIPE_BYTES)
+            return fcntl.fcntl(fd, request, _PIPE_BYTES) >= _PIPE_BYTES
+    return False
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:

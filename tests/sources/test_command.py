@@ -268,3 +268,41 @@ def test_closed_standard_input_fails_the_source() -> None:
 
     with pytest.raises(SourceFailed, match="standard input cannot be read"):
         drain(StdinStream(reader))
+
+
+def test_of_a_fast_writer_more_is_waited_for_than_the_first_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    naps: list[float] = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 1:
+            os.write(writer, b" and what follows")
+
+    monkeypatch.setattr(time, "sleep", nap)
+    stream = StdinStream(reader)
+    os.write(writer, b"a little")
+    view = memoryview(bytearray(1 << 20))
+
+    assert bytes(view[: stream.readinto(view)]) == b"a little and what follows"
+    os.write(writer, b"x" * (600 << 10))
+    assert stream.readinto(view) == 600 << 10
+    os.write(writer, b"the end")
+    os.close(writer)
+    assert bytes(view[: stream.readinto(view)]) == b"the end"
+    assert stream.readinto(view) == 0
+    assert len(naps) == 1, "neither for what is much, nor for what nobody adds to"
+    os.close(reader)
+
+
+def test_a_narrow_pipe_is_emptied_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While we wait who writes would have to wait as well."""
+    monkeypatch.setattr("dedupstore.sources.command._widen", lambda fd: False)
+    monkeypatch.setattr(time, "sleep", None)
+    reader, writer = os.pipe()
+    os.write(writer, b"a little")
+
+    view = memoryview(bytearray(100))
+    assert StdinStream(reader).readinto(view) == 8
+    os.close(reader)
+    os.close(writer)
