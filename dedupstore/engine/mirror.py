@@ -5,8 +5,8 @@ and configs, FORMAT; then packs, segments, records, marks, and markers last, wit
 overwritten. The plans of the source's garbage collection are about the source's own packs and stay there; its records of
 what was pruned come along, after the segments.
 
-Packs and segments are listed again until two listings in a row show the same ones and all of them were copied: no listing
-of many folders is of one moment, and what a prune moves meanwhile may be missing in both places.
+Packs are listed again until no segment came or went meanwhile, and all of them were copied: no listing of many folders is of
+one moment, and what a prune moves meanwhile may be missing in both places.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class _Mirror:
         """What snapshots may need and could not be copied because it is damaged."""
 
         self._gone: set[str] = set()
-        """What was listed and is not there any more."""
+        """What was listed in this round and is not there any more."""
 
     def run(self) -> MirrorResult:
         self._found.progress(self._progress)
@@ -154,14 +154,18 @@ class _Mirror:
         """Packs, then the segments that were listed before them, then the records of prunes listed before those.
 
         A record says of a pack: what was needed of it lies elsewhere, indexed. So the record is listed first here, and
-        put last there. One that came while packs were listed may explain what they lacked: then all is listed again.
-        So it is when a listed pack or segment is gone before it is read: then what it held or said is in another one.
+        put last there. One that came while packs were listed or copied may explain what they lacked: then all is listed
+        again. So it is when a listed pack or segment is gone before it is read: then what it held or said is in another
+        one. And so it is when a segment came or went while packs were listed: that of a pack that was moved meanwhile comes
+        before the old one goes. Packs that come without a segment are no pack's new place yet.
         """
         there = listed(self._target, layout.PACKS)
-        done, shown = done_records(self._source), self._plan.described
+        done = done_records(self._source)
         for _ in range(_MAX_ROUNDS):
+            self._gone.clear()
             segments = listed(self._source, layout.INDEX)
             packs = listed(self._source, layout.PACKS)
+            at_rest = listed(self._source, layout.INDEX) == segments
             missing = [
                 ObjectInfo(key, size)
                 for key, size in packs.items()
@@ -169,9 +173,8 @@ class _Mirror:
             ]  # fmt: skip
             copied = self._copy(missing)
             there.update((row.key, row.size) for row in missing if row.key in copied)
-            before, done = (done, shown), done_records(self._source)
-            shown = frozenset((*segments, *packs))
-            if (done, shown) != before or not self._gone.isdisjoint(packs):
+            before, done = done, done_records(self._source)
+            if not at_rest or done != before or self._gone:
                 continue
             self._compare(packs, there)
             self._target.barrier()
@@ -182,7 +185,7 @@ class _Mirror:
                 break
         else:
             raise StoreError(
-                f"{self._source.url} does not come to rest", why=f"new packs in each of {_MAX_ROUNDS} listings",
+                f"{self._source.url} does not come to rest", why=f"it was changed during each of {_MAX_ROUNDS} listings",
                 hints=["run it again; what was copied is kept"],
             )  # fmt: skip
         known = done_records(self._target)
@@ -195,7 +198,7 @@ class _Mirror:
         self._compare(segments, described)
         self._copy([ObjectInfo(key, size) for key, size in segments.items() if key not in described])
         self._target.barrier()
-        return self._gone.isdisjoint(segments)
+        return not self._gone
 
     def _compare(self, source: Sizes, target: Sizes) -> None:
         for finding in conflicts(source, target):

@@ -56,9 +56,6 @@ class MirrorPlan:
     done: tuple[ObjectInfo, ...]
     """Records of prunes of the source: by them pruned packs can be told from lost ones."""
 
-    described: frozenset[str]
-    """The segments and packs of the source, as they were listed for this plan."""
-
     delete: tuple[ObjectInfo, ...]
     """In the order in which they go: markers, records, marks, segments, packs, key slots."""
 
@@ -145,7 +142,6 @@ def plan_mirror(source: ObjectStore, target: ObjectStore, options: MirrorOptions
         marks_begin=marks is not None and marked is None,
         marks_lost=marks is None and bool(marked),
         done=rows_of(done, missing),
-        described=frozenset((*segments, *packs)),
         delete=extra,
         objects=len(missing),
         size=sum(missing.values()),

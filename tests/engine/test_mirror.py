@@ -15,6 +15,7 @@ from dedupstore.errors import (
     CorruptObject,
     IncompleteListing,
     Interrupted,
+    ObjectNotFound,
     Refused,
     RepositoryError,
     RepositoryNotFound,
@@ -27,7 +28,7 @@ from dedupstore.storage.local import LocalStore
 from dedupstore.storage.memory import MemoryStore
 from tests.support.faults import Fault, FaultPlan, FaultyStore, Step, every_fault
 from tests.support.replicating import History, States, assert_mirrored, check_clean, make_history, run_mirror
-from tests.support.repositories import files_below, new_repository, open_repository, take
+from tests.support.repositories import files_below, new_repository, open_repository, random_bytes, take
 from tests.support.rotating import rotate
 
 
@@ -338,6 +339,48 @@ def test_snapshots_taken_while_it_runs_are_left_for_the_next_run_or_whole(histor
         assert_mirrored(target, states, list(states))
         total = faulty.operations
         at += 4
+
+
+def test_a_mirror_ends_while_somebody_stores_pack_after_pack(history: History, tmp_path: Path) -> None:
+    """A long run writes a pack every moment and a segment now and then: what is listed of others is whole all the same."""
+    source, target, busy = history.store(), MemoryStore("memory:target"), history.store()
+    tree = tmp_path / "large"
+    tree.mkdir()
+    (tree / "file").write_bytes(random_bytes("large", 2_600_000))
+    with open_repository(busy) as repository:
+        assert take(repository, tree, source="large").snapshot is not None
+    coming = iter(sorted(set(_packs_of(busy)) - set(_packs_of(source))))
+    stored = 0
+
+    def store_one(step: Step) -> None:
+        nonlocal stored
+        if step.verb == "list" and step.key == layout.PACKS and not step.done:
+            key = next(coming)
+            source.objects[key] = busy.objects[key]
+            stored += 1
+
+    assert run_mirror(FaultyStore(source, hook=store_one), target).snapshots == 2
+
+    assert stored > 0
+    assert_mirrored(target, history.states, list(history.states))
+
+
+def test_what_seemed_to_be_gone_and_is_read_the_next_time_is_mirrored(history: History) -> None:
+    for prefix in (layout.PACKS, layout.INDEX):
+        source, target = history.store(), MemoryStore("memory:target")
+        key = next(key for key in source.objects if key.startswith(prefix) and key not in layout.SENTINELS)
+        hidden = 2
+
+        def hide(step: Step, key: str = key) -> None:
+            nonlocal hidden
+            if step.verb == "get" and step.key == key and not step.done and hidden:
+                hidden -= 1
+                raise ObjectNotFound(f"{key} does not exist")
+
+        assert run_mirror(FaultyStore(source, hook=hide), target).snapshots == 2
+
+        assert not hidden
+        assert_mirrored(target, history.states, list(history.states))
 
 
 def test_a_pack_removed_while_it_runs_is_no_damage(history: History) -> None:
