@@ -87,9 +87,7 @@ def test_they_are_never_longer_than_a_full_block(tmp_path: Path) -> None:
         (tmp_path / "dump.sql").write_bytes(b"".join(b"x" + part for part in parts(before, 32 << 10)))
         snapshot = take(repository, tmp_path).snapshot
         assert snapshot is not None
-        patches = [
-            block for fact in segment_facts(repository) for block in fact.blocks() if block.codec == Codec.PATCH
-        ]
+        patches = [block for fact in segment_facts(repository) for block in fact.blocks() if block.codec == Codec.PATCH]
 
         assert len(patches) > 2
         assert all(block.raw - block.lengths[-1] < options.block_bytes for block in patches)
