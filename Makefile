@@ -7,9 +7,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 INSTALLED_FROM := pyproject.toml $(wildcard setup.py) $(wildcard dedupstore/*/*.c dedupstore/*/*.h)
 
-# Tests run in as many processes as there are processors (`make JOBS=0 test`: in a single one), the fast ones a file in one of them.
-# Those of `test-all` that are fast run in one: each process would start a server of every kind for itself.
-# The slow ones bring servers and crowds of processes of their own, which are not to wait for each other.
+# Tests run in as many processes as there are processors; `make JOBS=0 test`: in a single one. Where everything is run the fast
+# ones do too: each process would start a server of every kind for itself, and Ceph is large.
 JOBS := auto
 
 .DEFAULT_GOAL := help

@@ -180,9 +180,7 @@ class CommandStream:
         """See Stream. Raises SourceFailed at the end of a command that failed, Interrupted when cancelled."""
         if self._ended:
             return 0
-        count = _read_when_ready(
-            self._stdout, view, self._cancel, self._name, self._deadline, wide=self._wide
-        )
+        count = _read_when_ready(self._stdout, view, self._cancel, self._name, self._deadline, wide=self._wide)
         if count == 0 and len(view):
             self._settle()
             self._ended = True
