@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dedupstore.cancel import CancelToken
+from dedupstore.engine import passing_bases
 from dedupstore.engine.check import check_repository
 from dedupstore.engine.check_options import CheckOptions, CheckReport, DataShare, Level
 from dedupstore.engine.check_session import Session
@@ -58,10 +59,10 @@ class Spare:
             assert prune(other).packs_deleted > 0
         assert not self.store.objects.keys() & set(self.bases)
 
-    def check(self, before: Callable[[Session], None], share: DataShare) -> CheckReport:
+    def check(self, before: Callable[[Session], None], share: DataShare, threads: int = 0) -> CheckReport:
         """`before` is called when everything has been listed and nothing read."""
         checks = (Before(before), DataCheck())
-        options = CheckOptions(read_data=share)
+        options = CheckOptions(read_data=share, threads=threads)
         return check_repository(
             self.repository, options, listener=NullListener(), cancel=CancelToken(), checks=checks
         )  # fmt: skip
@@ -123,3 +124,21 @@ def test_a_pack_whose_bases_are_found_gone_between_two_readings_is_not_called_un
 
     assert max(readings.values()) > 1
     assert report.findings == ()
+
+
+def test_a_pack_that_is_missed_as_a_base_and_by_itself_is_told_once(
+    spare: Spare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing accounts for it, and the deltas do not wait until it would have come by."""
+    monkeypatch.setattr(passing_bases, "MAX_WAITING_BYTES", 0)
+    kept = {key: spare.store.objects[key] for key in spare.bases}
+
+    def lose(session: Session) -> None:
+        for key in spare.bases:
+            del spare.store.objects[key]
+
+    report = spare.check(lose, DataShare(), threads=1)
+    spare.store.objects.update(kept)
+
+    told = [finding.message for finding in report.findings if finding.code == "check.pack_missing"]
+    assert len(told) == len(spare.bases) > 0

@@ -210,9 +210,9 @@ def _judge(session: Session, exam: PackExam, told: set[bytes]) -> Iterator[Findi
 
 
 def _miss(session: Session, row: PackRow) -> Iterator[Finding]:
-    """A pack that was listed is gone: pruned meanwhile, or lost."""
+    """A pack that was listed is gone: pruned meanwhile, or lost. Told once: others may miss a base in it before."""
     session.mark_unreadable(row)
-    if row.id not in session.condemned and not session.pruned_since():
+    if row.id not in session.lost and row.id not in session.condemned and not session.pruned_since():
         session.lost.add(row.id)
         yield Finding(
             code="check.pack_missing", message=f"pack {row.id.hex()[:16]} disappeared while it was checked",
