@@ -25,6 +25,11 @@ from dedupstore.types import ChunkId, Data, Kind
 
 ReadBases = Callable[[Kind, Sequence[ChunkId]], bytes]
 
+_WAITING_BLOCK = 600
+_WAITING_CHUNK = 100
+_WAITING_BASE = 230
+"""What is kept of a block that waits beside its sealed bytes: of a patch, some 200 bytes, far more than these. Measured."""
+
 
 @dataclass(eq=False, slots=True)
 class PackExam:
@@ -104,7 +109,8 @@ class Examiner:
         examine = partial(self._open_waiting, exam, sealer, number, block, bytes(sealed))
         with exam.lock:
             exam.waiting += 1
-        if self.passing.wait(exam, exam.row.kind, block.bases, len(sealed), examine):
+        size = len(sealed) + _WAITING_BLOCK + _WAITING_CHUNK * len(block.ids) + _WAITING_BASE * len(block.bases)
+        if self.passing.wait(exam, exam.row.kind, block.bases, size, examine):
             return True
         with exam.lock:
             exam.waiting -= 1

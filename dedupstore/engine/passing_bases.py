@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from dedupstore.types import ChunkId, Data, Kind
 
-MAX_WAITING_BYTES = 16 << 20
-"""So much of sealed delta blocks may wait; whatever comes on top is examined at once."""
+MAX_WAITING_BYTES = 64 << 20
+"""So much memory may delta blocks take that wait; whatever comes on top is examined at once."""
 
 MAX_HELD_BYTES = 32 << 20
 """So much of bases is kept for blocks that lack others; then the next block that would keep more gives up."""
@@ -47,7 +47,7 @@ class PassingBases:
         self, owner: object, kind: Kind, bases: Sequence[ChunkId], size: int, examine: Callable[[bytes | None], None]
     ) -> bool:
         """Have `examine` called with the bases, one after the other, once all have come by: by the thread that brings
-        the last. False when there is no room for `size` bytes more.
+        the last. False when there is no room for `size` bytes more, all that is kept for it.
         """
         waiter = _Waiter(owner, kind, bases, examine, size)
         with self._lock:

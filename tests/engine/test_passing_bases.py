@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import threading
+import tracemalloc
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
@@ -10,12 +12,16 @@ from typing import cast
 
 import pytest
 
+from dedupstore.codec.block import BlockSealer, Codec
 from dedupstore.engine import passing_bases
 from dedupstore.engine.check_session import Session
 from dedupstore.engine.checks import data
 from dedupstore.engine.pack_exam import Examiner, PackExam
 from dedupstore.engine.passing_bases import MAX_HELD_BYTES, MAX_WAITING_BYTES, PassingBases
+from dedupstore.repo.directory import BlockRecord
 from dedupstore.repo.index import PackRow
+from dedupstore.repo.keyring import KeyRing
+from dedupstore.threads import RightOfWay
 from dedupstore.types import ChunkId, Kind, PackId
 
 A, B, C = (ChunkId(bytes([number]) * 32) for number in range(3))
@@ -94,6 +100,28 @@ def test_no_more_wait_than_there_is_room_for(passing: PassingBases, examined: Ex
     assert passing.wait("pack", Kind.DATA, [A], MAX_WAITING_BYTES, examined.block("two"))
     passing.conclude("pack")
     assert examined.calls == [("one", b"a"), ("two", None)]
+
+
+def test_blocks_of_a_few_bytes_that_wait_take_no_more_memory_than_they_may(
+    passing: PassingBases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Patches: of each one its row, its ids and those of its bases weigh more than what was stored."""
+    monkeypatch.setattr(passing_bases, "MAX_WAITING_BYTES", 1 << 20)
+    examiner = Examiner(cast(KeyRing, None), lambda kind, bases: b"", RightOfWay(), passing)
+    exam = PackExam(cast(PackRow, SimpleNamespace(kind=Kind.DATA)))
+    tracemalloc.start()
+    try:
+        for number in range(2_000):
+            ids = [ChunkId(random.randbytes(32)) for _ in range(24)]
+            block = BlockRecord(64, 160, 8 << 16, Codec.PATCH, ids[:8], [1 << 16] * 8, ids[8:])
+            if not examiner._wait(exam, cast(BlockSealer, None), number, block, bytes(160)):
+                break
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+    assert 100 < exam.waiting < 1_000
+    assert taken < 5 << 18
 
 
 def test_who_would_hold_too_much_gives_up_and_is_concluded(
