@@ -25,7 +25,9 @@ class Needed:
     def __init__(self, index: Index, seen: Survey) -> None:
         self.copies = ChunkBits(index)
         self.irreplaceable: set[int] = set()
-        """Packs with a damaged copy of what is nowhere else: a plan for one of them could not be carried out."""
+        """Packs with a damaged copy of what is nowhere else, or with a delta that has lost a base: a plan for one of them
+        could not be carried out.
+        """
 
         self.missed: set[int] = set()
         """Packs that are not there and held something that no pack gives."""
@@ -62,6 +64,8 @@ class Needed:
                         at = self._index.find(base)
                         if at is not None:
                             self.chunk(base, at)
+                        if at is None or not (self._is_whole(at) or self._has_whole(base)):
+                            self.irreplaceable.add(pack_no)
 
     def add_pinned(self, repository: Repository, rows: Iterable[PackRow], going: set[int]) -> bool:
         """What rule 1 of `evacuate` would move out of packs that are chosen to go: bases of deltas elsewhere that give a
@@ -99,6 +103,13 @@ class Needed:
         if any(copy.pack_no not in going or self.copies.has(copy) for copy in copies):
             return None
         return copies[0] if copies else None
+
+    def _is_whole(self, at: Location) -> bool:
+        """Whether it is a full copy, in a pack that is there, not known to be damaged: by such ones deltas can be read."""
+        return at.pack_no in self._seen.present and not self._is_delta(at) and not self._is_bad(at)
+
+    def _has_whole(self, base: ChunkId) -> bool:
+        return any(map(self._is_whole, self._index.find_all(base)))
 
     def _is_kept(self, chunk: ChunkId) -> bool:
         return any(self.copies.has(copy) for copy in self._index.find_all(chunk))

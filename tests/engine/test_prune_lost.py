@@ -16,7 +16,7 @@ from dedupstore.repo.repository import Repository
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import Kind
 from tests.support.pruning import NOW, assert_sound, check, forget, plan, plans, prune, sweep
-from tests.support.repositories import assert_restores, files_below, make_tree, new_repository, take
+from tests.support.repositories import assert_restores, files_below, make_tree, new_repository, random_bytes, take
 
 
 @pytest.fixture
@@ -89,3 +89,35 @@ def test_a_condemned_pack_that_is_gone_and_that_nobody_needed_is_as_good_as_prun
     assert repository.look().whole
     assert kept is not None
     assert_sound(repository, {kept.id: files_below(tree)})
+
+
+def test_a_delta_that_has_lost_its_base_stops_no_prune(
+    repository: Repository, store: MemoryStore, tmp_path: Path
+) -> None:
+    """Nothing could be moved out of its pack, of which most is not needed any more: so the pack stays as it is."""
+    tree = tmp_path / "rows"
+    tree.mkdir()
+    rows = bytearray(random_bytes("rows", 40_000))
+    (tree / "rows").write_bytes(rows)
+    first = take(repository, tree).snapshot
+    (base,) = data_packs(repository)
+    rows[:20] = b"changed in the second"
+    (tree / "rows").write_bytes(rows)
+    (tree / "noise").write_bytes(random_bytes("noise", 60_000))
+    second = take(repository, tree).snapshot
+    (sparse,) = set(data_packs(repository)) - {base}
+    (tree / "noise").unlink()
+    third = take(repository, tree).snapshot
+    forget(repository, first)
+    forget(repository, second)
+    taken_away = store.objects.pop(base.key)
+
+    report = prune(repository)
+
+    assert report.plans_done and not plans(store)
+    assert sparse.key in store.objects
+    assert third is not None
+    store.objects[base.key] = taken_away
+    assert prune(repository).bytes_moved > 0
+    assert sparse.key not in store.objects
+    assert_sound(repository, {third.id: files_below(tree)})
