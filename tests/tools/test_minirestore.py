@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgpack
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,7 +35,7 @@ from tests.support.golden_repository import FOLDER, KEY_FILE, LARGEST, MAKERS, P
 from tests.support.repositories import SECRET, new_repository
 from tests.support.rotating import rotate
 from tools import minirestore
-from tools.minirestore import Bad, main, parse_directory, read_directory, read_recovery_key, unpack, unzstd
+from tools.minirestore import Bad, carry_out, main, parse_directory, read_directory, read_recovery_key, unpack, unzstd
 
 
 def expected_of(name: str) -> list[Tree]:
@@ -373,6 +374,27 @@ def test_what_is_not_canonical_msgpack_is_refused(data: bytes) -> None:
 def test_a_zstd_frame_that_lies_about_its_size_is_refused() -> None:
     with pytest.raises(Bad):
         unzstd(bytes.fromhex("28b52ffd") + b"\xe0" + struct.pack("<Q", 1 << 40) + b"\x01\x00\x00", 100, b"")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        b"", b"\0\0\0", b"\0\0\0\1", b"\xff\xff\xff\xff", b"\0\0\0\0\0\x0a\2", b"\0\0\0\0\0\x0a\1", b"\0\0\0\0\0\x0b\0",
+        b"\0\0\0\0\0\0\0", b"\0\0\0\1a\2\x08\0", b"\0\0\0\0\0\x0a", b"\0\0\0\0\0\x0a\x80", b"\0\0\0\0\0\x0a\0\0\x0a\x13",
+        b"\0\0\0\0" + b"\x80" * 5 + b"\0\x0a\0", b"\0\0\0\0" + b"\xff" * 4 + b"\x7f\x0a\0", b"\0\0\0\0" + b"\0\1\0" * 5,
+    ],
+)  # fmt: skip
+def test_a_script_that_leaves_its_bases_or_makes_too_much_is_refused(script: bytes) -> None:
+    frame = zstandard.ZstdCompressor(write_checksum=False).compress(script)
+
+    with pytest.raises(Bad):
+        carry_out(frame, 16, b"0123456789")
+
+
+def test_a_script_makes_literals_and_copies_in_turns() -> None:
+    frame = zstandard.ZstdCompressor(write_checksum=False).compress(b"\0\0\0\3xyz\1\3\2\1\2\x0b")
+
+    assert carry_out(frame, 20, b"0123456789") == b"x234y01z"
 
 
 def test_a_directory_that_contradicts_itself_is_refused() -> None:
