@@ -6,6 +6,8 @@ it still exists, and prune takes the damaged packs away when nothing is lost wit
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from dedupstore.engine.check_options import Level
 from dedupstore.engine.check_session import Session
 from dedupstore.engine.inventory import twice
@@ -38,18 +40,47 @@ def look_again(session: Session) -> None:
 
 
 def _examine(session: Session, examiner: Examiner, row: PackRow) -> None:
+    """Where one reading shows more than is known, a second one has to show it as well: a line may have broken."""
+    found = _read(session, examiner, row)
+    if found is not _SOUND and not session.known.covers(row.id, found.blocks):
+        again = _read(session, examiner, row)
+        found = again if again is _SOUND else _Damage(_both(found.blocks, again.blocks))
+    if found is _SOUND:
+        return
+    if found.blocks is None:
+        session.mark_unreadable(row)
+    else:
+        session.mark_damaged(row, found.blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Damage:
+    """What one reading of a pack shows. No blocks: all its chunks can be read, and still it is not what was stored."""
+
+    blocks: Blocks
+
+
+_SOUND = _Damage(frozenset())
+
+
+def _read(session: Session, examiner: Examiner, row: PackRow) -> _Damage:
     try:
         data = twice(lambda: session.repository.store.get(row.name.key))
     except StoreGone:
         raise
     except StoreError:
-        session.mark_unreadable(row)
-        return
+        return _Damage(None)
     exam = examiner.examine(data, row, session.facts_of(row.id), at_once=True)
-    if exam.problems and exam.blocks:
-        session.mark_damaged(row, exam.damaged_blocks)
-    elif exam.problems:
-        session.mark_unreadable(row)
+    if not exam.problems:
+        return _SOUND
+    return _Damage(frozenset(exam.damaged_blocks) if exam.blocks else None)
+
+
+def _both(first: Blocks, second: Blocks) -> Blocks:
+    """Of two readings; None is the whole pack."""
+    if first is None or second is None:
+        return second if first is None else first
+    return first & second
 
 
 def record_damage(session: Session) -> int:

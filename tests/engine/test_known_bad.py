@@ -351,6 +351,24 @@ def test_of_two_readings_of_a_damaged_pack_that_differ_what_was_read_once_is_who
         assert known_bad(repository).packs == {fact.id: frozenset({0})}
 
 
+@pytest.mark.parametrize("fault", [Fault.TRUNCATED, Fault.FAIL_BEFORE, Fault.WRONG_RANGE, Fault.NOT_FOUND])
+def test_what_is_known_of_a_pack_does_not_grow_by_one_reading_that_was_wrong(
+    store: MemoryStore, scene: Scene, fault: Fault
+) -> None:
+    with open_repository(store) as repository:
+        fact = flip_file(store, repository, scene, "a")
+        assert check(repository).recorded == 1
+    faulty = FaultyStore(store, FaultPlan(fault=fault, at=0, verb="get", below=fact.name.key))
+    with open_repository(faulty) as repository:
+        repository.look()
+
+        report = check(repository, STRUCTURE)
+
+        assert faulty.fired
+        assert (report.exit_code, report.recorded) == (4, 0)
+        assert known_bad(repository).packs == {fact.id: frozenset({0})}
+
+
 def test_a_damaged_record_is_a_warning_and_its_damage_is_found_again(
     repository: Repository, store: MemoryStore, scene: Scene
 ) -> None:
