@@ -104,9 +104,9 @@ def _merge(repository: Repository, segments: dict[ObjectInfo, list[PackFacts]], 
     repository.store.put(key, [sealed])
     repository.store.barrier()
     try:
-        held_there = decode_segment(repository.keyring, key, repository.store.get(key))
+        stored = decode_segment(repository.keyring, key, repository.store.get(key))
     except ObjectNotFound:
         # Another prune has found that greater ones say all this already.
         return
-    if held_there != union:
+    if stored != union:
         raise CorruptObject(f"index segment {key} does not read back", why="it was merged from others, which all stay")

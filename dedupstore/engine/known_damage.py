@@ -42,10 +42,10 @@ def look_again(session: Session) -> None:
 def _examine(session: Session, examiner: Examiner, row: PackRow) -> None:
     """Where one reading shows more than is known, a second one has to show it as well: a line may have broken."""
     found = _read(session, examiner, row)
-    if found is not _SOUND and not session.known.covers(row.id, found.blocks):
+    if found is not None and not session.known.covers(row.id, found.blocks):
         again = _read(session, examiner, row)
-        found = again if again is _SOUND else _Damage(_both(found.blocks, again.blocks))
-    if found is _SOUND:
+        found = again and _Damage(_both(found.blocks, again.blocks))
+    if found is None:
         return
     if found.blocks is None:
         session.mark_unreadable(row)
@@ -60,10 +60,8 @@ class _Damage:
     blocks: Blocks
 
 
-_SOUND = _Damage(frozenset())
-
-
-def _read(session: Session, examiner: Examiner, row: PackRow) -> _Damage:
+def _read(session: Session, examiner: Examiner, row: PackRow) -> _Damage | None:
+    """None when everything is as it was stored."""
     try:
         data = twice(lambda: session.repository.store.get(row.name.key))
     except StoreGone:
@@ -72,7 +70,7 @@ def _read(session: Session, examiner: Examiner, row: PackRow) -> _Damage:
         return _Damage(None)
     exam = examiner.examine(data, row, session.facts_of(row.id), at_once=True)
     if not exam.problems:
-        return _SOUND
+        return None
     return _Damage(frozenset(exam.damaged_blocks) if exam.blocks else None)
 
 

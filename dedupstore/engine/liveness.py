@@ -78,8 +78,9 @@ class Marker:
 
     A snapshot must be readable to its last manifest. A root without a commit need not: its writer may have failed
     because its chunks were gone, or the bases of one that is there as a delta. That such a root is walked only as far as
-    its manifests are there, and that a chunk which no packs give is not told of, is safe: a writer commits only after a last look, at which all its chunks were in packs of no plan. A plan made after that look is
-    carried out by somebody who finds those packs; one made before was seen, and the writer does without its packs.
+    its manifests are there, and that a chunk which no packs give is not told of, is safe: a writer commits only after a
+    last look, at which all its chunks were in packs of no plan. A plan made after that look is carried out by somebody
+    who finds those packs; one made before was seen, and the writer does without its packs.
     """
 
     def __init__(

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from operator import itemgetter
 
+from dedupstore.codec.block import BASED, Codec
 from dedupstore.errors import CorruptObject
 from dedupstore.types import ChunkId
 
@@ -40,9 +41,7 @@ MAX_BASES = 32
 MAX_RAW_BYTES = 32 << 20
 MAX_CHUNK_BYTES = (1 << 24) - 1
 
-RAW = 0
-CODECS = range(4)
-BASED = (2, 3)
+_CODECS = frozenset(Codec)
 
 _COUNTS = struct.Struct(">III")
 _BLOCK = struct.Struct(">IIIBHB")
@@ -69,7 +68,7 @@ def check_block(block: BlockRecord) -> str:
     """What is wrong with a block taken alone; empty when nothing is."""
     if not 1 <= len(block.ids) <= MAX_CHUNKS or len(block.ids) != len(block.lengths):
         return f"a block of {len(block.ids)} chunks"
-    if block.codec not in CODECS:
+    if block.codec not in _CODECS:
         return f"a block of unknown codec {block.codec}"
     if (block.codec in BASED) != bool(block.bases) or len(block.bases) > MAX_BASES:
         return f"a block of codec {block.codec} with {len(block.bases)} bases"
@@ -77,7 +76,7 @@ def check_block(block: BlockRecord) -> str:
         return "a chunk of a length out of range"
     if block.raw > MAX_RAW_BYTES or block.raw != sum(block.lengths):
         return f"a block of {block.raw} bytes whose chunks have {sum(block.lengths)}"
-    if block.stored <= BLOCK_OVERHEAD or (block.codec == RAW and block.stored != block.raw + BLOCK_OVERHEAD):
+    if block.stored <= BLOCK_OVERHEAD or (block.codec == Codec.RAW and block.stored != block.raw + BLOCK_OVERHEAD):
         return f"a block of codec {block.codec} stored in {block.stored} bytes"
     return ""
 

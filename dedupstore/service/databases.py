@@ -15,6 +15,7 @@ from dedupstore.service import secrets
 from dedupstore.service.config_kinds import Invalid
 from dedupstore.service.config_schema import DSN, MysqlSource, PostgresqlSource, SqliteSource
 from dedupstore.sources.base import StreamSource
+from dedupstore.sources.environment import child_environment
 from dedupstore.sources.mysql import MysqlSource as MysqlStreams
 from dedupstore.sources.mysql_client import MysqlClient
 from dedupstore.sources.postgres import PostgresSource
@@ -119,5 +120,5 @@ def client_of(
         note(finding)
     kind = PostgresClient if isinstance(database, PostgresqlSource) else MysqlClient
     return kind(
-        database.dsn, "" if secret is None else secret.text, database.exec, secrets.child_environment(environ)
+        database.dsn, "" if secret is None else secret.text, database.exec, child_environment(environ)
     )  # fmt: skip

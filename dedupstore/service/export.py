@@ -12,7 +12,6 @@ from dedupstore.engine.file_content import file_content
 from dedupstore.errors import NothingMatches, TargetFailed
 from dedupstore.events import Listener
 from dedupstore.model.snapshot import Snapshot
-from dedupstore.service import secrets
 from dedupstore.service.access import Access
 from dedupstore.service.config_schema import PostgresqlSource
 from dedupstore.service.database_stored import Stored, all_stored, globals_of, one_stored, require_database
@@ -21,6 +20,7 @@ from dedupstore.service.new_file import Write, new_file, require_free
 from dedupstore.service.opened import open_repository
 from dedupstore.service.records import SnapshotInfo, snapshot_info
 from dedupstore.service.selection import Selection, choose
+from dedupstore.sources.environment import child_environment
 from dedupstore.sources.plain_sql import ending, plain
 
 _ENDS = {"postgresql": (".dump",), "mysql": (".sql",), "sqlite": (".sql", ".db", ".sqlite", ".sqlite3")}
@@ -105,7 +105,7 @@ def _pieces(
 ) -> Iterator[bytes | memoryview]:
     source = request.configured(stored.snapshot.source)
     prefix = source.exec if isinstance(source, PostgresqlSource) else ()
-    environ = secrets.child_environment(access.environ)
+    environ = child_environment(access.environ)
     content = stored.content(listener, cancel)
     return plain(stored.snapshot.kind, stored.format, content, prefix, environ, cancel)
 

@@ -20,6 +20,7 @@ from importlib import import_module
 
 from dedupstore.errors import Refused, UsageError
 from dedupstore.events import Finding
+from dedupstore.sources.environment import child_environment
 
 MAX_SECRET_BYTES = 64 << 10
 COMMAND_TIMEOUT_SECONDS = 120.0
@@ -31,8 +32,6 @@ _PASSPHRASE = "DEDUP_PASSPHRASE"
 _NEW_PASSPHRASE = "DEDUP_NEW_PASSPHRASE"
 _TO_PASSPHRASE = "DEDUP_TO_PASSPHRASE"
 _DATABASE_PASSWORD = "DEDUP_DATABASE_PASSWORD"
-_KEY_FILES = ("DEDUP_KEY_FILE", "DEDUP_RECOVERY_KEY_FILE", "DEDUP_TO_KEY_FILE", "DEDUP_TO_RECOVERY_KEY_FILE")
-_OURS = (_PASSPHRASE, _NEW_PASSPHRASE, _TO_PASSPHRASE, _DATABASE_PASSWORD, *_KEY_FILES)
 _STORAGE = ("AWS_", "OSS_", "TENCENTCLOUD_")
 _PASSED = "DEDUP_PASS_ENVIRONMENT"
 
@@ -133,11 +132,6 @@ def of_target(
     if any(chosen.values()):
         given = dict.fromkeys(given, "") | chosen
     return {**environ, **given}
-
-
-def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a program we start: ours without our passphrases and where they come from."""
-    return {name: value for name, value in environ.items() if not name.startswith(_OURS)}
 
 
 def bare_environment(environ: Mapping[str, str], named: Iterable[str] = ()) -> dict[str, str]:

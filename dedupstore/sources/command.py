@@ -19,6 +19,7 @@ from typing import Self
 
 from dedupstore.cancel import CancelToken
 from dedupstore.errors import SourceFailed, UsageError
+from dedupstore.sources.environment import child_environment
 from dedupstore.units import format_duration, printable
 
 _POLL_MS = 200
@@ -32,10 +33,6 @@ _WORTH_READING = 1 << 18
 _GATHER_SECONDS = 0.002
 _EXCHANGE_BYTES = 1 << 18
 _READ_BYTES = 1 << 16
-_SECRETS = (
-    "DEDUP_PASSPHRASE", "DEDUP_NEW_PASSPHRASE", "DEDUP_TO_PASSPHRASE", "DEDUP_DATABASE_PASSWORD", "DEDUP_KEY_FILE",
-    "DEDUP_RECOVERY_KEY_FILE", "DEDUP_TO_KEY_FILE", "DEDUP_TO_RECOVERY_KEY_FILE",
-)  # fmt: skip
 
 
 class CommandStream:
@@ -61,7 +58,7 @@ class CommandStream:
         if not argv:
             raise UsageError("no command to run", hints=["dedup snapshot --command NAME -- pg_dump blog"])
         self._argv = list(argv)
-        self._env = {name: value for name, value in env.items() if not name.startswith(_SECRETS)}
+        self._env = child_environment(env)
         self._cancel = cancel or CancelToken()
         self._name = printable(os.fsencode(os.path.basename(self._argv[0]) or self._argv[0]))
         self._ended = False

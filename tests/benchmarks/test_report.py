@@ -20,7 +20,7 @@ def workload(*limits: Limit) -> Workload:
     return Workload(
         name="tree",
         title="A tree",
-        prepare=no_data,  # type: ignore[arg-type]
+        prepare=no_data,  # type: ignore[arg-type]  # nothing is prepared here
         steps=(
             Step(name="first", title="first snapshot", action=Action.SNAPSHOT),
             Step(name="again", title="unchanged", action=Action.SNAPSHOT),

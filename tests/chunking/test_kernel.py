@@ -231,7 +231,7 @@ def test_a_rule_that_would_read_outside_the_buffer_is_refused(gear: kernel.Gear,
 def test_a_table_of_another_size_is_refused(make: type[kernel.Gear]) -> None:
     for size in (0, 2047, 2049):
         with pytest.raises(ValueError, match="2048 bytes"):
-            make(bytes(size))  # type: ignore[call-arg]
+            make(bytes(size))  # type: ignore[call-arg]  # an argument is missing on purpose
 
 
 def test_an_unknown_path_is_refused() -> None:

@@ -224,7 +224,7 @@ def test_a_look_while_segments_are_merged_finds_everything(
 
         faulty = FaultyStore(fresh, hook=hook)
         with open_repository(faulty) as other:
-            act(other)  # type: ignore[no-untyped-call]
+            act(other)  # type: ignore[no-untyped-call]  # one of several functions, by parameter
             assert acted
             assert other.look().whole and not other.look().orphans
             assert_sound(other, taken)

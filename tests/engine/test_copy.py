@@ -22,6 +22,8 @@ from tests.support.replicating import (
     History,
     assert_copied,
     check_clean,
+    empty_objects,
+    fresh,
     make_history,
     run_copy,
     run_mirror,
@@ -49,21 +51,12 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> History:
 
 @pytest.fixture(scope="module")
 def empty() -> dict[str, bytes]:
-    """The objects of an empty repository to copy to."""
-    store = MemoryStore()
-    new_repository(store).close()
-    return dict(store.objects)
+    return empty_objects()
 
 
 @pytest.fixture
 def target(empty: dict[str, bytes]) -> MemoryStore:
     return fresh(empty)
-
-
-def fresh(empty: dict[str, bytes]) -> MemoryStore:
-    store = MemoryStore("memory:target")
-    store.objects = dict(empty)
-    return store
 
 
 def size_of(store: MemoryStore) -> int:
@@ -143,7 +136,7 @@ def test_unchanged_directories_are_found_again_without_being_read(history: Histo
         copied = {entry.tree for entry in read_tree(here.reader.load_manifest, snapshots[0].root)}
         seen = Collector()
         loaded = []
-        here._reader = reader = _Recorder(here.reader, loaded)  # type: ignore[assignment]
+        here._reader = reader = _Recorder(here.reader, loaded)  # type: ignore[assignment]  # a stand-in
 
         copy_snapshots(here, there, snapshots[1:2], listener=seen, cancel=CancelToken())
 
@@ -161,7 +154,7 @@ class _Recorder:
 
     def load_manifest(self, chunk: object) -> object:
         self._loaded.append(chunk)
-        return self._inner.load_manifest(chunk)  # type: ignore[attr-defined]
+        return self._inner.load_manifest(chunk)  # type: ignore[attr-defined]  # of whichever reader it stands in for
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._inner, name)

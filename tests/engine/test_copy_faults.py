@@ -22,6 +22,8 @@ from tests.support.faults import Fault, FaultPlan, FaultyStore, Step, every_faul
 from tests.support.replicating import (
     History,
     assert_copied,
+    empty_objects,
+    fresh,
     make_history,
     run_copy,
 )
@@ -47,21 +49,12 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> History:
 
 @pytest.fixture(scope="module")
 def empty() -> dict[str, bytes]:
-    """The objects of an empty repository to copy to."""
-    store = MemoryStore()
-    new_repository(store).close()
-    return dict(store.objects)
+    return empty_objects()
 
 
 @pytest.fixture
 def target(empty: dict[str, bytes]) -> MemoryStore:
     return fresh(empty)
-
-
-def fresh(empty: dict[str, bytes]) -> MemoryStore:
-    store = MemoryStore("memory:target")
-    store.objects = dict(empty)
-    return store
 
 
 @pytest.mark.parametrize(
@@ -275,7 +268,7 @@ def test_a_cache_that_breaks_costs_time_and_no_copy(
     history: History, target: MemoryStore, tmp_path: Path, left: int
 ) -> None:
     with open_repository(history.store()) as here, open_repository(target, tmp_path / "cache") as there:
-        there._index = _BreakingIndex(there.index, left)  # type: ignore[assignment]
+        there._index = _BreakingIndex(there.index, left)  # type: ignore[assignment]  # a stand-in
         snapshots = here.catalog.snapshots().snapshots
 
         result = copy_snapshots(here, there, snapshots, listener=NullListener(), cancel=CancelToken())

@@ -116,7 +116,7 @@ def test_a_place_that_two_chunks_are_said_to_have_gives_no_wrong_name(source: Re
     first, second = data_chunks(source)[:2]
     with open_repository(place) as target:
         lying = _LyingIndex(source.index)
-        memory = CopyMemory(target.index, target.keyring.cache_key(), source.id, lying)  # type: ignore[arg-type]
+        memory = CopyMemory(target.index, target.keyring.cache_key(), source.id, lying)  # type: ignore[arg-type]  # an index that lies
 
         put(memory, source, first)
 

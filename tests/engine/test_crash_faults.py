@@ -220,7 +220,7 @@ class _FullIndex:
 def test_a_cache_that_fills_up_costs_time_and_no_snapshot(scene: Scene, tmp_path: Path, at: int) -> None:
     store = scene.store()
     with open_repository(store, tmp_path / "cache") as repository:
-        repository._index = _FullIndex(repository, at)  # type: ignore[assignment]
+        repository._index = _FullIndex(repository, at)  # type: ignore[assignment]  # a stand-in
 
         assert_restores(repository, take(repository, scene.tree).snapshot, scene.after)
 

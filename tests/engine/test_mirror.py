@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,8 @@ from dedupstore.engine.mirror import mirror
 from dedupstore.engine.mirror_plan import MirrorOptions, plan_mirror
 from dedupstore.engine.mirror_verify import verify_mirror
 from dedupstore.errors import (
-    CorruptObject,
     IncompleteListing,
     Interrupted,
-    ObjectNotFound,
     Refused,
     RepositoryError,
     RepositoryNotFound,
@@ -27,20 +24,21 @@ from dedupstore.repo import layout
 from dedupstore.storage.local import LocalStore
 from dedupstore.storage.memory import MemoryStore
 from tests.support.faults import Fault, FaultPlan, FaultyStore, Step, every_fault
-from tests.support.replicating import History, States, assert_mirrored, check_clean, make_history, run_mirror
-from tests.support.repositories import files_below, new_repository, open_repository, random_bytes, take
-from tests.support.rotating import rotate
+from tests.support.replicating import (
+    History,
+    assert_mirrored,
+    assert_shows_nothing_wrong,
+    check_clean,
+    make_history,
+    packs_of,
+    run_mirror,
+)
+from tests.support.repositories import files_below, new_repository, open_repository, take
 
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     return make_history(tmp_path_factory.mktemp("mirror"), snapshots=2)
-
-
-def assert_shows_nothing_wrong(target: MemoryStore, history: History) -> None:
-    """What the mirror shows, if it is a repository yet, is whole."""
-    if layout.FORMAT_KEY in target.objects:
-        assert_mirrored(target, history.states)
 
 
 def _damage(store: MemoryStore, prefix: str, number: int = 0) -> str:
@@ -146,7 +144,7 @@ def test_a_mirror_that_fills_up_says_so_and_goes_on_when_there_is_room(history: 
 def test_at_no_moment_a_snapshot_is_shown_whose_objects_are_not_there(history: History) -> None:
     """Judged before and after every single operation, also while a mirror is made smaller."""
     source, target = history.store(), MemoryStore("memory:target")
-    needed = _packs_of(source)
+    needed = packs_of(source)
 
     def look(step: Step) -> None:
         names = set(target.objects)
@@ -162,10 +160,6 @@ def test_at_no_moment_a_snapshot_is_shown_whose_objects_are_not_there(history: H
     run_mirror(source, FaultyStore(target, hook=look), delete=True)
 
     assert_mirrored(target, history.states)
-
-
-def _packs_of(store: MemoryStore) -> set[str]:
-    return {key for key in store.objects if key.startswith(layout.PACKS)} - set(layout.SENTINELS)
 
 
 def test_a_damaged_pack_is_named_and_not_copied_and_holds_back_the_snapshots(history: History) -> None:
@@ -246,7 +240,7 @@ def test_verification_reads_everything_and_names_what_is_damaged(history: Histor
 def test_an_object_of_another_size_in_the_mirror_is_never_overwritten(history: History) -> None:
     source, target = history.store(), MemoryStore("memory:target")
     run_mirror(source, target)
-    key = sorted(_packs_of(target))[0]
+    key = sorted(packs_of(target))[0]
     target.objects[key] = target.objects[key][:-1]
 
     result = run_mirror(source, target)
@@ -318,88 +312,6 @@ def test_a_mirror_whose_configuration_went_another_way_is_refused(history: Histo
     assert raised.value.code == "mirror.diverged"
 
 
-def test_snapshots_taken_while_it_runs_are_left_for_the_next_run_or_whole(history: History) -> None:
-    """A snapshot is stored between any two operations of the mirror: what the mirror shows is complete."""
-    total, at = 1, 0
-    while at < total:
-        source, target = history.store(), MemoryStore("memory:target")
-        states = dict(history.states)
-
-        def snapshot(step: Step, at: int = at, source: MemoryStore = source, states: States = states) -> None:
-            if step.number == at and not step.done:
-                with open_repository(source) as repository:
-                    taken = take(repository, history.tree, tags=("late",)).snapshot
-                    assert taken is not None
-                    states[taken.id] = files_below(history.tree)
-
-        faulty = FaultyStore(source, hook=snapshot)
-        run_mirror(faulty, target)
-        assert_mirrored(target, states)
-        run_mirror(source, target)
-        assert_mirrored(target, states, list(states))
-        total = faulty.operations
-        at += 4
-
-
-def test_a_mirror_ends_while_somebody_stores_pack_after_pack(history: History, tmp_path: Path) -> None:
-    """A long run writes a pack every moment and a segment now and then: what is listed of others is whole all the same."""
-    source, target, busy = history.store(), MemoryStore("memory:target"), history.store()
-    tree = tmp_path / "large"
-    tree.mkdir()
-    (tree / "file").write_bytes(random_bytes("large", 2_600_000))
-    with open_repository(busy) as repository:
-        assert take(repository, tree, source="large").snapshot is not None
-    coming = iter(sorted(set(_packs_of(busy)) - set(_packs_of(source))))
-    stored = 0
-
-    def store_one(step: Step) -> None:
-        nonlocal stored
-        if step.verb == "list" and step.key == layout.PACKS and not step.done:
-            key = next(coming)
-            source.objects[key] = busy.objects[key]
-            stored += 1
-
-    assert run_mirror(FaultyStore(source, hook=store_one), target).snapshots == 2
-
-    assert stored > 0
-    assert_mirrored(target, history.states, list(history.states))
-
-
-def test_what_seemed_to_be_gone_and_is_read_the_next_time_is_mirrored(history: History) -> None:
-    for prefix in (layout.PACKS, layout.INDEX):
-        source, target = history.store(), MemoryStore("memory:target")
-        key = next(key for key in source.objects if key.startswith(prefix) and key not in layout.SENTINELS)
-        hidden = 2
-
-        def hide(step: Step, key: str = key) -> None:
-            nonlocal hidden
-            if step.verb == "get" and step.key == key and not step.done and hidden:
-                hidden -= 1
-                raise ObjectNotFound(f"{key} does not exist")
-
-        assert run_mirror(FaultyStore(source, hook=hide), target).snapshots == 2
-
-        assert not hidden
-        assert_mirrored(target, history.states, list(history.states))
-
-
-def test_a_pack_removed_while_it_runs_is_no_damage(history: History) -> None:
-    """As prune does: what the pack held lies in another pack by then, and nothing live needs this one."""
-    source, target = history.store(), MemoryStore("memory:target")
-    pack = sorted(_packs_of(source))[0]
-    orphan = "packs/ff/" + "ff" * 32 + ".d1"
-    source.objects[orphan] = source.objects[pack]
-
-    def remove(step: Step) -> None:
-        if step.verb == "get" and step.key == orphan and not step.done:
-            source.objects.pop(orphan, None)
-
-    result = run_mirror(FaultyStore(source, hook=remove), target)
-
-    assert result.exit_code == 0 and result.snapshots == 2
-    assert_mirrored(target, history.states, list(history.states))
-
-
 def test_on_disk_a_mirror_in_two_halves_is_byte_identical(history: History, tmp_path: Path) -> None:
     source = history.store()
     target = LocalStore.create(str(tmp_path / "mirror"))
@@ -419,24 +331,3 @@ def test_on_disk_a_mirror_in_two_halves_is_byte_identical(history: History, tmp_
     again = LocalStore.open(str(tmp_path / "mirror"))
     assert {row.key: again.get(row.key) for row in again.list("")} == source.objects
     assert_mirrored(again, history.states, list(history.states))
-
-
-def test_keys_rotated_while_it_runs_leave_a_mirror_that_opens(history: History) -> None:
-    """The keys are rotated between any two operations of the mirror: it is opened by what opens the source."""
-    total, at = 1, 0
-    while at < total:
-        source, target = history.store(), MemoryStore("memory:target")
-
-        def rotation(step: Step, at: int = at, source: MemoryStore = source) -> None:
-            if step.number == at and not step.done:
-                with open_repository(source) as repository:
-                    rotate(repository)
-
-        faulty = FaultyStore(source, hook=rotation)
-        with suppress(CorruptObject):
-            run_mirror(faulty, target)
-        assert_shows_nothing_wrong(target, history)
-        run_mirror(source, target)
-        assert_mirrored(target, history.states, list(history.states))
-        total = faulty.operations
-        at += 1 if at < 20 else 6

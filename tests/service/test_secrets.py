@@ -13,7 +13,8 @@ import pytest
 
 from dedupstore.errors import DedupError, Refused, UsageError
 from dedupstore.service import secrets
-from dedupstore.service.secrets import MAX_SECRET_BYTES, child_environment, new_passphrase, passphrase, resolve
+from dedupstore.service.secrets import MAX_SECRET_BYTES, new_passphrase, passphrase, resolve
+from dedupstore.sources.environment import child_environment
 
 
 def private(path: Path, content: bytes = b"open sesame\n", mode: int = 0o600) -> Path:
@@ -302,6 +303,4 @@ def test_the_target_of_a_copy_has_secrets_of_its_own() -> None:
 
 
 def test_no_child_sees_the_secrets_of_the_target() -> None:
-    assert secrets.child_environment({"DEDUP_TO_PASSPHRASE": "x", "DEDUP_TO_PASSPHRASE_FD": "3", "A": "b"}) == {
-        "A": "b"
-    }
+    assert child_environment({"DEDUP_TO_PASSPHRASE": "x", "DEDUP_TO_PASSPHRASE_FD": "3", "A": "b"}) == {"A": "b"}

@@ -14,6 +14,7 @@ from dedupstore.engine.mirror import MirrorResult, mirror
 from dedupstore.engine.mirror_plan import MirrorOptions, plan_mirror
 from dedupstore.engine.origin import origin_of
 from dedupstore.events import NullListener
+from dedupstore.repo import layout
 from dedupstore.storage.base import ObjectStore
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import SnapshotId
@@ -115,3 +116,27 @@ def assert_copied(store: ObjectStore, history: History, ids: Sequence[SnapshotId
         if ids is not None:
             assert sorted(originals) == sorted(ids)
     check_clean(store)
+
+
+def packs_of(store: MemoryStore) -> set[str]:
+    return {key for key in store.objects if key.startswith(layout.PACKS)} - set(layout.SENTINELS)
+
+
+def assert_shows_nothing_wrong(target: MemoryStore, history: History) -> None:
+    """What the mirror shows, if it is a repository yet, is whole."""
+    if layout.FORMAT_KEY in target.objects:
+        assert_mirrored(target, history.states)
+
+
+def empty_objects() -> dict[str, bytes]:
+    """The objects of an empty repository to copy to."""
+    store = MemoryStore()
+    new_repository(store).close()
+    return dict(store.objects)
+
+
+def fresh(empty: dict[str, bytes]) -> MemoryStore:
+    """A store of its own for each copy."""
+    store = MemoryStore("memory:target")
+    store.objects = dict(empty)
+    return store
