@@ -15,6 +15,7 @@ from dedupstore.cli.opening import repeated, with_access
 from dedupstore.cli.session import Session
 from dedupstore.cli.shapes import distance, snapshot_fields
 from dedupstore.errors import Refused
+from dedupstore.policy.keeping import NOT_ASKED_FOR
 from dedupstore.service import forget as service
 from dedupstore.units import format_bytes, format_number
 
@@ -197,6 +198,8 @@ def _show(session: Session, plan: service.Plan) -> None:
             ", ".join(safe(reason) for reason in row.reasons),
         )
         for row in plan.rows
+        # Who names one of a thousand snapshots wants to see that one.
+        if row.reasons != (NOT_ASKED_FOR,)
     ]
     if rows:
         out.table(("", "ID", "TIME", "SOURCE", "HOST", "REASON"), rows)
