@@ -48,6 +48,13 @@ class ChunkBits:
         bits[byte] |= 1 << bit
         return True
 
+    def discard(self, at: Location) -> None:
+        found = self._packs.get(at.pack_no)
+        if found is not None:
+            starts, bits = found
+            byte, bit = divmod(starts[at.block_no] + at.position, 8)
+            bits[byte] &= ~(1 << bit)
+
     def has(self, at: Location) -> bool:
         found = self._packs.get(at.pack_no)
         if found is None:
@@ -70,9 +77,45 @@ class ChunkBits:
         return (number for number, (_, bits) in self._packs.items() if any(bits))
 
     def _new(self, pack_no: int) -> tuple[array[int], bytearray]:
-        starts = array("I", accumulate((len(block.lengths) for block in self._index.blocks(pack_no)), initial=0))
+        starts = _starts(self._index, pack_no)
         made = self._packs[pack_no] = (starts, bytearray(starts[-1] // 8 + 1))
         return made
+
+
+class ChunkCounts:
+    """How many need each of some stored copies of chunks: four bytes each, by pack."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._packs: dict[int, tuple[array[int], array[int]]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._packs)
+
+    def add(self, places: Iterable[Location]) -> None:
+        for at in places:
+            starts, counts = self._packs.get(at.pack_no) or self._new(at.pack_no)
+            counts[starts[at.block_no] + at.position] += 1
+
+    def remove(self, places: Iterable[Location]) -> None:
+        """What was added before."""
+        for at in places:
+            starts, counts = self._packs[at.pack_no]
+            counts[starts[at.block_no] + at.position] -= 1
+
+    def count(self, at: Location) -> int:
+        starts, counts = self._packs[at.pack_no]
+        return counts[starts[at.block_no] + at.position]
+
+    def _new(self, pack_no: int) -> tuple[array[int], array[int]]:
+        starts = _starts(self._index, pack_no)
+        made = self._packs[pack_no] = (starts, array("I", bytes(4 * starts[-1])))
+        return made
+
+
+def _starts(index: Index, pack_no: int) -> array[int]:
+    """By block, which chunk of the pack is its first; their number at the end."""
+    return array("I", accumulate((len(block.lengths) for block in index.blocks(pack_no)), initial=0))
 
 
 class Marker:
