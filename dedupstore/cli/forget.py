@@ -15,7 +15,6 @@ from dedupstore.cli.opening import repeated, with_access
 from dedupstore.cli.session import Session
 from dedupstore.cli.shapes import distance, snapshot_fields
 from dedupstore.errors import Refused
-from dedupstore.policy.keeping import NOT_ASKED_FOR
 from dedupstore.service import forget as service
 from dedupstore.units import format_bytes, format_number
 
@@ -199,7 +198,7 @@ def _show(session: Session, plan: service.Plan) -> None:
         )
         for row in plan.rows
         # Who names one of a thousand snapshots wants to see that one.
-        if row.reasons != (NOT_ASKED_FOR,)
+        if not row.is_beside
     ]
     if rows:
         out.table(("", "ID", "TIME", "SOURCE", "HOST", "REASON"), rows)
