@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from dedupstore.cli import progress
 from dedupstore.cli.database_argument import database_named
 from dedupstore.cli.errors import safe
@@ -37,7 +35,7 @@ def run(
         which=which,
         tables=tables,
         target=lambda source: database_named(session, server) if server else configured(session, source),
-        owners=os.geteuid() == 0 if owners is None else owners,
+        owners=owners,
         with_globals=with_globals,
     )
 

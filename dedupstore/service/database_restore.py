@@ -45,7 +45,9 @@ class Request:
     target: Callable[[str], Database | None] = field(default=lambda source: None)
     """The server that a snapshot of that source goes to; None for the one it came from."""
 
-    owners: bool = False
+    owners: bool | None = None
+    """Whether it belongs to whom it belonged to. None: a file when root restores it, what is in a database of PostgreSQL in any case."""
+
     with_globals: bool = False
     """Roles or users too, and their rights: those that the server does not have."""
 
@@ -137,6 +139,7 @@ def _sqlite(job: _Job) -> Tables:
     if request.tables:
         raise UsageError("a SQLite database is restored as a whole", hints=["leave out --table"])
     path = os.fsencode(os.path.expanduser(request.name))
+    owners = os.geteuid() == 0 if request.owners is None else request.owners
     as_sql = dict(job.stored.snapshot.details).get("database.format") == "sql"
     with NewDatabase(path) as new:
         if as_sql:
@@ -144,7 +147,7 @@ def _sqlite(job: _Job) -> Tables:
         else:
             for piece in job.content():
                 new.write(piece)
-        new.finish(entry.mode, (entry.uid, entry.gid) if request.owners and not as_sql else None)
+        new.finish(entry.mode, (entry.uid, entry.gid) if owners and not as_sql else None)
     return table_rows(sqlite_tables(os.path.abspath(path)))
 
 
@@ -155,14 +158,18 @@ def _postgresql(job: _Job) -> Tables:
     with job.server() as client:
         assert isinstance(client, PostgresClient)
         _give_globals(job, postgres_roles.give(client, job.script, cancel))
-        with NewPostgresDatabase(client, name, job.stored.about, cancel, tables=tables) as new:
+        owners = job.request.owners is not False
+        with NewPostgresDatabase(client, name, job.stored.about, cancel, tables=tables, owners=owners) as new:
             for piece in job.content():
                 new.write(piece)
             new.finish()
         found = table_rows(postgres.tables(client, cancel, name))
         new.give()
         if new.ownerless:
-            message = f"roles that do not exist here: {', '.join(new.ownerless)}; everything belongs to who restored it"
+            message = (
+                f"roles that do not exist here: {', '.join(new.ownerless)}; everything belongs to who restored it "
+                "(--globals makes them, --no-owners asks for none)"
+            )
             job.collector.finding(Finding(code="database.no_role", message=message))
         if new.unset:
             message = f"the new database was not given what the old one had: {', '.join(new.unset)}"

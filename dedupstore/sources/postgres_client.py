@@ -129,12 +129,12 @@ class PostgresClient:
                 code="database.no_client",
             )
         why = error.why
-        for pattern, message, code, hints in self._known():
+        for pattern, message, code, hints in self._known(why):
             if re.search(pattern, why):
                 return SourceFailed(message, why=why, hints=hints, code=code)
         return error
 
-    def _known(self) -> list[tuple[str, str, str, list[str]]]:
+    def _known(self, why: str) -> list[tuple[str, str, str, list[str]]]:
         where = self._parts.hostname or "the local server"
         user = self.user if self.user == "CURRENT_USER" else '"' + self.user.replace('"', '""') + '"'
         grant = (
@@ -142,12 +142,31 @@ class PostgresClient:
             if not self._server or self._server[0] >= _RIGHTS_FOR_ALL
             else f"GRANT USAGE ON SCHEMA public TO {user}; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {user};"
         )
+        closed = re.search('permission denied for database "(.+)"', why)
         return [
+            (
+                "User does not have CONNECT privilege",
+                f"{self.user} may not connect to this database",
+                "database.missing_rights",
+                [f'as a superuser: GRANT CONNECT ON DATABASE "{closed[1]}" TO {user};' if closed else ""],
+            ),
             (
                 "password authentication failed|no password supplied|authentication failed|pg_hba.conf",
                 f"{where} does not let {self.user} in",
                 "database.login_failed",
                 ['password = "file:/etc/dedup/db.pass" in the configuration', "or a line in ~/.pgpass"],
+            ),
+            (
+                "permission denied to create database",
+                f"{self.user} may not make databases",
+                "database.missing_rights",
+                [f"as a superuser: ALTER ROLE {user} CREATEDB;", "or name one who may: --target ADDRESS"],
+            ),
+            (
+                "permission denied to rename database|must be owner of database|process is being terminated|to terminate process",
+                f"{self.user} may not rename this database and end its sessions",
+                "database.missing_rights",
+                ["swap as its owner, who may make databases, or as a superuser: dedup db swap ADDRESS NEW"],
             ),
             (
                 "permission denied|must be (owner|superuser|member)",
