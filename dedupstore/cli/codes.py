@@ -221,6 +221,9 @@ PAGES: dict[str, str] = {
     "`dedup check --read-data` says what is damaged.",
     "prune.restart": "Other prunes changed the repository faster than this one could follow. Nothing is wrong; run it "
     "again.",
+    "prune.unmovable": "What a snapshot needs lies in a condemned pack and cannot be read, so that pack was not deleted and its "
+    "plan waits. `dedup repair packs` stores again what is whole somewhere; after `dedup repair snapshots` the damaged "
+    "snapshots can be forgotten. Then prune goes on.",
     "prune.unreadable": "A snapshot cannot be walked, so what it needs is not known. Nothing was deleted; `dedup "
     "check` says what is damaged, and a damaged snapshot that is forgotten stops prune no more.",
     "repo.corrupt_chunk": "A chunk is not what its name says. `dedup check` names the files it belongs to; "

@@ -231,7 +231,10 @@ class _Prune:
         if evacuation.settle():  # E4
             if not writing:
                 return
-            moved, written = evacuation.carry_out(self._listener, self._cancel)  # E5
+            try:
+                moved, written = evacuation.carry_out(self._listener, self._cancel)  # E5
+            except IntegrityError as error:
+                raise _unmovable(error) from error
             self.report.bytes_moved += moved
             self.report.bytes_written += written
         with _denials():
@@ -319,4 +322,18 @@ def _unreadable(count: int) -> IntegrityError:
         why="whether a snapshot needs what they hold is not known",
         hints=["find out what is damaged: dedup check --read-data"],
         code="prune.pack_unreadable",
+    )
+
+
+def _unmovable(error: IntegrityError) -> IntegrityError:
+    return IntegrityError(
+        "what snapshots need cannot be moved out of condemned packs, so none of these was deleted",
+        why=error.in_one_line,
+        hints=[
+            "see which files are hit: dedup check --read-data",
+            "store it again from where it is whole, here or in a replica (--from): dedup repair packs",
+            "or go on without it: dedup repair snapshots, then dedup forget the damaged ones",
+            "then run it again: dedup prune; the plan waits, and nothing is lost by that",
+        ],
+        code="prune.unmovable",
     )

@@ -9,14 +9,26 @@ import pytest
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.prune import execute_prune
-from dedupstore.events import Collector
+from dedupstore.engine.repair_snapshots import repair_snapshots
+from dedupstore.errors import IntegrityError
+from dedupstore.events import Collector, NullListener
+from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo.gcplan import Plan, put_plan
 from dedupstore.repo.pack import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import Kind
+from tests.support.mending import mend
 from tests.support.pruning import NOW, assert_sound, check, forget, plan, plans, prune, sweep
-from tests.support.repositories import assert_restores, files_below, make_tree, new_repository, random_bytes, take
+from tests.support.repositories import (
+    assert_restores,
+    files_below,
+    make_tree,
+    new_repository,
+    random_bytes,
+    stored_files,
+    take,
+)
 
 
 @pytest.fixture
@@ -91,11 +103,8 @@ def test_a_condemned_pack_that_is_gone_and_that_nobody_needed_is_as_good_as_prun
     assert_sound(repository, {kept.id: files_below(tree)})
 
 
-def test_a_delta_that_has_lost_its_base_stops_no_prune(
-    repository: Repository, store: MemoryStore, tmp_path: Path
-) -> None:
-    """Nothing could be moved out of its pack, of which most is not needed any more: so the pack stays as it is."""
-    tree = tmp_path / "rows"
+def base_and_delta(repository: Repository, tree: Path) -> tuple[PackName, PackName, Snapshot]:
+    """Two packs, the second with noise and with a row that needs the first; the snapshot of both, the only one kept."""
     tree.mkdir()
     rows = bytearray(random_bytes("rows", 40_000))
     (tree / "rows").write_bytes(rows)
@@ -105,10 +114,20 @@ def test_a_delta_that_has_lost_its_base_stops_no_prune(
     (tree / "rows").write_bytes(rows)
     (tree / "noise").write_bytes(random_bytes("noise", 60_000))
     second = take(repository, tree).snapshot
-    (sparse,) = set(data_packs(repository)) - {base}
+    (delta,) = set(data_packs(repository)) - {base}
+    forget(repository, first)
+    assert second is not None
+    return base, delta, second
+
+
+def test_a_delta_that_has_lost_its_base_stops_no_prune(
+    repository: Repository, store: MemoryStore, tmp_path: Path
+) -> None:
+    """Nothing could be moved out of its pack, of which most is not needed any more: so the pack stays as it is."""
+    tree = tmp_path / "rows"
+    base, sparse, second = base_and_delta(repository, tree)
     (tree / "noise").unlink()
     third = take(repository, tree).snapshot
-    forget(repository, first)
     forget(repository, second)
     taken_away = store.objects.pop(base.key)
 
@@ -121,3 +140,39 @@ def test_a_delta_that_has_lost_its_base_stops_no_prune(
     assert prune(repository).bytes_moved > 0
     assert sparse.key not in store.objects
     assert_sound(repository, {third.id: files_below(tree)})
+
+
+@pytest.mark.parametrize("way", ["repair packs", "the next snapshot", "repair snapshots"])
+def test_a_base_that_is_lost_after_its_delta_was_condemned_stops_prune_until_it_is_mended(
+    repository: Repository, store: MemoryStore, tmp_path: Path, way: str
+) -> None:
+    tree = tmp_path / "rows"
+    base, delta, damaged = base_and_delta(repository, tree)
+    mirror = MemoryStore("memory:mirror")
+    mirror.objects = dict(store.objects)
+    condemn(repository, delta)
+    del store.objects[base.key]
+    before = dict(store.objects)
+
+    with pytest.raises(IntegrityError) as stopped:
+        sweep(repository)
+
+    assert stopped.value.code == "prune.unmovable"
+    assert "delta base" in stopped.value.why
+    assert any(hint.endswith(": dedup repair packs") for hint in stopped.value.hints)
+    assert store.objects == before, "nothing is lost, and the plan waits"
+    assert damaged.id in check(repository).damage.snapshots
+    kept = {damaged.id: files_below(tree)}
+    if way == "repair packs":
+        mend(repository, mirror=mirror)
+    else:
+        if way == "the next snapshot":
+            new = take(repository, tree).snapshot
+        else:
+            repair_snapshots(repository, listener=NullListener(), cancel=CancelToken())
+            new = next(one for one in repository.catalog.snapshots().snapshots if one.id != damaged.id)
+        forget(repository, damaged)
+        assert new is not None
+        kept = {new.id: stored_files(repository, new)}
+    assert prune(repository).plans_done and not plans(store)
+    assert_sound(repository, kept)
