@@ -101,7 +101,7 @@ class PostgresSource:
     def _databases(self) -> tuple[str, ...]:
         if self._wanted == "all":
             query = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname"
-            return tuple(self._client.query(query, self._cancel))
+            return tuple(self._client.texts(query, self._cancel))
         return tuple(self._wanted) or (self._client.database(self._cancel),)
 
     def streams(self) -> Generator[NamedStream, None, None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,6 +11,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from dedupstore.cancel import CancelToken
 from dedupstore.errors import SourceFailed
+from dedupstore.sources.postgres_database import literal
 from dedupstore.sources.program import Program, answer, inside, secret_file, version_of
 
 _CONNECT_SECONDS = "15"
@@ -69,6 +71,12 @@ class PostgresClient:
         program = self.program((*_QUERY, "-c", sql), database)
         return [line for line in answer(program, cancel).split("\n") if line]
 
+    def texts(self, sql: str, cancel: CancelToken, database: str | None = None) -> list[str]:
+        """The answer to what asks for one column of texts, which may have line breaks. Raises SourceFailed."""
+        return [
+            json.loads(line) for line in self.query(f"SELECT to_json(x::text) FROM ({sql}) q (x)", cancel, database)
+        ]
+
     def script(self, sql: str, cancel: CancelToken, database: str) -> None:
         """Several statements, each by itself, in one session. Raises SourceFailed."""
         program = self.program(_QUERY, database)
@@ -76,11 +84,11 @@ class PostgresClient:
 
     def names(self, cancel: CancelToken, database: str | None = None) -> list[str]:
         """The databases of the server, asked in `database`. Raises SourceFailed."""
-        return self.query("SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY datname", cancel, database)
+        return self.texts("SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY datname", cancel, database)
 
     def database(self, cancel: CancelToken) -> str:
         """The one of the address. Raises SourceFailed."""
-        return self.query("SELECT current_database()", cancel)[0]
+        return self.texts("SELECT current_database()", cancel)[0]
 
     def versions(self, cancel: CancelToken) -> Versions:
         """Raises SourceFailed when pg_dump is too old for the server."""
@@ -142,6 +150,7 @@ class PostgresClient:
             if not self._server or self._server[0] >= _RIGHTS_FOR_ALL
             else f"GRANT USAGE ON SCHEMA public TO {user}; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {user};"
         )
+        large = f"SELECT 'GRANT SELECT ON LARGE OBJECT ' || oid || {literal(f' TO {user}')} FROM pg_largeobject_metadata \\gexec"
         closed = re.search('permission denied for database "(.+)"', why)
         return [
             (
@@ -155,6 +164,15 @@ class PostgresClient:
                 f"{where} does not let {self.user} in",
                 "database.login_failed",
                 ['password = "file:/etc/dedup/db.pass" in the configuration', "or a line in ~/.pgpass"],
+            ),
+            (
+                "permission denied for large object",
+                f"{self.user} may not read the large objects",
+                "database.missing_rights",
+                [
+                    f"in psql, in this database, as a superuser: {large}",
+                    'those made later need it again; or leave all of them out: options = ["--no-blobs"]',
+                ],
             ),
             (
                 "permission denied to create database",

@@ -53,7 +53,7 @@ class NewPostgresDatabase(NewServerDatabase):
             self._maintenance = maintenance(client, self._cancel)
             if name in client.names(self._cancel, self._maintenance):
                 raise exists(name)
-            self._roles = frozenset(client.query("SELECT rolname FROM pg_roles", self._cancel, self._maintenance))
+            self._roles = frozenset(client.texts("SELECT rolname FROM pg_roles", self._cancel, self._maintenance))
             self.ownerless = tuple(role for role in self._about.get("roles", ()) if role not in self._roles)
             version = int(client.query("SHOW server_version_num", self._cancel, self._maintenance)[0])
             locale = created_as(self._about, version)

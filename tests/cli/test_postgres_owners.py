@@ -96,6 +96,36 @@ def test_roles_that_do_not_exist_are_no_difference_to_who_wants_none(
     assert "--no-owners" in told.err
 
 
+def test_large_objects_that_may_not_be_read_are_told_with_the_grants_that_help(
+    dedup: Dedup, server: Server, blog: str, tmp_path: Path
+) -> None:
+    user = servers.name()
+    server.run(f"CREATE ROLE {user} LOGIN PASSWORD 'keep'; GRANT pg_read_all_data TO {user}; SELECT lo_create(0)", blog)
+    write_password(tmp_path, "keep")
+
+    run = dedup("snapshot", address(server, blog, user))
+
+    assert run.code == "database.missing_rights"
+    (line,) = (line for line in run.err.splitlines() if "gexec" in line)
+    server.run(line.partition("superuser: ")[2], blog)
+    dedup.ok("snapshot", address(server, blog, user))
+    dedup.ok("check", "--read-data")
+
+
+def test_databases_and_owners_with_line_breaks_in_their_names(dedup: Dedup, server: Server) -> None:
+    name = f"{servers.name()}\nx"
+    server.run(f'CREATE ROLE "{name}"', "postgres")
+    server.run(f'CREATE DATABASE "{name}" OWNER "{name}"', "postgres")
+    place = address(server, name.replace("\n", "%0A"))
+
+    assert name.replace("\n", "\\x0a") in dedup.ok("db", "list", place, "--json").document["databases"]
+    dedup.ok("snapshot", place)
+    dedup.ok("restore", "--as", f"{name}2")
+    assert dedup("restore", "--as", f"{name}2").code == "database.exists"
+    dedup.ok("db", "swap", place, f"{name}2", "--keep-as", f"{name}3", "--yes")
+    dedup.ok("check", "--read-data")
+
+
 def test_who_may_make_no_database_is_told_what_is_missing(dedup: Dedup, server: Server, blog: str, owned: str) -> None:
     user = servers.name()
     server.run(f"CREATE ROLE {user} LOGIN PASSWORD 'keep'", "postgres")
