@@ -22,7 +22,7 @@ from dedupstore.service.records import SnapshotInfo, snapshot_info
 from dedupstore.service.selection import Selection, choose
 from dedupstore.sources import mysql, mysql_accounts, postgres, postgres_roles
 from dedupstore.sources.mysql_client import MysqlClient
-from dedupstore.sources.mysql_dump import only_tables, portable
+from dedupstore.sources.mysql_dump import only_tables, portable, without_definers
 from dedupstore.sources.mysql_target import NewMysqlDatabase
 from dedupstore.sources.postgres_client import PostgresClient
 from dedupstore.sources.postgres_target import NewPostgresDatabase
@@ -46,7 +46,7 @@ class Request:
     """The server that a snapshot of that source goes to; None for the one it came from."""
 
     owners: bool | None = None
-    """Whether it belongs to whom it belonged to. None: a file when root restores it, what is in a database of PostgreSQL in any case."""
+    """Whether it belongs to whom it belonged to. None: a file when root restores it, what is in a database of a server in any case."""
 
     with_globals: bool = False
     """Roles or users too, and their rights: those that the server does not have."""
@@ -200,6 +200,8 @@ def _mysql(job: _Job) -> Tables:
         assert isinstance(client, MysqlClient)
         _give_globals(job, mysql_accounts.give(client, job.script, cancel))
         content = job.content() if client.is_mariadb else portable(job.content())
+        if job.request.owners is False:
+            content = without_definers(content)
         if job.request.tables:
             content = only_tables(content, _chosen(job.request.tables, job.stored.tables))
         with NewMysqlDatabase(client, name, job.stored.about, cancel) as new:
