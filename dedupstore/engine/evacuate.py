@@ -19,7 +19,7 @@ from contextlib import suppress
 from dedupstore.cancel import CancelToken
 from dedupstore.codec.block import BASED
 from dedupstore.engine.health import Health
-from dedupstore.engine.liveness import ChunkBits
+from dedupstore.engine.liveness import ChunkBits, ChunkCounts
 from dedupstore.engine.prune_survey import Survey
 from dedupstore.errors import IntegrityError
 from dedupstore.events import Listener, Progress
@@ -33,6 +33,9 @@ from dedupstore.repo.repository import Repository
 from dedupstore.repo.view import View, find_facts
 from dedupstore.repo.writer import ChunkWriter
 from dedupstore.types import ChunkId, Kind, PackId
+
+_ROUNDS = 8
+"""So often at most blocks are asked whether they are worth their bases. One more look at each moving delta."""
 
 
 def packs_missing(index: Index, seen: Survey, chunk: ChunkId) -> set[int]:
@@ -99,13 +102,37 @@ class Evacuation:
 
     def settle(self) -> bool:
         """After the last `live`: decide how each block moves; whether anything has to move at all."""
-        for pack_no in list(self._moving.packs()):
-            for block_no, block in enumerate(self._index.blocks(pack_no)):
-                if block.codec in BASED:
-                    positions = self._moving.positions(pack_no, block_no)
-                    if positions:
-                        self._settle_delta(pack_no, block_no, block, positions)
+        users = ChunkCounts(self._index)
+        for place, block, _ in self._moving_deltas():
+            bases = self._bases_to_carry(place.pack_no, block)
+            if bases is not None:
+                self._asis.add(place)
+                users.add(bases.values())
+        if users:
+            self._drop_costly(users)
+            for place, block, _ in self._moving_deltas():
+                if self._asis.has(place):
+                    self._carry(place.pack_no, self._bases_to_carry(place.pack_no, block) or {})
         return bool(self._strays) or any(True for _ in self._moving.packs())
+
+    def _drop_costly(self, users: ChunkCounts) -> None:
+        """Let those blocks not move as they are that alone need more bytes of bases than they give.
+
+        What others need as well has to move anyhow: so each block that is dropped makes less to move, and all together
+        never move more than the plan has counted on. Afterwards others may be alone with their bases; whatever is left
+        at the end is right as well.
+        """
+        for _ in range(_ROUNDS):
+            dropped = False
+            for place, block, raw in self._moving_deltas():
+                if self._asis.has(place):
+                    bases = (self._bases_to_carry(place.pack_no, block) or {}).values()
+                    if sum(at.length for at in bases if users.count(at) == 1) > raw:
+                        self._asis.discard(place)
+                        users.remove(bases)
+                        dropped = True
+            if not dropped:
+                return
 
     def _pin_bases(self, copy: Location, *, alone: bool) -> None:
         """Rule 1 for one delta block outside. `alone`: no other copy gives what is asked of it."""
@@ -128,31 +155,41 @@ class Evacuation:
                 return True
         return False
 
-    def _settle_delta(self, pack_no: int, block_no: int, block: BlockInfo, positions: list[int]) -> None:
-        """Rule 2 for one delta block: as it is if that may be and pays, else its chunks are stored in full."""
+    def _moving_deltas(self) -> Iterator[tuple[Location, BlockInfo, int]]:
+        """Rule 2: the place of each delta block with chunks that move, and how many raw bytes these are."""
+        for pack_no in list(self._moving.packs()):
+            for block_no, block in enumerate(self._index.blocks(pack_no)):
+                if block.codec in BASED:
+                    positions = self._moving.positions(pack_no, block_no)
+                    if positions:
+                        yield Location(pack_no, block_no, 0, 0), block, sum(block.lengths[at] for at in positions)
+
+    def _bases_to_carry(self, pack_no: int, block: BlockInfo) -> dict[ChunkId, Location] | None:
+        """What moves in full for no other reason, when a block moves as it is; None if it cannot, for want of a base."""
         if pack_no >= self._seen.indexed_first:
             # Not listed when the plans were: another sweeper may not know what it depends on.
-            return
-        lost = [base for base in block.bases if not self._health.has_full_copy(base)]
-        carried = sum(self._carried(base) for base in lost)
-        if carried > sum(block.lengths[position] for position in positions):
-            return
-        if all(self._move_full(base) or self._take_stray(base, pack_no) for base in lost):
-            self._asis.add(Location(pack_no, block_no, 0, 0))
+            return None
+        carried: dict[ChunkId, Location] = {}
+        for base in block.bases:
+            if self._health.has_full_copy(base):
+                continue
+            copies = [
+                copy
+                for copy in self._index.find_all(base)
+                if copy.pack_no in self._seen.present and not self._is_delta(copy) and not self._is_bad(copy)
+            ]
+            if not copies:
+                return None
+            if not any(copy.pack_no in self._going and self._moving.has(copy) for copy in copies):
+                carried[base] = min(copies, key=lambda copy: copy.pack_no not in self._going)
+        return carried
 
-    def _carried(self, base: ChunkId) -> int:
-        """How many bytes have to move for the sake of this base alone."""
-        copies = [copy for copy in self._index.find_all(base) if not self._is_delta(copy)]
-        if any(copy.pack_no in self._going and self._moving.has(copy) for copy in copies):
-            return 0
-        return copies[0].length if copies else 0
-
-    def _take_stray(self, base: ChunkId, pack_no: int) -> bool:
-        for copy in self._index.find_all(base):
-            if copy.pack_no in self._seen.present and not self._is_delta(copy) and not self._is_bad(copy):
+    def _carry(self, pack_no: int, bases: dict[ChunkId, Location]) -> None:
+        for base, at in bases.items():
+            if at.pack_no in self._going:
+                self._moving.add(at)
+            else:
                 self._strays[base] = self._index.pack(pack_no).kind
-                return True
-        return False
 
     def _is_delta(self, copy: Location) -> bool:
         return self._deltas.has(copy.pack_no, copy.block_no)

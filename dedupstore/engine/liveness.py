@@ -12,14 +12,16 @@ from itertools import accumulate
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.health import Health
+from dedupstore.engine.inventory import twice
 from dedupstore.engine.prune_roots import list_roots
 from dedupstore.engine.unreadable import as_forgotten
-from dedupstore.errors import DedupError, IntegrityError, ObjectNotFound
+from dedupstore.errors import DedupError, IntegrityError, ObjectNotFound, StoreError, StoreGone
 from dedupstore.events import Listener, Progress
 from dedupstore.model.entry import DIRECTORY, FILE, Entry
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.model.survey import survey
 from dedupstore.model.tree import content_manifests, read_content, read_whole_tree
+from dedupstore.repo.badlist import BadPlaces
 from dedupstore.repo.index import Index, Location
 from dedupstore.repo.reader import ChunkReader
 from dedupstore.repo.repository import Repository
@@ -46,6 +48,13 @@ class ChunkBits:
         bits[byte] |= 1 << bit
         return True
 
+    def discard(self, at: Location) -> None:
+        found = self._packs.get(at.pack_no)
+        if found is not None:
+            starts, bits = found
+            byte, bit = divmod(starts[at.block_no] + at.position, 8)
+            bits[byte] &= ~(1 << bit)
+
     def has(self, at: Location) -> bool:
         found = self._packs.get(at.pack_no)
         if found is None:
@@ -68,9 +77,45 @@ class ChunkBits:
         return (number for number, (_, bits) in self._packs.items() if any(bits))
 
     def _new(self, pack_no: int) -> tuple[array[int], bytearray]:
-        starts = array("I", accumulate((len(block.lengths) for block in self._index.blocks(pack_no)), initial=0))
+        starts = _starts(self._index, pack_no)
         made = self._packs[pack_no] = (starts, bytearray(starts[-1] // 8 + 1))
         return made
+
+
+class ChunkCounts:
+    """How many need each of some stored copies of chunks: four bytes each, by pack."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._packs: dict[int, tuple[array[int], array[int]]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._packs)
+
+    def add(self, places: Iterable[Location]) -> None:
+        for at in places:
+            starts, counts = self._packs.get(at.pack_no) or self._new(at.pack_no)
+            counts[starts[at.block_no] + at.position] += 1
+
+    def remove(self, places: Iterable[Location]) -> None:
+        """What was added before."""
+        for at in places:
+            starts, counts = self._packs[at.pack_no]
+            counts[starts[at.block_no] + at.position] -= 1
+
+    def count(self, at: Location) -> int:
+        starts, counts = self._packs[at.pack_no]
+        return counts[starts[at.block_no] + at.position]
+
+    def _new(self, pack_no: int) -> tuple[array[int], array[int]]:
+        starts = _starts(self._index, pack_no)
+        made = self._packs[pack_no] = (starts, array("I", bytes(4 * starts[-1])))
+        return made
+
+
+def _starts(index: Index, pack_no: int) -> array[int]:
+    """By block, which chunk of the pack is its first; their number at the end."""
+    return array("I", accumulate((len(block.lengths) for block in index.blocks(pack_no)), initial=0))
 
 
 class Marker:
@@ -80,7 +125,8 @@ class Marker:
     because its chunks were gone, or the bases of one that is there as a delta. That such a root is walked only as far as
     its manifests are there, and that a chunk which no packs give is not told of, is safe: a writer commits only after a
     last look, at which all its chunks were in packs of no plan. A plan made after that look is carried out by somebody
-    who finds those packs; one made before was seen, and the writer does without its packs.
+    who finds those packs; one made before was seen, and the writer does without its packs. What is known to be damaged
+    and cannot be read either is left out as well: it is lost whether or not that root becomes a snapshot.
     """
 
     def __init__(
@@ -91,10 +137,11 @@ class Marker:
         listener: Listener,
         cancel: CancelToken,
         on_lost: Callable[[ChunkId], None] | None = None,
+        bad: BadPlaces | None = None,
     ) -> None:
         """`present`: the packs that are there, with the right size. `on_chunk` is told one place where each chunk lies.
 
-        `on_lost` is told of each chunk of a snapshot that none of these packs gives.
+        `on_lost` is told of each chunk of a snapshot that none of these packs gives. `bad`: what is known to be damaged.
         """
         self._repository = repository
         self._on_chunk = on_chunk
@@ -107,6 +154,7 @@ class Marker:
 
         self._find = repository.index.find
         self._health = Health(repository.index, present)
+        self._sound = Health(repository.index, present, bad)
         self._reader = ChunkReader(repository.store, repository.keyring, repository.index, usable=present)
         self._progress = Progress(phase="mark")
         self._forgiving = False
@@ -203,25 +251,45 @@ class Marker:
             if not self._forgiving:
                 raise _unreadable(self._root, _absent(chunk))
             return
-        if self._met.add(at):
-            lost = (self._forgiving or self._on_lost is not None) and not self._health.usable(chunk)
-            if not (lost and self._forgiving):
-                self._on_chunk(chunk, at)
-                if lost and self._on_lost is not None:
-                    self._on_lost(chunk)
+        if self._met.add(at) and not (self._forgiving and self._is_lost(chunk, at)):
+            self._on_chunk(chunk, at)
+            if self._on_lost is not None and not self._health.usable(chunk):
+                self._on_lost(chunk)
         if len(known) >= _REMEMBERED:
             known.clear()
         known.add(chunk)
 
+    def _is_lost(self, chunk: ChunkId, at: Location) -> bool:
+        """Whether it cannot be had, as far as is known, and cannot be read either: the list of damage may be wrong."""
+        if self._sound.usable(chunk):
+            return False
+        kind = self._repository.index.pack(at.pack_no).kind
+        try:
+            twice(lambda: self._reader.read(kind, chunk))
+        except StoreGone:
+            raise
+        except (IntegrityError, StoreError):
+            return True
+        return False
+
     def _load(self, chunk: ChunkId) -> bytes:
         try:
             return self._reader.load_manifest(chunk)
-        except (IntegrityError, ObjectNotFound):
+        except StoreGone:
+            raise
+        except (IntegrityError, StoreError):
             if not self._health.usable(chunk):
                 raise _Absent from None
-            # It is there: what came over the line may have been damaged on the way.
-            self._cancel.check()
+        # It is there: what came over the line may have been damaged on the way.
+        self._cancel.check()
+        try:
             return self._reader.load_manifest(chunk)
+        except StoreGone:
+            raise
+        except (IntegrityError, StoreError):
+            if self._forgiving and not self._sound.usable(chunk):
+                raise _Absent from None
+            raise
 
     @contextmanager
     def _forgiven(self) -> Iterator[None]:

@@ -219,8 +219,9 @@ class _Prune:
         going = {no for no in seen.present if repository.index.pack(no).id in packs}
         evacuation = Evacuation(repository, seen, going)
         marker = Marker(
-            repository, seen.present, evacuation.live, self._listener, self._cancel, on_lost=evacuation.missing
-        )
+            repository, seen.present, evacuation.live, self._listener, self._cancel, on_lost=evacuation.missing,
+            bad=seen.bad,
+        )  # fmt: skip
         marker.mark(roots)
         lost = frozenset(evacuation.lost & packs)
         if lost & seen.misfits:

@@ -139,7 +139,7 @@ def _plan(repository: Repository, options: PruneOptions, listener: Listener, can
     needed = Needed(repository.index, seen)
     # What is missing is asked for only where something is: it costs a look at every chunk.
     on_lost = needed.missing if seen.lost else None
-    Marker(repository, seen.present, needed.chunk, listener, cancel, on_lost=on_lost).mark(roots.kept)
+    Marker(repository, seen.present, needed.chunk, listener, cancel, on_lost=on_lost, bad=seen.bad).mark(roots.kept)
     needed.add_bases()
     rows = [row for row in repository.index.packs() if row.no in seen.safe]
     now_ns = repository.clock.now_ns()

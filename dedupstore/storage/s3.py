@@ -19,10 +19,11 @@ from dedupstore.errors import StoreError
 from dedupstore.storage.base import ObjectInfo
 from dedupstore.storage.names import TEMPORARY, check_key, check_prefix, is_name
 from dedupstore.storage.options import NO_OPTIONS, StoreOptions
+from dedupstore.storage.s3_body import Body
 from dedupstore.storage.s3_client import CHANGED_MEANWHILE, NOT_UNDERSTOOD, S3Client, answer_code
 from dedupstore.storage.s3_location import S3Location
 from dedupstore.storage.s3_versions import ReadableVersions
-from dedupstore.storage.throttle import PIECE_BYTES, PacedBody
+from dedupstore.storage.throttle import PIECE_BYTES
 from dedupstore.types import Data, Span
 from dedupstore.units import GIB
 
@@ -97,10 +98,8 @@ class S3Store:
 
     def put(self, key: str, parts: Sequence[Data]) -> None:
         check_key(key)
-        data = b"".join(parts)
-        upload = self._options.upload
-        body = data if upload is None else PacedBody(data, upload)
-        arguments: dict[str, object] = {"Key": self._prefix + key, "Body": body, **self._checksum(data)}
+        body = Body(parts, self._options.upload)
+        arguments: dict[str, object] = {"Key": self._prefix + key, "Body": body, **self._checksum(body.parts)}
         if self._storage_class and _DATA_PACK.fullmatch(key):
             # What every command reads costs more in the cheaper classes than in the usual one, and so do small objects.
             arguments["StorageClass"] = self._storage_class
@@ -116,7 +115,7 @@ class S3Store:
             except StoreError as error:
                 said = answer_code(error.__cause__)
                 if said in CHANGED_MEANWHILE:
-                    self._require_same(key, len(data))
+                    self._require_same(key, len(body))
                     return
                 if said not in NOT_UNDERSTOOD:
                     raise
@@ -239,14 +238,18 @@ class S3Store:
             received += piece
         return bytes(received)
 
-    def _checksum(self, data: bytes) -> dict[str, object]:
+    def _checksum(self, parts: Sequence[Data]) -> dict[str, object]:
         """What the server compares before it takes the object; computed here, so that it covers the whole way."""
         if self._location.dialect.checksum == "crc32":
             # The name of the algorithm is said as well: some servers look for it before they lock an object.
-            crc = base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
-            return {"ChecksumAlgorithm": "CRC32", "ChecksumCRC32": crc}
-        digest = hashlib.md5(data, usedforsecurity=False).digest()
-        return {"ContentMD5": base64.b64encode(digest).decode()}
+            crc = 0
+            for part in parts:
+                crc = zlib.crc32(part, crc)
+            return {"ChecksumAlgorithm": "CRC32", "ChecksumCRC32": base64.b64encode(crc.to_bytes(4, "big")).decode()}
+        md5 = hashlib.md5(usedforsecurity=False)
+        for part in parts:
+            md5.update(part)
+        return {"ContentMD5": base64.b64encode(md5.digest()).decode()}
 
     def _require_same(self, key: str, size: int) -> None:
         there = self.head(key)

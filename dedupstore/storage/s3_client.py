@@ -38,8 +38,8 @@ from botocore.exceptions import (
 from botocore.loaders import create_loader
 
 from dedupstore.errors import DedupError, ObjectNotFound, StoreError, StoreFull, StoreMissing, UsageError
+from dedupstore.storage.s3_body import Body
 from dedupstore.storage.s3_location import S3Location
-from dedupstore.storage.throttle import PacedBody
 
 CONNECTIONS = 16
 CONNECT_SECONDS = 10
@@ -148,9 +148,11 @@ class S3Client:
 
     def _sending(self, request: Any, event_name: str = "", **_: object) -> None:
         self.requests.count(event_name.rpartition(".")[2])
+        # botocore says it for every file; some servers take a second to answer, and it is not signed.
+        request.headers.pop("Expect", None)
         self.on_sending(request)
-        if isinstance(request.body, PacedBody):
-            request.body.sending = True
+        if isinstance(request.body, Body):
+            request.body = request.body.outgoing
 
 
 def _client(location: S3Location, environ: Mapping[str, str]) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -60,22 +59,6 @@ class Pace:
             self._left = min(self._left + (now - self._at) * rate, rate * _BURST_SECONDS)
         self._at = now
         return rate
-
-
-class PacedBody(io.BytesIO):
-    """Bytes to send, given out piece by piece at the pace once `sending` is set; before, to be hashed, at once."""
-
-    def __init__(self, data: bytes, pace: Pace) -> None:
-        super().__init__(data)
-        self._pace = pace
-        self.sending = False
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if not self.sending:
-            return super().read(size)
-        data = super().read(PIECE_BYTES if size is None or size < 0 else min(size, PIECE_BYTES))
-        self._pace.take(len(data))
-        return data
 
 
 class ThrottledStore:

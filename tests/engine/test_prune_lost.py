@@ -13,13 +13,12 @@ from dedupstore.engine.repair_snapshots import repair_snapshots
 from dedupstore.errors import IntegrityError
 from dedupstore.events import Collector, NullListener
 from dedupstore.model.snapshot import Snapshot
-from dedupstore.repo.gcplan import Plan, put_plan
 from dedupstore.repo.pack import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import Kind
 from tests.support.mending import mend
-from tests.support.pruning import NOW, assert_sound, check, forget, plan, plans, prune, sweep
+from tests.support.pruning import NOW, assert_sound, check, condemn, forget, plan, plans, prune, sweep
 from tests.support.repositories import (
     assert_restores,
     files_below,
@@ -52,17 +51,12 @@ def data_packs(repository: Repository) -> list[PackName]:
     return [row.name for row in repository.index.packs() if row.kind is Kind.DATA]
 
 
-def condemn(repository: Repository, *packs: PackName) -> None:
-    ids = tuple(pack.id for pack in packs)
-    put_plan(repository.store, repository.keyring, Plan(packs=ids, roots=(), creator="test", time_ns=0))
-
-
 def test_a_condemned_pack_that_is_lost_with_what_is_needed_stays_missed(
     repository: Repository, store: MemoryStore, tree: Path
 ) -> None:
     damaged = take(repository, tree).snapshot
     first, second, *_ = data_packs(repository)
-    condemn(repository, first, second)
+    condemn(repository, [first.id, second.id])
     del store.objects[first.key]
     collector = Collector()
 
@@ -92,7 +86,7 @@ def test_a_condemned_pack_that_is_gone_and_that_nobody_needed_is_as_good_as_prun
     before = set(data_packs(repository))
     forget(repository, take(repository, make_tree(tmp_path / "other", seed=7), source="other").snapshot)
     dead = next(pack for pack in data_packs(repository) if pack not in before)
-    condemn(repository, dead)
+    condemn(repository, [dead.id])
     del store.objects[dead.key]
 
     report = sweep(repository)
@@ -150,7 +144,7 @@ def test_a_base_that_is_lost_after_its_delta_was_condemned_stops_prune_until_it_
     base, delta, damaged = base_and_delta(repository, tree)
     mirror = MemoryStore("memory:mirror")
     mirror.objects = dict(store.objects)
-    condemn(repository, delta)
+    condemn(repository, [delta.id])
     del store.objects[base.key]
     before = dict(store.objects)
 

@@ -10,16 +10,16 @@ import pytest
 from dedupstore.codec.block import Codec
 from dedupstore.errors import RepositoryError
 from dedupstore.repo import layout
-from dedupstore.repo.gcplan import Plan, put_plan
 from dedupstore.repo.pack import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.memory import MemoryStore
-from dedupstore.types import ChunkId, Kind, PackId
+from dedupstore.types import ChunkId, Kind
 from tests.support.moved_blocks import blocks, change_a_row, deltas, pack_ids, snapshot_of
 from tests.support.pruning import (
     assert_comes_to_rest,
     assert_rebuilds,
     assert_sound,
+    condemn,
     forget,
     plans,
     prune,
@@ -49,12 +49,6 @@ def tree(tmp_path: Path) -> Path:
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "rows").write_bytes(random_bytes("rows", 40_000))
     return tmp_path / "tree"
-
-
-def condemn(repository: Repository, packs: set[PackId]) -> None:
-    """A plan as somebody else made it, about anything."""
-    condemned = Plan(packs=tuple(sorted(packs)), roots=(), creator="another host", time_ns=1)
-    put_plan(repository.store, repository.keyring, condemned)
 
 
 def full_copies(repository: Repository) -> set[ChunkId]:

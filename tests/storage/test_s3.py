@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from dedupstore.storage.retry import Patience, RetryingStore
 from dedupstore.storage.s3 import S3Store
 from dedupstore.storage.s3_client import S3Client
 from dedupstore.storage.s3_location import parse_location
+from dedupstore.storage.throttle import Pace
 from dedupstore.types import Span
 from tests.storage.contract import StoreContract
 from tests.support.s3_servers import S3Server, use
@@ -123,6 +125,43 @@ def test_every_upload_names_its_checksum_and_has_no_trailer(
         (headers,) = sent
         assert {name.lower() for name in headers} >= {header.decode().lower(), "content-length"}
         assert not any(name.lower() in ("x-amz-trailer", "content-encoding") for name in headers)
+
+
+@pytest.mark.parametrize("vendor", ["aws", "ceph"])
+def test_the_parts_of_a_pack_are_sent_without_being_joined(moto_server: S3Server, bucket: str, vendor: str) -> None:
+    store = open_s3(moto_server.url(bucket).replace("vendor=aws", f"vendor={vendor}"))
+    parts = [bytes([number]) * (1 << 20) for number in range(16)]
+    store.put("packs/warm", [b"once"])
+
+    tracemalloc.start()
+    try:
+        store.put("packs/big", [parts[0], b"", memoryview(bytearray(b"between")), *parts[1:]])
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert most < 2 << 20
+    assert store.get("packs/big") == b"".join([parts[0], b"between", *parts[1:]])
+    assert store.requests()["put"] == 2
+
+
+def test_no_upload_waits_for_word_from_the_server_and_one_that_is_sent_again_is_whole(
+    moto_server: S3Server, bucket: str
+) -> None:
+    sent: list[set[str]] = []
+    client = S3Client(parse_location(moto_server.url(bucket)))
+    client.on_sending = lambda request: sent.append({name.lower() for name in request.headers})
+    slow = S3Store(client, StoreOptions(upload=Pace(lambda now_ns: 1e9)))
+    again = iter([0])
+    # As for a bucket in another region: botocore sends the request once more by itself.
+    client._client.meta.events.register("needs-retry.s3", lambda **_: next(again, None))
+
+    slow.put("packs/a", [b"some", b"bytes"])
+    S3Store(client).put("packs/b", [b"some", b"bytes"])
+
+    assert slow.get("packs/a") == slow.get("packs/b") == b"somebytes"
+    assert sum("if-none-match" in names for names in sent) == 3
+    assert not any("expect" in names for names in sent)
 
 
 class TestOnCeph(StoreContract):

@@ -4,7 +4,7 @@ import pytest
 
 from dedupstore.clock import FrozenClock
 from dedupstore.storage.memory import MemoryStore
-from dedupstore.storage.throttle import Pace, PacedBody, ThrottledStore
+from dedupstore.storage.throttle import Pace, ThrottledStore
 from tests.storage.contract import StoreContract
 
 MB = 1_000_000
@@ -69,18 +69,3 @@ def test_what_was_not_used_for_long_gives_no_right_to_a_flood() -> None:
     pace.take(10 * MB)
 
     assert slept.seconds - 3600 == pytest.approx(10, abs=0.2)
-
-
-def test_a_body_is_hashed_at_once_and_sent_at_its_pace() -> None:
-    slept = Slept()
-    body = PacedBody(bytes(3 * MB), slept.pace((0, MB)))
-
-    hashed = body.read()
-    body.seek(0)
-    before = slept.seconds
-    body.sending = True
-    sent = b"".join(iter(lambda: body.read(1 << 20), b""))
-
-    assert before == 0
-    assert hashed == sent
-    assert slept.seconds == pytest.approx(3, abs=0.2)

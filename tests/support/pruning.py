@@ -7,7 +7,7 @@ assert_sound(repository, {second: files})
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dedupstore.cancel import CancelToken
@@ -21,9 +21,10 @@ from dedupstore.events import NullListener
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo import layout
 from dedupstore.repo.forgotten import Forgotten, put_forgotten
+from dedupstore.repo.gcplan import Plan, put_plan
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.base import ObjectStore
-from dedupstore.types import SnapshotId
+from dedupstore.types import PackId, SnapshotId
 from tests.support.repositories import (
     assert_restores,
     chunk_locations,
@@ -57,6 +58,12 @@ def forget(repository: Repository, snapshot: Snapshot | None) -> None:
     put_forgotten(repository.store, repository.keyring, snapshot.id, marker)
     repository.store.delete(layout.commit_key(snapshot.id))
     repository.store.barrier()
+
+
+def condemn(repository: Repository, packs: Iterable[PackId]) -> None:
+    """A plan as somebody else made it, about anything."""
+    condemned = Plan(packs=tuple(sorted(packs)), roots=(), creator="another host", time_ns=1)
+    put_plan(repository.store, repository.keyring, condemned)
 
 
 def plan(repository: Repository, options: PruneOptions = NOW) -> PrunePlan:
