@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from dedupstore.cli import progress
 from dedupstore.cli.database_argument import database_named
 from dedupstore.cli.errors import safe
@@ -53,7 +55,9 @@ def run(
     if outcome.exit_code:
         out.note(f"  {format_number(len(outcome.findings), 'difference')} (exit code {outcome.exit_code})")
     else:
-        out.note(f"  next: look at it, and then: dedup db swap {safe(snapshot.source)} {safe(name)}")
+        out.note(
+            f"  next: look at it, and then: dedup db swap {shlex.quote(safe(snapshot.source))} {shlex.quote(safe(name))}"
+        )
     out.finish(
         "warnings" if outcome.exit_code else "ok",
         exit_code=outcome.exit_code,

@@ -171,6 +171,10 @@ def _postgresql(job: _Job) -> Tables:
                 "(--globals makes them, --no-owners asks for none)"
             )
             job.collector.finding(Finding(code="database.no_role", message=message))
+        for table in tables:
+            if job.stored.tables[table][0] is None:
+                message = f"{table} is partitioned, and its rows are in its partitions; they come back by their own names (--table)"
+                job.collector.finding(Finding(code="database.partitioned", message=message))
         if new.unset:
             message = f"the new database was not given what the old one had: {', '.join(new.unset)}"
             job.collector.finding(Finding(code="database.not_set", message=message))

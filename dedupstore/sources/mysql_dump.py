@@ -150,15 +150,18 @@ def without_definers(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
     text = b""
     for piece in pieces:
         text, at = text + bytes(piece), 0
+        # What begins later may go on with what follows.
+        settled = max(len(text) - _LONGEST_DEFINER, 0)
         for match in _DEFINER.finditer(text):
+            if match.start() >= settled:
+                break
             yield text[at : match.start()]
             yield match[1]
             at = match.end()
-        # What may be the beginning of one is looked at again with what follows.
-        hold = max(at, len(text) - _LONGEST_DEFINER)
-        yield text[at:hold]
-        text = text[hold:]
-    yield text
+        settled = max(at, settled)
+        yield text[at:settled]
+        text = text[settled:]
+    yield _DEFINER.sub(rb"\1", text)
 
 
 def _without_sandbox(head: bytes) -> bytes:
