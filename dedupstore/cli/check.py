@@ -165,10 +165,15 @@ def _lines(request: service.Request, outcome: service.Outcome) -> list[tuple[str
 def _damage(session: Session, outcome: service.Outcome) -> IntegrityError:
     where = repeated(session)
     if not outcome.damaged_total:
+        hints = [f"dedup repair index{where}", f"dedup check{where} --read-data"]
+        if any(finding.code == "check.pack_missing" for finding in outcome.findings):
+            hints.append(
+                "is this a mirror of a repository in which a prune was stopped? dedup prune there, then dedup mirror"
+            )
         return IntegrityError(
             f"{format_number(outcome.errors, 'error')} in the repository",
             why="no file of a snapshot is known to be hit; the findings above name the objects",
-            hints=[f"dedup repair index{where}", f"dedup check{where} --read-data"],
+            hints=hints,
         )
     whole = sum(hit.newest_intact is True for hit in outcome.damaged_paths)
     for hit in outcome.damaged_paths[:_SHOWN]:

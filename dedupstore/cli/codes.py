@@ -53,7 +53,8 @@ PAGES: dict[str, str] = {
     "check.pack_damaged": "A pack is not what was written. The check names the files that are hit; everything "
     "else restores.",
     "check.pack_missing": "A pack that is needed is gone. The check names the files that are hit; put the "
-    "object back from a copy of the repository, or take a new snapshot with --force.",
+    "object back from a copy of the repository, or take a new snapshot with --force. In a mirror that hits no file: a "
+    "prune of its repository was stopped before it wrote down what it had deleted; `dedup prune` there, then `dedup mirror`.",
     "check.pack_renamed": "A pack has another name than the one it was stored under. It is found by its old "
     "name only; rename it back.",
     "check.pack_size": "A pack is longer or shorter than it was written. It was cut or overwritten; see which "

@@ -39,8 +39,7 @@ class MirrorDonor:
         self.url = mirror.url
         self._repository = repository
         self._store = mirror
-        # Packs have the same names there, so what this index says of a place is true there as well.
-        self._reader = ChunkReader(mirror, repository.keyring, repository.index)
+        self._reader: ChunkReader | None = None
         self._own_index: LmdbIndex | None = None
         self._own_reader: ChunkReader | None = None
 
@@ -71,13 +70,22 @@ class MirrorDonor:
         """A chunk, from wherever it lies in the mirror; None when it cannot be had."""
         for own in (False, True):
             try:
-                reader = self._reader_of_its_own() if own else self._reader
+                reader = self._reader_of_its_own() if own else self._reader_by_ours()
                 return reader.read(kind, chunk)
             except StoreGone:
                 raise
             except (IntegrityError, StoreError):
                 continue
         return None
+
+    def _reader_by_ours(self) -> ChunkReader:
+        """By this index: packs have the same names there, so what it says of a place is true there as well.
+
+        Made when first needed, for a dry run may have turned to another index since.
+        """
+        if self._reader is None:
+            self._reader = ChunkReader(self._store, self._repository.keyring, self._repository.index)
+        return self._reader
 
     def _reader_of_its_own(self) -> ChunkReader:
         """What the mirror's own segments say: it may have packs that are long pruned here. Read when first needed."""

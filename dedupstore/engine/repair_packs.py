@@ -66,8 +66,7 @@ def repair_packs(
     """
     require_features(repository.config, Operation.WRITE)
     report = PacksReport(dry_run=dry_run)
-    # Not on a dry run: that says how much has to be stored again at most.
-    view = repository.look() if dry_run else look_at_all(repository)
+    view = look_at_all(repository, dry_run=dry_run)
     if _learn_by_parity(repository):
         view = repository.look()
     put_back = _put_back(repository, view, mirror, report, cancel) if mirror is not None and view.lost else []
@@ -76,7 +75,7 @@ def repair_packs(
     # On a dry run these are not here, and are looked at as if they were.
     returning = {row.no for row in put_back if mirror is not None and mirror.learn(row)} if dry_run else set()
     health = Health(repository.index, set(view.present) | returning, view.bad)
-    # Without its orphans: a dry run writes nothing, and indexes nothing either.
+    # Without its orphans, of which some cannot say what they hold: a dry run writes nothing, and indexes nothing either.
     with repository.writer(replace(view, orphans=()) if dry_run else view) as writer:
         sink = RepairSink(writer, health, dry_run=dry_run)
         work = _Mending(repository, sink, mirror, copy, bool(returning), listener, cancel)

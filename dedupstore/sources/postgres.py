@@ -79,7 +79,7 @@ class PostgresSource:
         try:
             with client.explained():
                 versions = client.versions(self._cancel)
-                self._names = self._databases()
+                self._names = self._databases(versions.database)
         except BaseException:
             client.close()
             raise
@@ -98,11 +98,11 @@ class PostgresSource:
     ) -> None:
         self._client.close()
 
-    def _databases(self) -> tuple[str, ...]:
+    def _databases(self, named: str) -> tuple[str, ...]:
         if self._wanted == "all":
             query = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname"
             return tuple(self._client.texts(query, self._cancel))
-        return tuple(self._wanted) or (self._client.database(self._cancel),)
+        return tuple(self._wanted) or (named,)
 
     def streams(self) -> Generator[NamedStream, None, None]:
         client, cancel = self._client, self._cancel

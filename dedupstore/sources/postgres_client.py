@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 from dedupstore.cancel import CancelToken
 from dedupstore.errors import SourceFailed
 from dedupstore.sources.postgres_database import literal
-from dedupstore.sources.program import Program, answer, inside, secret_file, version_of
+from dedupstore.sources.program import Program, answer, inside, secret_file, text_of, version_of
 
 _CONNECT_SECONDS = "15"
 _QUERY = ("psql", "-XAtqw", "-v", "ON_ERROR_STOP=1")
@@ -26,6 +26,8 @@ class Versions:
 
     server: str
     client: str
+    database: str
+    """The one of the address: told with the server's version, because each question starts a program."""
 
 
 class PostgresClient:
@@ -92,9 +94,12 @@ class PostgresClient:
 
     def versions(self, cancel: CancelToken) -> Versions:
         """Raises SourceFailed when pg_dump is too old for the server."""
-        server = self.query("SHOW server_version", cancel)[0].split(" ")[0]
         bare = Program(argv=(*self._exec, "pg_dump", "--version"), env=self._environ)
-        client = answer(bare, cancel).strip().split("(PostgreSQL)")[-1].strip().split(" ")[0]
+        with bare.stream(cancel) as stream:
+            asked = "SELECT json_build_array(current_setting('server_version'), current_database())"
+            version, database = json.loads(self.query(asked, cancel)[0])
+            client = text_of(stream, "pg_dump").strip().split("(PostgreSQL)")[-1].strip().split(" ")[0]
+        server = version.split(" ")[0]
         self._server = version_of(f"{server}.0")
         if version_of(f"{client}.0")[:1] < self._server[:1]:
             raise SourceFailed(
@@ -106,7 +111,7 @@ class PostgresClient:
                 ],
                 code="database.client_too_old",
             )
-        return Versions(server=server, client=client)
+        return Versions(server=server, client=client, database=database)
 
     @contextmanager
     def explained(self) -> Iterator[None]:

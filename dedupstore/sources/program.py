@@ -73,13 +73,18 @@ def inside(
 
 def answer(program: Program, cancel: CancelToken) -> str:
     """All that it prints. Raises SourceFailed."""
+    with program.stream(cancel) as stream:
+        return text_of(stream, program.argv[0])
+
+
+def text_of(stream: Stream, name: str) -> str:
+    """All that the program `name` still prints. Raises SourceFailed."""
     collected = bytearray()
-    buffer = bytearray(_READ_BYTES)
-    with program.stream(cancel) as stream, memoryview(buffer) as view:
+    with memoryview(bytearray(_READ_BYTES)) as view:
         while count := stream.readinto(view):
             collected += view[:count]
             if len(collected) > _MAX_ANSWER_BYTES:
-                raise SourceFailed(f"{program.argv[0]} answers too much")
+                raise SourceFailed(f"{name} answers too much")
     return collected.decode("utf-8", "surrogateescape")
 
 

@@ -11,21 +11,28 @@ from pathlib import Path
 import pytest
 
 from dedupstore.clock import SystemClock
+from dedupstore.errors import StoreError
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.slots import Secret
+from dedupstore.storage.base import ObjectStore
 from dedupstore.storage.local import LocalStore
 from dedupstore.storage.system import System
 from dedupstore.units import format_id
 from tests.support import pruning
 from tests.support.dedup import COMMAND, PASSPHRASE, Dedup, read_tree, write_tree
+from tests.support.faults import Fault, FaultPlan, FaultyStore
 from tests.support.repositories import random_bytes
+
+
+def open_here(store: ObjectStore) -> Repository:
+    """The repository, opened in this process and by no command."""
+    secret = Secret.passphrase(PASSPHRASE)
+    return Repository.open(store, secret, clock=SystemClock(), cache_path=None, allow_weak=True)
 
 
 def forget(dedup: Dedup, identifier: str) -> None:
     """What `dedup forget` does to the repository."""
-    store = LocalStore(str(dedup.repository))
-    secret = Secret.passphrase(PASSPHRASE)
-    with Repository.open(store, secret, clock=SystemClock(), cache_path=None, allow_weak=True) as repository:
+    with open_here(LocalStore(str(dedup.repository))) as repository:
         snapshots = {format_id(one.id): one for one in repository.catalog.snapshots().snapshots}
         pruning.forget(repository, snapshots[identifier])
 
@@ -174,3 +181,29 @@ def test_a_restore_finds_what_was_moved_with_the_index_from_before(dedup: Dedup,
     assert read_tree(tmp_path / "back" / "tree") == read_tree(tree)
     dedup.ok("check", "--restore")
     assert dedup.ok("stats", "--json").exit_code == 0
+
+
+def test_of_a_mirror_made_after_a_prune_that_was_killed_a_check_says_how_it_gets_what_it_lacks(
+    forgotten: Dedup, tmp_path: Path
+) -> None:
+    """The packs are deleted and the record that says so is not there: they look as lost ones do."""
+    mirror = tmp_path / "mirror"
+    # The first record is about roots that are over, the second about the packs.
+    killed = FaultPlan(fault=Fault.FAIL_BEFORE, at=1, verb="put", below="gc/done-")
+    with open_here(FaultyStore(LocalStore(str(forgotten.repository)), killed)) as repository:
+        with pytest.raises(StoreError):
+            pruning.prune(repository)
+    forgotten.ok("mirror", "--to", mirror, "--init")
+    assert forgotten("check").exit_code == 0, "the plan says here where they went"
+
+    for depth in ("--quick", "--read-data"):
+        found = forgotten("check", "-r", mirror, depth)
+
+        assert (found.exit_code, found.code) == (4, "check.damaged")
+        assert "no file of a snapshot is known to be hit" in found.err
+        assert "dedup prune there, then dedup mirror" in found.err
+        for record in (mirror / "gc").glob("bad-*"):
+            record.unlink()
+    forgotten.ok("prune", "--grace", "0", "--undo-window", "0")
+    forgotten.ok("mirror", "--to", mirror)
+    forgotten.ok("check", "-r", mirror, "--read-data")

@@ -21,6 +21,7 @@ from tests.support.damaging import assert_whole, check, chunk_of, content_of, fl
 from tests.support.faults import Fault, FaultPlan, FaultyStore
 from tests.support.pack_layouts import LAYOUTS, Scene, build
 from tests.support.pruning import forget, plan, plans, prune, sweep
+from tests.support.repairing import break_trailer, cut, lose
 from tests.support.repositories import assert_restores, files_below, open_repository, random_bytes, take
 
 QUICK = CheckOptions(level=Level.QUICK)
@@ -119,18 +120,6 @@ def test_a_known_bad_copy_is_no_target_of_deduplication_and_no_base(
     assert at is not None
     assert repository.index.block(at.pack_no, at.block_no).codec != Codec.DELTA
     assert fact.id in known_bad(repository).packs
-
-
-def lose(store: MemoryStore, fact: PackFacts) -> None:
-    del store.objects[fact.name.key]
-
-
-def cut(store: MemoryStore, fact: PackFacts) -> None:
-    store.objects[fact.name.key] = store.objects[fact.name.key][:-1]
-
-
-def break_trailer(store: MemoryStore, fact: PackFacts) -> None:
-    flip(store, fact.name.key, -9)
 
 
 def break_header(store: MemoryStore, fact: PackFacts) -> None:

@@ -8,24 +8,27 @@ from pathlib import Path
 
 import pytest
 
-from dedupstore.cancel import CancelToken
 from dedupstore.chunking.params import ChunkerParams
 from dedupstore.engine import repair_sink
-from dedupstore.engine.donors import CopyDonor, MirrorDonor
-from dedupstore.engine.repair_packs import PacksReport, repair_packs
-from dedupstore.errors import StoreError, StoreFull
-from dedupstore.events import NullListener
 from dedupstore.repo import layout
 from dedupstore.repo.segment import PackFacts
-from dedupstore.storage.base import ObjectStore
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import Kind
-from tests.support.damaging import DATA, assert_whole, check, chunk_of, content_of, flip, flip_block, flip_file
-from tests.support.faults import Fault, FaultPlan, FaultyStore, every_fault
+from tests.support.damaging import DATA, check, chunk_of, content_of, flip, flip_block, flip_file
 from tests.support.pack_layouts import LAYOUTS, Scene, build
 from tests.support.pruning import forget, prune
+from tests.support.repairing import (
+    break_blocks,
+    break_trailer,
+    cut,
+    found_damaged,
+    lose,
+    repair,
+    whole_and_pruned,
+)
 from tests.support.replicating import run_copy, run_mirror
 from tests.support.repositories import SMALL, new_repository, open_repository, take
+from tests.support.scenes import store_of
 
 
 @pytest.fixture(scope="module")
@@ -51,18 +54,12 @@ def copied(scene: Scene) -> dict[str, bytes]:
 
 @pytest.fixture
 def mirror(mirrored: dict[str, bytes]) -> MemoryStore:
-    return _store("memory:mirror", mirrored)
+    return store_of(mirrored)
 
 
 @pytest.fixture
 def copy(copied: dict[str, bytes]) -> MemoryStore:
-    return _store("memory:copy", copied)
-
-
-def _store(url: str, objects: dict[str, bytes]) -> MemoryStore:
-    store = MemoryStore(url)
-    store.objects = dict(objects)
-    return store
+    return store_of(copied)
 
 
 @pytest.fixture
@@ -74,57 +71,7 @@ def store(scene: Scene) -> Iterator[MemoryStore]:
     assert all(key.startswith("packs/") for key in changed), changed
 
 
-def repair(
-    store: ObjectStore, *, mirror: ObjectStore | None = None, copy: ObjectStore | None = None, dry_run: bool = False
-) -> PacksReport:
-    """On a machine that knows nothing but what the stores say."""
-    cancel = CancelToken()
-    with open_repository(store) as repository:
-        one = MirrorDonor(repository, mirror) if mirror is not None else None
-        other = CopyDonor(repository, open_repository(copy), cancel) if copy is not None else None
-        try:
-            return repair_packs(
-                repository, mirror=one, copy=other, dry_run=dry_run, listener=NullListener(), cancel=cancel
-            )
-        finally:
-            for donor in (one, other):
-                if donor is not None:
-                    donor.close()
-
-
-def found_damaged(store: ObjectStore) -> None:
-    with open_repository(store) as repository:
-        assert check(repository).exit_code == 4
-
-
-def whole_and_pruned(store: MemoryStore, scene: Scene) -> None:
-    """All is whole now, and after a prune no trace of the damage is left."""
-    with open_repository(store) as repository:
-        assert_whole(repository, scene)
-        prune(repository)
-        assert repository.look().whole
-        assert [one for one in check(repository).findings if one.severity != "note"] == []
-        assert_whole(repository, scene)
-
-
 Damage = Callable[[MemoryStore, PackFacts], None]
-
-
-def lose(store: MemoryStore, fact: PackFacts) -> None:
-    del store.objects[fact.name.key]
-
-
-def cut(store: MemoryStore, fact: PackFacts) -> None:
-    store.objects[fact.name.key] = store.objects[fact.name.key][:-1]
-
-
-def break_blocks(store: MemoryStore, fact: PackFacts) -> None:
-    for number in range(len(fact.blocks())):
-        flip_block(store, fact, number)
-
-
-def break_trailer(store: MemoryStore, fact: PackFacts) -> None:
-    flip(store, fact.name.key, -9)
 
 
 DAMAGES = [lose, cut, break_blocks, break_trailer]
@@ -239,7 +186,7 @@ def test_what_nobody_has_is_told_and_all_else_is_mended(store: MemoryStore, scen
     helpless = repair(store)
     assert (helpless.chunks, helpless.lost, helpless.exit_code) == (0, 2, 4)
     assert {finding.path for finding in helpless.findings} == {b"tree/a", b"tree/c"}
-    mirror = _store("memory:mirror", dict(scene.objects))
+    mirror = store_of(scene.objects)
     flip_block(mirror, fact, 0)
 
     partly = repair(store, mirror=mirror)
@@ -249,7 +196,7 @@ def test_what_nobody_has_is_told_and_all_else_is_mended(store: MemoryStore, scen
         left = check(repository)
         assert [file.path for file in left.damage.files] == [b"tree/a"]
         assert repository.reader.read(Kind.DATA, chunk_of(repository, "c")) == content_of("c")
-    assert repair(store, mirror=_store("memory:mirror", dict(scene.objects))).exit_code == 0
+    assert repair(store, mirror=store_of(scene.objects)).exit_code == 0
     whole_and_pruned(store, scene)
 
 
@@ -265,7 +212,7 @@ def test_a_damaged_copy_gives_what_it_has(store: MemoryStore, copy: MemoryStore,
     assert report.exit_code == 4 and report.lost
     with open_repository(store) as repository:
         assert check(repository).exit_code == 4
-    assert repair(store, mirror=_store("memory:mirror", dict(scene.objects))).exit_code == 0
+    assert repair(store, mirror=store_of(scene.objects)).exit_code == 0
     whole_and_pruned(store, scene)
 
 
@@ -306,76 +253,8 @@ def test_a_copy_that_has_none_of_our_snapshots_mends_nothing(store: MemoryStore,
 
     assert repair(store, copy=stranger).lost == 1
 
-    assert repair(store, mirror=_store("memory:mirror", dict(scene.objects))).exit_code == 0
+    assert repair(store, mirror=store_of(scene.objects)).exit_code == 0
     whole_and_pruned(store, scene)
-
-
-@pytest.mark.parametrize("fault", [Fault.FULL, Fault.FAIL_BEFORE, Fault.FAIL_AFTER])
-def test_a_repair_that_is_stopped_anywhere_harms_nothing_and_goes_on(
-    scene: Scene, mirrored: dict[str, bytes], fault: Fault
-) -> None:
-    """A full disk, a store that dies at each of its writes. From a copy: tests/support/mending.py."""
-    damaged = scene.store()
-    lose(damaged, scene.packs["d"])
-    break_blocks(damaged, scene.packs["a b c"])
-    break_blocks(damaged, scene.packs["manifests 1"])
-    found_damaged(damaged)
-    mirror = _store("memory:mirror", mirrored)
-
-    def run(plan: FaultPlan) -> FaultyStore:
-        inner = _store("memory:source", damaged.objects)
-        faulty = FaultyStore(inner, plan)
-        try:
-            repair(faulty, mirror=mirror)
-        except (StoreFull, StoreError):
-            assert faulty.fired
-        assert {key: inner.objects[key] for key in damaged.objects} == damaged.objects
-        assert repair(inner, mirror=mirror).exit_code == 0
-        with open_repository(inner) as repository:
-            assert_whole(repository, scene)
-        return faulty
-
-    assert every_fault(fault, run, verb="put") >= 3
-
-
-def test_two_repairs_at_once_both_end_well(store: MemoryStore, mirror: MemoryStore, scene: Scene) -> None:
-    """The second begins and ends while the first is about to put its first pack, and while it puts its segment."""
-    break_blocks(store, scene.packs["d"])
-    break_blocks(store, scene.packs["a b c"])
-    found_damaged(store)
-    met: list[str] = []
-
-    class Meanwhile(MemoryStore):
-        def put(self, key: str, parts: object) -> None:
-            folder = key.split("/")[0]
-            if folder not in met:
-                met.append(folder)
-                assert repair(store, mirror=_store("memory:mirror", dict(mirror.objects))).exit_code == 0
-            super().put(key, parts)  # type: ignore[arg-type]
-
-    meanwhile = Meanwhile("memory:meanwhile")
-    meanwhile.objects = store.objects
-
-    assert repair(meanwhile, mirror=mirror).exit_code == 0
-
-    assert met == ["packs", "index"]
-    whole_and_pruned(store, scene)
-
-
-def test_a_pack_that_was_pruned_is_not_put_back(store: MemoryStore, mirror: MemoryStore, scene: Scene) -> None:
-    with open_repository(store) as repository:
-        forget(repository, repository.catalog.get(scene.snapshots[0]))
-        prune(repository)
-        lost = repository.index.pack(0)
-        assert any(row.name.key not in store.objects for row in repository.index.packs()), lost
-    before = dict(store.objects)
-
-    report = repair(store, mirror=mirror)
-
-    assert (report.packs, report.chunks) == (0, 0)
-    assert store.objects == before
-    with open_repository(store) as repository:
-        assert check(repository).exit_code == 0
 
 
 def test_damage_no_check_has_found_is_mended_where_it_is_met(
@@ -392,18 +271,25 @@ def test_damage_no_check_has_found_is_mended_where_it_is_met(
     whole_and_pruned(store, scene)
 
 
-def test_what_only_damaged_segments_describe_is_not_stored_again(store: MemoryStore, scene: Scene) -> None:
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_what_only_damaged_segments_describe_is_not_stored_again(
+    store: MemoryStore, mirror: MemoryStore, scene: Scene, dry_run: bool
+) -> None:
+    """By a machine that has never read them: the packs say themselves what they hold, and one of them is damaged."""
+    with open_repository(store) as repository:
+        flip_file(store, repository, scene, "a")
+    found_damaged(store)
     segments = [key for key in store.objects if key.startswith(layout.INDEX) and key not in layout.SENTINELS]
     good = {key: store.objects[key] for key in segments}
     for key in segments:
         flip(store, key, -3)
 
-    report = repair(store)
+    report = repair(store, mirror=mirror, dry_run=dry_run)
 
-    assert (report.chunks, report.lost) == (0, 0)
-    with open_repository(store) as repository:
-        assert_whole(repository, scene)
+    assert (report.chunks, report.chunk_bytes, report.lost) == (1, len(content_of("a")), 0)
     store.objects |= good
+    assert repair(store, mirror=mirror).chunks == dry_run
+    whole_and_pruned(store, scene)
 
 
 def test_a_repository_that_is_whole_is_not_touched(store: MemoryStore, mirror: MemoryStore, scene: Scene) -> None:

@@ -11,8 +11,9 @@ import re
 
 import pytest
 
-from tests.protocol.processes import Checker, Forgetter, HastyWriter, Marker, Sweeper, Writer
+from tests.protocol.pruners import Checker, Forgetter, Marker, Sweeper
 from tests.protocol.world import Exploration, Process, State, World, explore
+from tests.protocol.writers import HastyWriter, Writer
 from tests.support import evidence
 
 FAST = """

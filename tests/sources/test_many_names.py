@@ -7,7 +7,7 @@ import gc
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,13 +41,6 @@ def look(kernel: str) -> Look:
 @pytest.fixture
 def pack(kernel: str) -> Pack:
     return pack_items if kernel == "c" else pack_items_in_python
-
-
-@pytest.fixture
-def fd(tmp_path: Path) -> Iterator[int]:
-    fd = open_directory(os.fsencode(tmp_path))
-    yield fd
-    os.close(fd)
 
 
 def fill(folder: Path) -> None:

@@ -1,72 +1,18 @@
-"""`read_small_files` in C and in Python: one contract. Whatever is unusual must be refused, never guessed."""
+"""`read_small_files` of one file, in C and in Python: one contract. Whatever is unusual must be refused, never guessed."""
 
 from __future__ import annotations
 
-import gc
 import os
 import random
-import resource
-import socket
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from dedupstore.sources.base import SourceFileError
 from dedupstore.sources.filesystem import open_directory, stat_entry
-from dedupstore.sources.many_names import Item
-from dedupstore.sources.small_files import read_small_files, read_small_files_in_python
+from dedupstore.sources.small_files import read_small_files_in_python
+from tests.support.small_files import LIMIT, Read, alone, grow, make, write_settled
 from tests.support.unprivileged import as_nobody
-
-LIMIT = 1 << 20
-ReadMany = Callable[[int, "list[Item]", int], "list[bytes | None]"]
-Read = Callable[[int, bytes, os.stat_result, int], "bytes | None"]
-
-
-@pytest.fixture(params=["c", "python"])
-def read_many(request: pytest.FixtureRequest) -> ReadMany:
-    if request.param == "python":
-        return read_small_files_in_python
-    if read_small_files is read_small_files_in_python:
-        pytest.skip("built without a compiler")
-    return read_small_files
-
-
-@pytest.fixture
-def read(read_many: ReadMany) -> Read:
-    return alone(read_many)
-
-
-def alone(read_many: ReadMany) -> Read:
-    """Reads one file as a batch of one."""
-
-    def read(dir_fd: int, name: bytes, expected: os.stat_result, limit: int) -> bytes | None:
-        (content,) = read_many(dir_fd, [(name, expected)], limit)
-        return content
-
-    return read
-
-
-@pytest.fixture
-def fd(tmp_path: Path) -> Iterator[int]:
-    fd = open_directory(os.fsencode(tmp_path))
-    yield fd
-    os.close(fd)
-
-
-def write_settled(path: Path, content: bytes) -> None:
-    """Some file systems count a file's blocks late, and until then it looks sparse."""
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def open_descriptors() -> int:
-    return len(os.listdir("/dev/fd"))
 
 
 @pytest.mark.parametrize("size", [1, 511, 512, 4095, 4096, 4097, 65_536, 65_537, LIMIT])
@@ -119,25 +65,6 @@ def test_a_sparse_file_is_refused(tmp_path: Path, fd: int, read: Read) -> None:
     assert read(fd, b"f", stat_entry(b"f", fd), LIMIT) is None
 
 
-def make(kind: str, path: Path, outside: Path) -> None:
-    if kind == "link":
-        path.symlink_to(outside)
-    elif kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "directory":
-        path.mkdir()
-    elif kind == "socket":
-        with socket.socket(socket.AF_UNIX) as server:
-            here = os.getcwd()
-            os.chdir(path.parent)  # Addresses of sockets are short.
-            try:
-                server.bind(path.name)
-            finally:
-                os.chdir(here)
-    else:
-        write_settled(path, b"inside")
-
-
 KINDS = ["link", "fifo", "directory", "socket"]
 
 
@@ -159,11 +86,6 @@ def test_what_is_swapped_in_is_neither_followed_nor_waited_for_nor_read(
     make(kind, tmp_path / "f", tmp_path / "kept")
 
     assert read(fd, b"f", stat, LIMIT) is None
-
-
-def grow(path: Path) -> None:
-    with open(path, "ab") as file:
-        file.write(b"x")
 
 
 def touch(path: Path) -> None:
@@ -276,161 +198,3 @@ def test_a_name_with_a_nul_is_an_error_of_the_caller(tmp_path: Path, fd: int, re
 
     with pytest.raises(ValueError, match="null"):
         read(fd, b"f\0g", stat_entry(b"f", fd), LIMIT)
-
-
-def test_a_racer_that_swaps_file_link_and_pipe_never_makes_us_read_outside(tmp_path: Path, read: Read) -> None:
-    outside = tmp_path / "outside"
-    outside.write_bytes(b"SECRET")
-    inside = tmp_path / "inside"
-    inside.mkdir()
-    stop = threading.Event()
-
-    def race() -> None:
-        turn = 0
-        while not stop.is_set():
-            fresh = inside / f"fresh{turn}"
-            make(("file", "link", "fifo")[turn % 3], fresh, outside)
-            os.replace(fresh, inside / "f")
-            turn += 1
-
-    make("file", inside / "f", outside)
-    fd = open_directory(os.fsencode(inside))
-    before = open_descriptors()
-    racer = threading.Thread(target=race)
-    racer.start()
-    found: set[bytes | None] = set()
-    try:
-        for turn in range(200_000):
-            if turn > 5000 and len(found) > 1:
-                break
-            try:
-                found.add(read(fd, b"f", stat_entry(b"f", fd), LIMIT))
-            except SourceFileError:
-                continue
-    finally:
-        stop.set()
-        racer.join()
-
-    assert found == {b"inside", None}
-    assert open_descriptors() == before
-    os.close(fd)
-
-
-def test_no_path_loses_a_descriptor_or_memory(tmp_path: Path, fd: int, read_many: ReadMany) -> None:
-    names = {b"good": b"content", b"empty": b"", b"changed": b"before"}
-    for name, content in names.items():
-        (tmp_path / os.fsdecode(name)).write_bytes(content)
-    (tmp_path / "link").symlink_to("good")
-    cases: list[Item] = [(name, stat_entry(name, fd)) for name in (*names, b"link")]
-    cases += [(b"gone", cases[0][1]), (b"link", cases[0][1]), (b"changed", cases[0][1])]
-    grow(tmp_path / "changed")
-    broken: list[Item] = [*cases, (b"a\0b", cases[0][1])]
-    before = open_descriptors()
-    read_many(fd, cases, LIMIT)
-    gc.collect()
-    blocks, nones = sys.getallocatedblocks(), sys.getrefcount(None)
-
-    for _ in range(1000 if read_many is read_small_files_in_python else 15_000):
-        assert read_many(fd, cases, LIMIT) == [b"content", *[None] * 6]
-        with pytest.raises(ValueError, match="null"):
-            read_many(fd, broken, LIMIT)
-    gc.collect()
-
-    assert open_descriptors() == before
-    assert abs(sys.getallocatedblocks() - blocks) < 500
-    assert abs(sys.getrefcount(None) - nones) < 500
-
-
-@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 200])
-def test_each_content_stands_where_its_name_stands(tmp_path: Path, fd: int, read_many: ReadMany, count: int) -> None:
-    contents = {b"%03d" % number: b"content of %d" % number for number in range(count)}
-    for name, content in contents.items():
-        (tmp_path / os.fsdecode(name)).write_bytes(content)
-    items = [(name, stat_entry(name, fd)) for name in contents]
-    gone = [name for number, name in enumerate(contents) if number % 7 == 3]
-    for name in gone:
-        os.unlink(name, dir_fd=fd)
-
-    found = read_many(fd, items, LIMIT)
-
-    assert found == [None if name in gone else content for name, content in contents.items()]
-
-
-def test_what_the_descriptors_do_not_suffice_for_is_refused(tmp_path: Path, fd: int, read_many: ReadMany) -> None:
-    for number in range(40):
-        write_settled(tmp_path / f"{number}", b"content")
-    items = [(name, stat_entry(name, fd)) for name in map(os.fsencode, sorted(os.listdir(tmp_path)))]
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (fd + 8, limits[1]))
-    try:
-        found = read_many(fd, items, LIMIT)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-
-    assert found[0] == b"content"
-    assert set(found) <= {b"content", None}
-
-
-@pytest.mark.parametrize("items", [(), None, [1], [(b"a",)], [(b"a", 1)], [("a", os.stat("/"))]])
-def test_what_is_no_list_of_items_is_an_error_of_the_caller(fd: int, items: object) -> None:
-    if read_small_files is read_small_files_in_python:
-        pytest.skip("built without a compiler")
-    with pytest.raises(TypeError):
-        read_small_files(fd, items, LIMIT)  # type: ignore[arg-type]
-
-
-def test_many_threads_read_at_once(tmp_path: Path, fd: int, read: Read) -> None:
-    contents = {b"%d" % number: b"%d " % number * 3000 for number in range(8)}
-    for name, content in contents.items():
-        write_settled(tmp_path / os.fsdecode(name), content)
-    stats = {name: stat_entry(name, fd) for name in contents}
-    wrong: list[bytes] = []
-
-    def many(name: bytes) -> None:
-        wrong.extend(name for _ in range(500) if read(fd, name, stats[name], LIMIT) != contents[name])
-
-    threads = [threading.Thread(target=many, args=(name,)) for name in contents]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert not wrong
-
-
-def test_the_two_agree_on_whatever_this_machine_has() -> None:
-    if read_small_files is read_small_files_in_python:
-        pytest.skip("built without a compiler")
-    compared = 0
-    for folder in (b"/etc", b"/proc/self", b"/dev", b"/sys/kernel", b"/usr/bin", b"/tmp"):
-        try:
-            fd = open_directory(folder)
-        except SourceFileError:
-            continue
-        for name in map(os.fsencode, os.listdir(fd)[:300]):
-            try:
-                stat = stat_entry(name, fd)
-            except SourceFileError:
-                continue
-            # Files of a machine at work may change between the two.
-            items: list[Item] = [(name, stat)]
-            ways = (read_small_files, read_small_files_in_python)
-            pairs = ([read(fd, items, LIMIT) for read in ways] for _ in "12")
-            assert any(first == second for first, second in pairs), (folder, name)
-            compared += 1
-        os.close(fd)
-
-    assert compared > 50 or sys.platform != "linux"
-
-
-def test_without_the_compiled_part_python_does_the_work() -> None:
-    script = (
-        "import sys\n"
-        "sys.modules['dedupstore.sources._small_files'] = sys.modules['dedupstore.sources._many_names'] = None\n"
-        "from dedupstore.sources import many_names, small_files\n"
-        "print(small_files.read_small_files.__name__, many_names.stat_names.__name__, many_names.pack_items.__name__)"
-    )
-
-    said = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
-
-    assert said.split() == ["read_small_files_in_python", "stat_names_in_python", "pack_items_in_python"]

@@ -1,0 +1,81 @@
+"""`read_small_files` in C and in Python, and files to be read or refused. The fixtures are those of `tests/sources`."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dedupstore.sources.filesystem import open_directory
+from dedupstore.sources.many_names import Item
+from dedupstore.sources.small_files import read_small_files, read_small_files_in_python
+
+LIMIT = 1 << 20
+ReadMany = Callable[[int, "list[Item]", int], "list[bytes | None]"]
+Read = Callable[[int, bytes, os.stat_result, int], "bytes | None"]
+
+
+@pytest.fixture(params=["c", "python"])
+def read_many(request: pytest.FixtureRequest) -> ReadMany:
+    if request.param == "python":
+        return read_small_files_in_python
+    if read_small_files is read_small_files_in_python:
+        pytest.skip("built without a compiler")
+    return read_small_files
+
+
+@pytest.fixture
+def read(read_many: ReadMany) -> Read:
+    return alone(read_many)
+
+
+def alone(read_many: ReadMany) -> Read:
+    """Reads one file as a batch of one."""
+
+    def read(dir_fd: int, name: bytes, expected: os.stat_result, limit: int) -> bytes | None:
+        (content,) = read_many(dir_fd, [(name, expected)], limit)
+        return content
+
+    return read
+
+
+@pytest.fixture
+def fd(tmp_path: Path) -> Iterator[int]:
+    fd = open_directory(os.fsencode(tmp_path))
+    yield fd
+    os.close(fd)
+
+
+def write_settled(path: Path, content: bytes) -> None:
+    """Some file systems count a file's blocks late, and until then it looks sparse."""
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def make(kind: str, path: Path, outside: Path) -> None:
+    if kind == "link":
+        path.symlink_to(outside)
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            here = os.getcwd()
+            os.chdir(path.parent)  # Addresses of sockets are short.
+            try:
+                server.bind(path.name)
+            finally:
+                os.chdir(here)
+    else:
+        write_settled(path, b"inside")
+
+
+def grow(path: Path) -> None:
+    with open(path, "ab") as file:
+        file.write(b"x")
