@@ -152,6 +152,13 @@ def _lines(request: service.Request, outcome: service.Outcome) -> list[tuple[str
     if request.restore:
         text = f"{format_number(counts.restored_files, 'file')}, {format_bytes(counts.restored_bytes)} of "
         lines.append(("restored", f"{text}{format_number(counts.restored_snapshots, 'snapshot')}, to nowhere"))
+    if counts.locks_asked or counts.locks_remembered:
+        text = f"{format_number(counts.locks_asked, 'object')} asked for"
+        if counts.locks_remembered:
+            text += (
+                f"; {format_count(counts.locks_remembered)} remembered, of a mode that nobody can end before its time"
+            )
+        lines.append(("locks", text))
     coverage = outcome.coverage
     if coverage is not None and coverage.bytes_total:
         share = 100 * coverage.bytes_recent // coverage.bytes_total

@@ -6,6 +6,7 @@ Each on a server in memory, and on a real one (slow: it takes half a minute to s
 from __future__ import annotations
 
 import random
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -183,6 +184,7 @@ def test_check_tells_of_locks_that_end_too_early_until_they_are_extended(
     early = remote("check", "--json")
     remote.ok("extend-locks")
     enough = remote("check", "--json")
+    again = remote("check")
     configured(remote, url, 'object_lock = "30d"')
     longer = remote("check")
 
@@ -190,6 +192,9 @@ def test_check_tells_of_locks_that_end_too_early_until_they_are_extended(
     assert early.exit_code == 3
     assert "less than 5 days" in finding["message"] and "not at all" in finding["message"]
     assert enough.exit_code == 0
+    assert enough.summary["counts"]["locks_asked"] > 20
+    assert again.exit_code == 0
+    assert re.search(r"0 objects asked for; \d\d remembered, of a mode that nobody can end", again.out)
     assert longer.exit_code == 3
     assert "locked for less than 15 days, the first until" in longer.err
 
