@@ -88,6 +88,12 @@ class PostgresClient:
         """The databases of the server, asked in `database`. Raises SourceFailed."""
         return self.texts("SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY datname", cancel, database)
 
+    def dumpable(self, cancel: CancelToken) -> list[str]:
+        """Those that let anybody connect. Raises SourceFailed."""
+        return self.texts(
+            "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname", cancel
+        )
+
     def database(self, cancel: CancelToken) -> str:
         """The one of the address. Raises SourceFailed."""
         return self.texts("SELECT current_database()", cancel)[0]

@@ -124,6 +124,9 @@ def test_databases_and_owners_with_line_breaks_in_their_names(dedup: Dedup, serv
     assert dedup("restore", "--as", f"{name}2").code == "database.exists"
     dedup.ok("db", "swap", place, f"{name}2", "--keep-as", f"{name}3", "--yes")
     dedup.ok("check", "--read-data")
+    # Others list all databases, a line for each.
+    server.run(f'DROP DATABASE "{name}"', "postgres")
+    server.run(f'DROP DATABASE "{name}3"', "postgres")
 
 
 def test_who_may_make_no_database_is_told_what_is_missing(dedup: Dedup, server: Server, blog: str, owned: str) -> None:
