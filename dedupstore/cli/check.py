@@ -171,6 +171,16 @@ def _lines(request: service.Request, outcome: service.Outcome) -> list[tuple[str
 
 def _damage(session: Session, outcome: service.Outcome) -> IntegrityError:
     where = repeated(session)
+    if {finding.code for finding in outcome.findings if finding.severity == "error"} == {"repo.rolled_back"}:
+        return IntegrityError(
+            "the storage shows an older state than this machine has seen",
+            why="what is there is whole, but it is not all, or not the newest",
+            hints=[
+                "find out what became of the storage",
+                f"if the repository was put back from a copy on purpose: dedup repo trust{where}",
+            ],
+            code="repo.rolled_back",
+        )
     if not outcome.damaged_total:
         hints = [f"dedup repair index{where}", f"dedup check{where} --read-data"]
         if any(finding.code == "check.pack_missing" for finding in outcome.findings):

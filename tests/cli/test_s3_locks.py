@@ -44,7 +44,7 @@ def test_locked_objects_stop_forget_politely_and_everything_stays(remote: Dedup,
 
     forgotten = remote("forget", "--snapshot", first, "--yes")
 
-    assert (forgotten.exit_code, forgotten.code) in ((7, "store.locked"), (8, "prune.denied"))
+    assert (forgotten.exit_code, forgotten.code) == (8, "forget.denied")
     assert "locked until" in forgotten.err
     remote.ok("restore", "--snapshot", first, "--to", "back")
     assert read_tree(remote.home / "back/site") == before
@@ -220,7 +220,7 @@ def test_locks_of_snapshots_that_the_rules_let_go_run_out_so_that_they_can_be_fo
     assert (extended["left_out"], extended["snapshots"]) == (1, 1)
     assert kept[f"backup/commits/{first}"] is None
     assert kept[f"backup/commits/{second}"] is not None
-    assert (refused.exit_code, refused.code) == (7, "store.locked")
+    assert (refused.exit_code, refused.code) == (8, "forget.denied")
     assert first in there and second in there
     assert [row["id"] for row in remote.ok("snapshots", "--json").document["snapshots"]] == [second]
     remote.ok("check", "--read-data")
