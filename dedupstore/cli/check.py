@@ -152,6 +152,13 @@ def _lines(request: service.Request, outcome: service.Outcome) -> list[tuple[str
     if request.restore:
         text = f"{format_number(counts.restored_files, 'file')}, {format_bytes(counts.restored_bytes)} of "
         lines.append(("restored", f"{text}{format_number(counts.restored_snapshots, 'snapshot')}, to nowhere"))
+    if counts.locks_asked or counts.locks_remembered:
+        text = f"{format_number(counts.locks_asked, 'object')} asked for"
+        if counts.locks_remembered:
+            text += (
+                f"; {format_count(counts.locks_remembered)} remembered, of a mode that nobody can end before its time"
+            )
+        lines.append(("locks", text))
     coverage = outcome.coverage
     if coverage is not None and coverage.bytes_total:
         share = 100 * coverage.bytes_recent // coverage.bytes_total
@@ -164,6 +171,16 @@ def _lines(request: service.Request, outcome: service.Outcome) -> list[tuple[str
 
 def _damage(session: Session, outcome: service.Outcome) -> IntegrityError:
     where = repeated(session)
+    if {finding.code for finding in outcome.findings if finding.severity == "error"} == {"repo.rolled_back"}:
+        return IntegrityError(
+            "the storage shows an older state than this machine has seen",
+            why="what is there is whole, but it is not all, or not the newest",
+            hints=[
+                "find out what became of the storage",
+                f"if the repository was put back from a copy on purpose: dedup repo trust{where}",
+            ],
+            code="repo.rolled_back",
+        )
     if not outcome.damaged_total:
         hints = [f"dedup repair index{where}", f"dedup check{where} --read-data"]
         if any(finding.code == "check.pack_missing" for finding in outcome.findings):

@@ -123,6 +123,8 @@ PAGES: dict[str, str] = {
     "forget.burst": "Many snapshots were made within an hour. A program gone wild, or somebody who wants to push "
     "good snapshots out: they stay, and take no other's place. Look at them, forget them by their ids, or "
     "add --count-bursts.",
+    "forget.denied": "The storage does not let us delete. It is append-only, or its objects are locked: those snapshots "
+    "exist as before. Run it again with the right to delete, or after the locks have ended.",
     "forget.future": "Snapshots are dated in the future. They stay and take no other's place. Is the clock of "
     "this machine right, and that of the one that made them?",
     "forget.marks_left": "Marks of snapshots that are gone could not be deleted. They say nothing any more; the "

@@ -197,6 +197,8 @@ def _show(session: Session, plan: service.Plan) -> None:
             ", ".join(safe(reason) for reason in row.reasons),
         )
         for row in plan.rows
+        # Who names one of a thousand snapshots wants to see that one.
+        if not row.is_beside
     ]
     if rows:
         out.table(("", "ID", "TIME", "SOURCE", "HOST", "REASON"), rows)

@@ -87,6 +87,6 @@ def _show(session: Session, outcome: service.Outcome) -> None:
     remarks += [f"#{safe(name)}" for name in snapshot.tags]
     if snapshot.note:
         remarks.append(safe(snapshot.note))
-    said = "  ".join(remarks) or "nothing is said of it"
+    said = "  ".join(remarks) or "no protection, tag or note"
     already = "" if outcome.changed else "   (as before)"
     out.line(f'  now      {snapshot.short} "{safe(snapshot.source)}" {out.minute(snapshot.time_ns)}: {said}{already}')

@@ -102,9 +102,9 @@ def _tell_choices(session: Session, outcome: service.Outcome) -> None:
     reasons = (
         (outcome.dead, "that no snapshot needs"),
         (outcome.unindexed, "that a stopped run left behind"),
-        (outcome.damaged, "that are damaged, and nothing is lost with them"),
+        (outcome.damaged, "known to be damaged, and nothing is lost with them"),
         (outcome.sparse, "of which much is not needed"),
-        (outcome.small, "that are small and merged"),
+        (outcome.small, "small enough to be merged"),
     )
     chosen = [(share, why) for share, why in reasons if share.packs]
     for share, why in chosen:

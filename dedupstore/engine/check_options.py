@@ -107,6 +107,9 @@ class Counts:
     restored_snapshots: int = 0
     restored_files: int = 0
     restored_bytes: int = 0
+    locks_asked: int = 0
+    locks_remembered: int = 0
+    """Locks that an earlier check was told of and that nobody can end before it is long enough."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

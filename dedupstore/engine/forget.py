@@ -14,7 +14,7 @@ from datetime import tzinfo
 from dedupstore.clock import Clock
 from dedupstore.engine.origin import REPAIR_OF
 from dedupstore.engine.unreadable import record_left, unreadable_snapshots
-from dedupstore.errors import DedupError, NothingMatches, ObjectNotFound, Refused
+from dedupstore.errors import DedupError, NothingMatches, ObjectNotFound, Refused, StoreError
 from dedupstore.events import Finding
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.policy.keeping import (
@@ -127,8 +127,8 @@ def execute_forget(catalog: Catalog, plan: ForgetPlan, clock: Clock) -> list[Sna
     """Forget what the plan shows, as far as a fresh look agrees; what was forgotten.
 
     Raises Refused, with every snapshot as it was, when others forgot or protected something meanwhile so that the
-    guards would not hold. A store that fails or denies deletes raises StoreError: each snapshot then exists, or is
-    forgotten and can be brought back.
+    guards would not hold. A store that denies deletes makes it Refused `forget.denied`, one that fails raises StoreError:
+    each snapshot then exists, or is forgotten and can be brought back.
     """
     fresh = _look_again(catalog, plan, clock)
     shown = {snapshot.id for snapshot in plan.removed}
@@ -152,13 +152,24 @@ def execute_forget(catalog: Catalog, plan: ForgetPlan, clock: Clock) -> list[Sna
     except Refused:
         take_back_markers(store, keyring, ours, clock.now_ns())
         raise
-    delete_commits(store, identifiers)
+    denied = delete_commits(store, identifiers)
     marked = list_forgotten(store)
     lost = {identifier: record for identifier, record in records.items() if identifier not in marked}
     if lost:
         # One of these markers was that of another forget, which gave way: without it there would be no way back.
         put_markers(store, keyring, lost, clock.now_ns())
+    if denied:
+        raise _denied(denied, len(identifiers))
     return [*removed, *given_up]
+
+
+def _denied(denied: Sequence[StoreError], asked: int) -> Refused:
+    return Refused(
+        f"the storage does not allow deleting: {format_number(len(denied), 'snapshot')} of {asked} still there",
+        why=denied[0].in_one_line,
+        hints=["nothing is lost; run it again where deleting is allowed, or once locks have ended: dedup forget"],
+        code="forget.denied",
+    )
 
 
 def sweep_marks(catalog: Catalog) -> int:
@@ -287,15 +298,11 @@ def _findings(listing: Listing, verdicts: Sequence[Verdict], given_up: Mapping[S
     ]
     future = sum(FUTURE in verdict.reasons for verdict in verdicts)
     if future:
-        message = (
-            f"{format_number(future, 'snapshot')} dated in the future stay and count for nothing; is the clock right?"
-        )
+        message = f"{format_number(future, 'snapshot')} dated in the future: kept, and no rule counts on them; is the clock right?"
         findings.append(Finding(code="forget.future", message=message))
     burst = sum(BURST in verdict.reasons for verdict in verdicts)
     if burst:
-        message = (
-            f"{format_number(burst, 'snapshot')} that came in a burst stay and count for nothing; see who made them"
-        )
+        message = f"{format_number(burst, 'snapshot')} that came in a burst: kept, and no rule counts on them; see who made them"
         findings.append(Finding(code="forget.burst", message=message))
     return findings
 

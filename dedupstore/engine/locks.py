@@ -19,6 +19,7 @@ from dedupstore.errors import CorruptObject, DedupError, IntegrityError, ObjectN
 from dedupstore.events import Finding, Listener, Progress
 from dedupstore.repo import layout
 from dedupstore.repo.index import Location
+from dedupstore.repo.lock_memory import LockMemory
 from dedupstore.repo.pack import PackName
 from dedupstore.repo.parity import parse_parity_key
 from dedupstore.repo.repository import Repository
@@ -69,6 +70,9 @@ class LockReport:
     """Versions of needed objects: one for each, unless somebody else wrote over it."""
 
     needed_bytes: int = 0
+    remembered: int = 0
+    """Those of them that were not asked for, because an earlier answer still tells enough."""
+
     short: int = 0
     """Those whose lock ends before it should."""
 
@@ -142,9 +146,12 @@ def find_needed(
 
 
 def look_at_locks(
-    repository: Repository, term: Term, snapshots: frozenset[SnapshotId], *, listener: Listener, cancel: CancelToken
-) -> LockReport:
+    repository: Repository, term: Term, snapshots: frozenset[SnapshotId], *, listener: Listener, cancel: CancelToken,
+    memory: LockMemory | None = None,
+) -> LockReport:  # fmt: skip
     """Ask for the lock of everything that these snapshots need, and extend those that end too early.
+
+    `memory`: what is known from there to be locked for long enough is not asked for, and answers are kept there.
 
     May be stopped anywhere and run again: what is locked for long enough is left as it is. Raises Refused `locks.none`
     where nothing can be locked, `locks.denied` where we may not.
@@ -154,10 +161,14 @@ def look_at_locks(
     report = LockReport(snapshots=len(needed.snapshots))
     progress = Progress(phase="locks")
 
-    def settle(version: Version, lock: Lock | None, extended: bool) -> None:
+    def settle(version: Version, seen: _Seen) -> None:
+        lock = seen.lock
         report.needed += 1
         report.needed_bytes += version.size
-        report.extended += extended
+        report.extended += seen.extended
+        report.remembered += seen.remembered
+        if memory is not None and not seen.remembered:
+            memory.keep(version, lock)
         if lock is None or lock.until_ns < term.short_ns:
             report.short += 1
         if lock is None:
@@ -178,7 +189,7 @@ def look_at_locks(
                 report.hidden.append(version.key)
 
     try:
-        _in_order(wanted(), lambda version: _see_to(versions, version, term), settle, cancel)
+        _in_order(wanted(), lambda version: _see_to(versions, version, term, memory), settle, cancel)
     except StoreError as error:
         if not error.is_denial:
             raise
@@ -204,22 +215,33 @@ def require_versions(repository: Repository) -> Versions:
     return versions
 
 
-def _see_to(versions: Versions, version: Version, term: Term) -> tuple[Lock | None, bool]:
+class _Seen(NamedTuple):
+    """The lock of one version as it was found."""
+
+    lock: Lock | None
+    extended: bool = False
+    remembered: bool = False
+
+
+def _see_to(versions: Versions, version: Version, term: Term, memory: LockMemory | None) -> _Seen:
+    known = None if memory is None else memory.get(version)
+    if known is not None and known.until_ns >= term.short_ns:
+        return _Seen(known, remembered=True)
     lock = versions.lock_of(version)
     if term.until_ns is None or (lock is not None and lock.until_ns >= term.short_ns):
-        return lock, False
+        return _Seen(lock)
     versions.lock(version, Lock(term.until_ns, "" if lock is None else lock.mode))
-    return lock, True
+    return _Seen(lock, extended=True)
 
 
 def _in_order(
     rows: Iterator[Version],
-    work: Callable[[Version], tuple[Lock | None, bool]],
-    settle: Callable[[Version, Lock | None, bool], None],
+    work: Callable[[Version], _Seen],
+    settle: Callable[[Version, _Seen], None],
     cancel: CancelToken,
 ) -> None:
     """`work` in a few threads, `settle` in this one. The first exception ends it all."""
-    pending: deque[tuple[Version, Future[tuple[Lock | None, bool]]]] = deque()
+    pending: deque[tuple[Version, Future[_Seen]]] = deque()
     with ThreadPoolExecutor(_ASKED, thread_name_prefix="locks") as pool:
         try:
             for row in rows:
@@ -227,11 +249,11 @@ def _in_order(
                 pending.append((row, pool.submit(work, row)))
                 if len(pending) >= _AHEAD:
                     version, future = pending.popleft()
-                    settle(version, *future.result())
+                    settle(version, future.result())
             while pending:
                 cancel.check()
                 version, future = pending.popleft()
-                settle(version, *future.result())
+                settle(version, future.result())
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise

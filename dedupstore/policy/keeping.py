@@ -33,6 +33,7 @@ FUTURE_NS = 3600 * 1_000_000_000
 
 NO_RULE = "no rule keeps it"
 ASKED_FOR = "asked for"
+NOT_ASKED_FOR = "not asked for"
 FUTURE = "dated in the future"
 BURST = "one of a burst"
 NEWEST_GOOD = "newest good of its source and host"
@@ -159,7 +160,7 @@ def _named(group: _Group, rules: Rules) -> list[Verdict]:
     for row in group.rows:
         guards = group.guards.get(row.id, [])
         asked = row.id in rules.named
-        reasons = tuple(guards) if guards else (ASKED_FOR if asked else "not asked for",)
+        reasons = tuple(guards) if guards else (ASKED_FOR if asked else NOT_ASKED_FOR,)
         verdicts.append(Verdict(id=row.id, keep=not asked or bool(guards), reasons=reasons, guarded=bool(guards)))
     return verdicts
 

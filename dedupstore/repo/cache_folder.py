@@ -14,9 +14,11 @@ import secrets
 import shutil
 import stat
 from enum import Enum
+from hashlib import blake2b
 from pathlib import Path
 
 from dedupstore.errors import CacheError, Refused
+from dedupstore.types import RepositoryId
 
 _MARK = "writing-"
 _DAMAGED = "damaged"
@@ -28,6 +30,12 @@ class LastWrites(Enum):
     ON_DISK = "on disk"
     IN_KERNEL = "in the kernel"
     LOST = "lost"
+
+
+def index_folder(path: Path, repository: RepositoryId, place: str) -> Path:
+    """Where below the cache folder `path` the index of a repository at that place is kept; "" for the only one."""
+    at = f"-{blake2b(os.fsencode(place), digest_size=8).hexdigest()}" if place else ""
+    return path / f"{repository.hex()}{at}"
 
 
 def boot_id() -> str:

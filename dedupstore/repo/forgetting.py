@@ -78,19 +78,18 @@ def take_back_markers(store: ObjectStore, keyring: KeyRing, records: Records, ti
         put_markers(store, keyring, gone, time_ns)
 
 
-def delete_commits(store: ObjectStore, snapshots: Iterable[SnapshotId]) -> None:
+def delete_commits(store: ObjectStore, snapshots: Iterable[SnapshotId]) -> list[StoreError]:
     """F4: from here on the snapshots do not exist; what they hold stays until a prune after the undo window.
 
-    One that is locked keeps no other from going; it is raised at the end, and the snapshot exists.
+    One that is locked keeps no other from going, and exists: what the store said of each such.
     """
-    denied: StoreError | None = None
+    denied: list[StoreError] = []
     for snapshot in snapshots:
         try:
             store.delete(layout.commit_key(snapshot))
         except StoreError as error:
             if not error.is_denial:
                 raise
-            denied = denied or error
+            denied.append(error)
     store.barrier()
-    if denied is not None:
-        raise denied
+    return denied

@@ -16,8 +16,14 @@ def identify(store: ObjectStore) -> RepositoryId:
     except ObjectNotFound:
         pass
     empty = not any(True for _ in store.list(layout.CONFIG))
+    if shows_past(store):
+        raise RepositoryNotFound(
+            f"no repository at {store.url}",
+            why="there was nothing at that time" if empty else "FORMAT was missing at that time",
+            hints=["name a later time, before it was deleted; on Ceph one after the last dedup extend-locks"],
+        )
     hints = [f"mount it, or create one: dedup init -r {store.url}"]
-    if versions_of(store) is not None and not shows_past(store):
+    if versions_of(store) is not None:
         hints.append("was it deleted, and the bucket keeps versions? look at it as it was: --at-store-time yesterday")
     raise RepositoryNotFound(
         f"no repository at {store.url}",

@@ -48,15 +48,16 @@ CHUNKS_PER_MERGE = 100_000
 """How many chunks are sorted together: some 10 MB of Python objects."""
 
 
-def open_index(path: Path, repository: RepositoryId, key: bytes) -> LmdbIndex:
+def open_index(path: Path, repository: RepositoryId, key: bytes, place: str = "") -> LmdbIndex:
     """The index of `repository` under the cache folder `path`, sealed under `key` (`KeyRing.cache_key()`).
 
+    `place`: where the repository lies. A mirror, which may be behind and is checked by itself, has another index.
     A damaged one, one of another schema or one under another key is dropped and comes back empty: apply all
     segments. Raises CacheError when the disk does not allow any (then use `temporary_index`), Refused when
     the folder is not safely ours.
     """
     cache_folder.secure_folder(path)
-    folder = path / repository.hex()
+    folder = cache_folder.index_folder(path, repository, place)
     with lmdb_environment.open_lock:
         try:
             return LmdbIndex(lmdb_environment.share(folder, repository, key))
@@ -72,10 +73,10 @@ def temporary_index(repository: RepositoryId, key: bytes, parent: Path | None = 
         return LmdbIndex(lmdb_environment.make_temporary(folder, repository, key))
 
 
-def drop_index(path: Path, repository: RepositoryId) -> None:
+def drop_index(path: Path, repository: RepositoryId, place: str = "") -> None:
     """Forget everything learned about `repository`; whoever has it open keeps what he has."""
     with lmdb_environment.open_lock:
-        lmdb_environment.drop(path / repository.hex())
+        lmdb_environment.drop(cache_folder.index_folder(path, repository, place))
 
 
 class LmdbIndex:

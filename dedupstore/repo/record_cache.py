@@ -8,25 +8,18 @@ listed any more is forgotten, so that nothing comes back from here. Used by one 
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
-from dedupstore.codec.crypto import Cipher
-from dedupstore.errors import CacheError, CorruptObject, Refused
-from dedupstore.repo.cache_files import drop_abandoned, replace_file
-from dedupstore.repo.cache_folder import secure_folder
 from dedupstore.repo.keyring import KeyRing
+from dedupstore.repo.sealed_file import SealedFile
 from dedupstore.storage.base import ObjectInfo
 
-_AAD = b"dedupstore records 1"
 _ROW = struct.Struct(">HIqI")
 _ANY_TIME = -1
 """Of a record that was put from here: when storage says that was shows in the next listing."""
 
-_MAX_BYTES = 256 << 20
 _MAX_RECORD_BYTES = 1 << 20
 
 
@@ -34,8 +27,7 @@ class RecordCache:
     """The records of one repository. Losing them costs a request each; no method fails for want of a disk."""
 
     def __init__(self, folder: Path, keyring: KeyRing) -> None:
-        self._path = folder / f"{keyring.repository.hex()}-records"
-        self._cipher = Cipher(keyring.cache_key())
+        self._file = SealedFile(folder, keyring, "records")
         self._held: dict[str, tuple[int, int, bytes]] | None = None
         self._changed = False
 
@@ -77,10 +69,7 @@ class RecordCache:
         for key, (size, modified_ns, sealed) in self._held.items():
             name = key.encode("ascii")
             parts += (_ROW.pack(len(name), size, modified_ns, len(sealed)), name, sealed)
-        with suppress(OSError, CacheError, Refused):
-            secure_folder(self._path.parent)
-            drop_abandoned(self._path.parent)
-            replace_file(self._path, [self._cipher.encrypt(b"".join(parts), _AAD)])
+        self._file.write(parts)
 
     def _rows(self) -> dict[str, tuple[int, int, bytes]]:
         if self._held is None:
@@ -88,14 +77,7 @@ class RecordCache:
         return self._held
 
     def _read(self) -> dict[str, tuple[int, int, bytes]]:
-        """What the file holds; nothing when it is damaged, or of another key."""
-        try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            with open(descriptor, "rb") as file:
-                data = file.read(_MAX_BYTES)
-            plain = self._cipher.decrypt(data, _AAD)
-        except (OSError, CorruptObject):
-            return {}
+        plain = self._file.read()
         rows: dict[str, tuple[int, int, bytes]] = {}
         at = 0
         while at < len(plain):

@@ -40,7 +40,7 @@ from dedupstore.repo.segment import PackFacts, read_facts
 from dedupstore.repo.slots import DEFAULT_COST, KdfCost, Secret
 from dedupstore.repo.view import View, refresh
 from dedupstore.repo.writer import ChunkWriter, WriterSettings
-from dedupstore.storage.base import ObjectStore, is_remote, listing_delay_seconds, shows_past
+from dedupstore.storage.base import ObjectStore, is_remote, listing_delay_seconds, place_of, shows_past
 from dedupstore.types import RepositoryId
 
 GEAR_CONTEXT = b"dedupstore/v1/gear64"
@@ -169,7 +169,7 @@ class Repository:
                 if self.cache_path is None:
                     self._index = temporary_index(self.id, key)
                 else:
-                    self._index = open_index(self.cache_path, self.id, key)
+                    self._index = open_index(self.cache_path, self.id, key, place_of(self.store))
             except CacheError as error:
                 self.on_note(
                     Finding(
@@ -217,7 +217,7 @@ class Repository:
         if to_temporary:
             self._index = temporary_index(self.id, self.keyring.cache_key())
         elif self.cache_path is not None:
-            drop_index(self.cache_path, self.id)
+            drop_index(self.cache_path, self.id, place_of(self.store))
 
     def look(self) -> View:
         """A fresh view of what may be used (protocol steps W1 and W5)."""

@@ -8,6 +8,7 @@ that ended it; both are sealed, so only somebody with the keys can have put them
 from __future__ import annotations
 
 from collections.abc import Iterable, Set
+from shlex import quote
 from typing import Protocol
 
 from dedupstore.errors import IntegrityError, ObjectNotFound, Refused, RepositoryTooNew
@@ -83,7 +84,7 @@ def require_all(store: ObjectStore, withheld: Set[SnapshotId], returned: Set[Sna
             why=what_differs(withheld, returned),
             hints=[
                 "find out what became of the storage",
-                "if the repository was put back from a copy on purpose: dedup repo trust",
+                f"if the repository was put back from a copy on purpose: dedup repo trust -r {quote(store.url)}",
             ],
             code="repo.rolled_back",
         )

@@ -15,7 +15,7 @@ from dedupstore.engine.undo_forget import forgotten_snapshots, undo_forget
 from dedupstore.engine.unreadable import unreadable_by_id
 from dedupstore.errors import NothingMatches, Refused, StoreError, UsageError
 from dedupstore.events import Finding, Listener
-from dedupstore.policy.keeping import SourceRules
+from dedupstore.policy.keeping import NOT_ASKED_FOR, SourceRules
 from dedupstore.policy.retention import Policy, parse_span
 from dedupstore.policy.timespec import local_zone
 from dedupstore.repo.catalog import UNDO_WINDOW_SECONDS, Catalog, Listing
@@ -64,6 +64,11 @@ class Row:
     snapshot: SnapshotInfo
     keep: bool
     reasons: tuple[str, ...]
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether it stays for no other reason than that others were named."""
+        return self.reasons == (NOT_ASKED_FOR,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from dedupstore.errors import DedupError, Refused
@@ -47,7 +48,10 @@ class Memory:
             raise Refused(
                 f"{self._url} shows older keys than before",
                 why=f"epoch {epoch}, config {config}; this machine has seen epoch {self.epoch}, config {self.config}",
-                hints=_HINTS,
+                hints=[
+                    "find out what became of the storage",
+                    f"if the repository was put back from a copy on purpose: dedup repo trust -r {quote(self._url)}",
+                ],
                 code="repo.rolled_back",
             )
         if not self.epoch:
@@ -66,7 +70,7 @@ class Memory:
             # Loaded when there is something to tell: every command reads this module before it knows.
             what_differs = import_module("dedupstore.repo.watch").what_differs
             message = f"{self._url} shows an older state than before: {what_differs(withheld, returned)}"
-            hint = "; if it was put back from a copy on purpose: dedup repo trust"
+            hint = f"; if it was put back from a copy on purpose: dedup repo trust -r {quote(self._url)}"
             self._note(Finding(code="repo.rolled_back", message=message + hint))
         new = commits - self.seen - returned
         gone = self.seen - commits - withheld
@@ -89,12 +93,6 @@ class Memory:
             row["snapshots"] = sorted({*row.get("snapshots", []), *map(format_id, new)} - set(row["gone"]))
 
         state_files.keep(self._path, change, self._note)
-
-
-_HINTS = (
-    "find out what became of the storage",
-    "if the repository was put back from a copy on purpose: dedup repo trust",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +138,7 @@ def _require_same(document: state_files.Document, repository: str, url: str) -> 
         raise Refused(
             f"another repository is at {url}",
             why=f"it is {repository}; this machine knows {others[-1]} there",
-            hints=["is the right disk mounted?", "if that is as it should be: dedup repo trust"],
+            hints=["is the right disk mounted?", f"if that is as it should be: dedup repo trust -r {quote(url)}"],
             code="repo.replaced",
         )
 

@@ -39,6 +39,15 @@ _PART = re.compile(
 """What each part of a dump begins with. In data there are no line breaks."""
 
 
+_DEFINER = re.compile(
+    rb"(\n(?:/\*!50013 |/\*!50003 CREATE\*/ /\*!50017 |/\*!50106 CREATE\*/ /\*!50117 |/\*!50020 CREATE\*/ /\*!50020 |CREATE (?:OR REPLACE )?))"
+    rb"DEFINER=`(?:[^`]|``)*`(?:@`(?:[^`]|``)*`)? ?"
+)
+"""Of a view, a trigger, an event (both kinds of server) and a routine, which all begin a line."""
+
+_LONGEST_DEFINER = 2048
+
+
 class CountedRows:
     """A dump on its way, with the rows of each table counted; its end can only be read when it is a whole dump.
 
@@ -150,6 +159,25 @@ def only_tables(pieces: Iterable[bytes | memoryview], tables: Sequence[str]) -> 
             hints=["restore all of it: leave out --table", "were comments switched off by the source's options?"],
             code="database.restore_failed",
         )
+
+
+def without_definers(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    """The same dump with nobody named in whose name its views, triggers, routines and events act: who restores it will be."""
+    text = b""
+    for piece in pieces:
+        text, at = text + bytes(piece), 0
+        # What begins later may go on with what follows.
+        settled = max(len(text) - _LONGEST_DEFINER, 0)
+        for match in _DEFINER.finditer(text):
+            if match.start() >= settled:
+                break
+            yield text[at : match.start()]
+            yield match[1]
+            at = match.end()
+        settled = max(at, settled)
+        yield text[at:settled]
+        text = text[settled:]
+    yield _DEFINER.sub(rb"\1", text)
 
 
 def _without_sandbox(head: bytes) -> bytes:

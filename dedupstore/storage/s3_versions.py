@@ -13,15 +13,12 @@ from typing import Any
 from dedupstore.clock import Clock
 from dedupstore.errors import ObjectNotFound, StoreError
 from dedupstore.storage.s3_client import NOT_UNDERSTOOD, S3Client, answer_code
-from dedupstore.storage.versions import Lock, Version
+from dedupstore.storage.versions import COMPLIANCE, Lock, Version
 from dedupstore.types import Span
 
 _NO_LOCK = frozenset(
     {"NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError", "InvalidRequest", "NoSuchKey", "404"}
 )
-_MODE = "COMPLIANCE"
-"""A lock that nobody can lift, the owner of the bucket included; that of an object which has another stays what it is."""
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -72,7 +69,7 @@ class S3Versions:
         return self._lock_of(self._prefix + version.key, version.id)
 
     def lock(self, version: Version, lock: Lock) -> None:
-        retention = {"Mode": lock.mode or _MODE, "RetainUntilDate": _moment(lock.until_ns)}
+        retention = {"Mode": lock.mode or COMPLIANCE, "RetainUntilDate": _moment(lock.until_ns)}
         asked = {"Key": self._prefix + version.key, "VersionId": version.id, "Retention": retention}
         self._client.call("put_object_retention", asked, what=f"lock {version.key} in {self._url}")
 
@@ -105,7 +102,7 @@ class S3Versions:
     def lock_for(self, duration_ns: int) -> dict[str, object]:
         """What a put says so that nobody, its owner included, can delete the object for that long."""
         until = _moment(self._clock.now_ns() + duration_ns)
-        return {"ObjectLockMode": _MODE, "ObjectLockRetainUntilDate": until}
+        return {"ObjectLockMode": COMPLIANCE, "ObjectLockRetainUntilDate": until}
 
     def ids_of(self, name: str, *, what: str) -> list[str]:
         """The ids of all versions of one object, the oldest first, and then those of its markers."""
@@ -136,7 +133,7 @@ class S3Versions:
         what = f"ask for the lock of {name} in {self._url}"
         answer = self._client.call("head_object", {"Key": name, "VersionId": version}, what=what, key=name)
         until = answer.get("ObjectLockRetainUntilDate")
-        return None if until is None else Lock(_nanoseconds(until), str(answer.get("ObjectLockMode", _MODE)))
+        return None if until is None else Lock(_nanoseconds(until), str(answer.get("ObjectLockMode", "")))
 
 
 class ReadableVersions(S3Versions):

@@ -27,11 +27,20 @@ class Version:
     marker: bool
 
 
+COMPLIANCE = "COMPLIANCE"
+"""The mode of a lock that nobody can lift or shorten, the owner of the bucket included."""
+
+
 class Lock(NamedTuple):
-    """Until when nobody can delete a version, in nanoseconds since the epoch, and what the server calls that."""
+    """Until when nobody can delete a version, in nanoseconds since the epoch, and what the server calls that, if anything."""
 
     until_ns: int
     mode: str
+
+    @property
+    def stands(self) -> bool:
+        """Whether it holds until its end, whatever anybody does: others can be lifted."""
+        return self.mode == COMPLIANCE
 
 
 class Versions(Protocol):

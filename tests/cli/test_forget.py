@@ -83,6 +83,12 @@ def test_snapshots_are_forgotten_by_name_and_brought_back(dedup: Dedup, five: li
     dedup.ok("check", "--read-data")
 
 
+def test_of_snapshots_named_only_those_and_what_is_guarded_are_shown(dedup: Dedup, five: list[str]) -> None:
+    rows = dedup.ok("forget", five[1], "--dry-run").out.splitlines()[1:-1]
+
+    assert [(row.split()[0], row.split()[1][:4]) for row in rows] == [("FORGET", five[1][:4]), ("keep", five[4][:4])]
+
+
 def test_undo_says_when_it_cannot(dedup: Dedup, five: list[str]) -> None:
     assert dedup("undo-forget", five[0]).code == "snapshot.not_forgotten"
     assert dedup("undo-forget", "yyyy-yy").code == "snapshot.undo_too_late"

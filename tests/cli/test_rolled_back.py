@@ -50,7 +50,9 @@ def test_an_older_state_is_noticed_by_every_command_that_lists(history: Dedup, s
     taken = history("snapshot", str(site))
 
     assert listed.exit_code == 4 and "older state" in listed.err and "dedup repo trust" in listed.err
-    assert checked.exit_code == 4 and "repo.rolled_back" in history("check", "--json").out
+    assert (checked.exit_code, checked.code) == (4, "repo.rolled_back") and "repair index" not in checked.err
+    assert f"dedup repo trust -r {history.repository}" in checked.err
+    assert "repo.rolled_back" in history("check", "--json").out
     assert taken.exit_code == 3 and "1 snapshot" in taken.err
     assert history("restore", "--to", "restored").exit_code == 0
     assert (history.home / "restored/site/index.html").read_text() == "<h1>today</h1>\n"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.dedup import Dedup, read_tree
+from tests.support.mounting import mounted, require_fuse
 from tests.support.s3_servers import S3Server
 from tests.support.s3_versions import delete_everything, locks, next_second, overwrite, versions
 
@@ -112,3 +113,39 @@ def test_a_place_without_versions_has_no_past(remote: Dedup, site: Path) -> None
 
     assert (run.exit_code, run.code) == (2, "usage.no_past")
     remote.ok("check")
+
+
+def test_the_past_is_mounted_after_everything_was_deleted_and_overwritten(
+    remote: Dedup, site: Path, server: S3Server
+) -> None:
+    require_fuse()
+    bucket = server.bucket(lock=True)
+    environment = server.environment | {"DEDUP_REPO": server.url(bucket, "backup")}
+    remote.setenv("DEDUP_REPO", environment["DEDUP_REPO"])
+    remote.init()
+    remote.snapshot(site, "--source", "site")
+    before = next_second(server, bucket)
+    expected = read_tree(site)
+    (site / "uploads/a.txt").write_text("the attacker's\n")
+    remote.snapshot(site, "--source", "site")
+    overwrite(server, bucket, "backup/packs/")
+    delete_everything(server, bucket)
+
+    past = ("--at-store-time", before.isoformat())
+    with mounted(remote, *past, **environment) as mount:
+        (only,) = (mount.path / "by-time").iterdir()
+        everything = read_tree(only / "site")
+        latest = (mount.path / "by-source/site/latest/site/uploads/a.txt").read_text()
+        ended = mount.end()
+    # As a machine that knows nothing, and of one snapshot.
+    shutil.rmtree(remote.home / "cache")
+    shutil.rmtree(remote.home / "state")
+    with mounted(remote, "--source", "site", *past, **environment) as mount:
+        alone = read_tree(mount.path / "site")
+
+    assert everything == alone == expected
+    assert (latest, ended, mount.err) == ("first version\n", 0, "")
+    too_early = remote("mount", "mnt", "--at-store-time", "2020-01-01")
+    assert (too_early.exit_code, too_early.code) == (10, "repo.not_found")
+    assert "there was nothing at that time" in too_early.err and "name a later time" in too_early.err
+    remote.ok("check", "--read-data", *past)

@@ -24,20 +24,20 @@ def tour(heading: str) -> str:
 
 
 @pytest.mark.slow
-def test_every_line_works(tmp_path: Path, moto_server: S3Server) -> None:
+def test_every_line_works(tmp_path: Path, server: S3Server) -> None:
     home, programs = tmp_path / "home", tmp_path / "bin"
     home.mkdir()
     programs.mkdir()
     (programs / "dedup").write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {" ".join(COMMAND)} "$@"\n')
     (programs / "dedup").chmod(0o755)
-    bucket = moto_server.bucket(lock=True)
+    bucket = server.bucket(lock=True)
     environment = {
         "HOME": str(home),
         "CONFIGURATION_DIRECTORY": str(tmp_path / "etc"),
         "PATH": f"{programs}:{os.environ['PATH']}",
         "BUCKET": bucket,
-        "ENDPOINT": moto_server.endpoint,
-        **moto_server.environment,
+        "ENDPOINT": server.endpoint,
+        **server.environment,
     }
 
     def run(heading: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -49,9 +49,9 @@ def test_every_line_works(tmp_path: Path, moto_server: S3Server) -> None:
         return done
 
     first = run("A tour")
-    before = next_second(moto_server, bucket)
-    overwrite(moto_server, bucket, "site/packs/")
-    delete_everything(moto_server, bucket)
+    before = next_second(server, bucket)
+    overwrite(server, bucket, "site/packs/")
+    delete_everything(server, bucket)
     second = run("After a malicious delete", BEFORE=before.isoformat(), DEDUP_PASSPHRASE_FILE=str(home / "passphrase"))
 
     assert "code: repo.not_found" in second.stderr

@@ -167,8 +167,9 @@ def test_a_store_that_denies_deletes_says_so_and_every_snapshot_stays(scene: Sce
     store = AppendOnly()
     store.objects = dict(scene.objects)
     with scene.open(store) as repository:
-        with pytest.raises(StoreReadOnly):
+        with pytest.raises(Refused, match="3 snapshots of 3 still there") as refused:
             forget(repository)
+        assert (refused.value.code, refused.value.exit_code) == ("forget.denied", 8)
         assert existing(repository) == scene.snapshots
         assert {finding.code for finding in check(repository).findings} == {"check.forget_unfinished"}
         assert check(repository).exit_code == 0

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from dedupstore.cancel import CancelToken
+from dedupstore.clock import FrozenClock
+from dedupstore.engine.check import check_repository
+from dedupstore.engine.check_options import CheckOptions, CheckReport
 from dedupstore.engine.locks import LockReport, SeenBlocks, Term, find_needed, look_at_locks
 from dedupstore.errors import Refused, StoreError
 from dedupstore.events import NullListener
@@ -23,6 +26,8 @@ from dedupstore.types import Kind, PackId, SnapshotId, Span
 from tests.support.pack_layouts import FILE_BYTES, OPTIONS
 from tests.support.pruning import check, forget
 from tests.support.repositories import new_repository, random_bytes, take
+
+DAY_NS = 24 * 3600 * 10**9
 
 
 def test_the_packs_of_bases_are_needed_and_those_of_forgotten_snapshots_are_not(
@@ -98,9 +103,21 @@ class Bucket(MemoryStore):
     def __init__(self) -> None:
         super().__init__("memory:bucket")
         self.versions = self
+        self.place = "a bucket"
         self.allowed = 1 << 30
         self.given: dict[tuple[str, str], Lock] = {}
         self.more: list[Version] = []
+        self.asked: list[str] = []
+
+    def lock_all(self, lock: Lock) -> list[str]:
+        """Lock everything that is there, and tell what that is."""
+        self.given = {(row.key, "ours"): lock for row in self.list("")}
+        return sorted(key for key, _ in self.given)
+
+    def take_asked(self) -> list[str]:
+        """What was asked for since the last time."""
+        asked, self.asked = self.asked, []
+        return asked
 
     def can_lock(self) -> bool:
         return True
@@ -113,6 +130,7 @@ class Bucket(MemoryStore):
         return self.get(version.key, span)
 
     def lock_of(self, version: Version) -> Lock | None:
+        self.asked.append(version.key)
         return self.given.get((version.key, version.id))
 
     def lock(self, version: Version, lock: Lock) -> None:
@@ -172,6 +190,61 @@ def test_locks_are_asked_for_side_by_side(tmp_path: Path) -> None:
         assert check(repository).exit_code == 0
 
 
+def test_a_check_asks_once_for_a_lock_that_stands_and_every_time_for_others(tmp_path: Path) -> None:
+    store, clock = Bucket(), FrozenClock(100 * DAY_NS)
+    with new_repository(store, options=OPTIONS, clock=clock, cache_path=tmp_path / "cache") as repository:
+        snapshot = take(repository, _file(tmp_path / "tree", b"content")).snapshot
+        assert snapshot is not None
+        root, commit, bare = layout.root_key(snapshot.id), layout.commit_key(snapshot.id), "index/-begin"
+        every = store.lock_all(Lock(108 * DAY_NS, "COMPLIANCE"))
+        store.given[root, "ours"] = Lock(108 * DAY_NS, "GOVERNANCE")
+        store.given[commit, "ours"] = Lock(108 * DAY_NS, "")
+        del store.given[bare, "ours"]
+
+        first = look(repository)
+        clock.advance(2.9 * DAY_NS / 1e9)
+        later = look(repository)
+        asked_late = store.take_asked()[len(every) :]
+        clock.advance(0.2 * DAY_NS / 1e9)
+        near_the_end = look(repository)
+        store.take_asked()
+        store.lock_all(Lock(120 * DAY_NS, "COMPLIANCE"))
+        extended, again = look(repository), look(repository)
+
+    assert (first.counts.locks_asked, first.counts.locks_remembered) == (len(every), 0)
+    assert sorted(asked_late) == sorted([root, commit, bare])
+    assert (later.counts.locks_asked, later.counts.locks_remembered) == (3, len(every) - 3)
+    assert [report.warnings for report in (first, later, near_the_end)] == [1, 1, 1]
+    assert near_the_end.counts.locks_asked == extended.counts.locks_asked == len(every)
+    assert (extended.exit_code, again.exit_code, again.counts.locks_asked) == (0, 0, 0)
+
+
+def test_what_is_remembered_of_locks_is_of_one_place_and_may_be_lost(tmp_path: Path) -> None:
+    store, clock = Bucket(), FrozenClock(100 * DAY_NS)
+    cache = tmp_path / "cache"
+    with new_repository(store, options=OPTIONS, clock=clock, cache_path=cache) as repository:
+        take(repository, _file(tmp_path / "tree", b"content"))
+        count = len(store.lock_all(Lock(120 * DAY_NS, "COMPLIANCE")))
+        look(repository)
+        (kept,) = cache.glob("*-locks")
+
+        store.place = "another bucket"
+        elsewhere = [look(repository), look(repository)]
+        store.place = "a bucket"
+        back = look(repository)
+        kept.write_bytes(kept.read_bytes()[:-1])
+        damaged = look(repository)
+        clock.advance(30 * DAY_NS / 1e9)
+        take(repository, tmp_path / "tree", tags=("again",))
+        over = look(repository)
+        assert check(repository).exit_code == 0
+
+    assert [report.counts.locks_asked for report in elsewhere] == [count, 0]
+    assert [report.counts.locks_asked for report in (back, damaged)] == [0, count]
+    # Nothing is left of locks that have ended.
+    assert over.counts.locks_remembered == 0 and over.warnings == 1
+
+
 def test_every_version_of_a_needed_object_is_locked_and_a_hidden_one_is_told(tmp_path: Path) -> None:
     store = Bucket()
     tree = _file(tmp_path / "tree", b"content")
@@ -187,6 +260,12 @@ def test_every_version_of_a_needed_object_is_locked_and_a_hidden_one_is_told(tmp
         assert report.hidden == ["keys/-begin"]
         assert [(finding.code, finding.severity) for finding in report.findings] == [("locks.hidden", "error")]
         assert check(repository).exit_code == 0
+
+
+def look(repository: Repository) -> CheckReport:
+    """A check of a repository whose objects are to be locked for ten days."""
+    options = CheckOptions(object_lock_ns=10 * DAY_NS)
+    return check_repository(repository, options, listener=NullListener(), cancel=CancelToken())
 
 
 def extend(repository: Repository, until_ns: int) -> LockReport:

@@ -10,7 +10,7 @@ import pytest
 
 from dedupstore.errors import SourceFailed, TargetFailed
 from dedupstore.sources import mysql_dump
-from dedupstore.sources.mysql_dump import CountedRows, only_tables, portable
+from dedupstore.sources.mysql_dump import CountedRows, only_tables, portable, without_definers
 
 DUMP = b"""-- MariaDB dump
 CREATE TABLE `a` (
@@ -156,3 +156,25 @@ def test_a_dump_without_its_comments_gives_no_single_table() -> None:
 def test_the_line_that_other_clients_do_not_know_is_left_out(most: int) -> None:
     assert b"".join(portable(pieces(PARTS, most))) == PARTS.partition(b"\n")[2]
     assert b"".join(portable(pieces(PARTS[3:], most))) == PARTS[3:]
+
+
+@pytest.mark.parametrize("most", [1, 7, 5000])
+def test_definers_are_left_out_and_nothing_else(most: int) -> None:
+    text = b"""-- MySQL dump
+INSERT INTO `a` VALUES ('\\n/*!50013 DEFINER=`x`@`y` */ CREATE DEFINER=`x`@`y`');
+/*!50001 CREATE ALGORITHM=UNDEFINED */
+/*!50013 DEFINER=`odd``user`@`%` SQL SECURITY DEFINER */
+/*!50001 VIEW `v` AS select 1 */;
+/*!50003 CREATE*/ /*!50017 DEFINER=`app`@`%`*/ /*!50003 TRIGGER t AFTER INSERT ON a FOR EACH ROW SET @a = 1 */;;
+/*!50106 CREATE*/ /*!50117 DEFINER=`app`@`%`*/ /*!50106 EVENT `e` ON SCHEDULE EVERY 1 DAY DO select 1 */ ;;
+CREATE DEFINER=`role` FUNCTION f() RETURNS int RETURN 1;
+"""
+
+    found = b"".join(without_definers(pieces(text, most)))
+
+    head, rest = found.split(b"/*!50001 CREATE", 1)
+    assert head == text.split(b"/*!50001 CREATE", 1)[0]
+    assert b"DEFINER=" not in rest
+    assert b"/*!50013 SQL SECURITY DEFINER */" in rest
+    assert b"/*!50003 CREATE*/ /*!50017 */ /*!50003 TRIGGER" in rest
+    assert b"\nCREATE FUNCTION f()" in rest

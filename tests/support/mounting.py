@@ -49,13 +49,13 @@ class Mounted:
 
 
 @contextmanager
-def mounted(dedup: Dedup, *arguments: str) -> Iterator[Mounted]:
+def mounted(dedup: Dedup, *arguments: str, **environment: str) -> Iterator[Mounted]:
     """`dedup mount` on a new directory; ready when the block begins, unmounted when it ends."""
     path = dedup.home / "mnt"
     path.mkdir(exist_ok=True)
     process = subprocess.Popen(
         [*COMMAND, "mount", str(path), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=dedup.process_environment(), cwd=dedup.home,
+        env=dedup.process_environment(**environment), cwd=dedup.home,
     )  # fmt: skip
     with process:
         try:

@@ -40,11 +40,12 @@ def lock_for(server: S3Server, bucket: str, prefix: str, seconds: float) -> None
 
 
 def next_second(server: S3Server, bucket: str) -> datetime:
-    """A time that lies after all that is there, and before all that comes: versions have the times of the server."""
+    """A time that lies after all that is there, and before all that comes: versions have the times of the server.
+
+    After all that was done, too: Ceph gives a version the time at which it was locked last, once something comes above it.
+    """
     last: datetime = max(row["LastModified"] for row in versions(server, bucket)).astimezone(UTC)
-    moment = last.replace(microsecond=0)
-    if moment < last:
-        moment += timedelta(seconds=1)
+    moment = max(last, datetime.now(UTC)).replace(microsecond=0) + timedelta(seconds=1)
     while datetime.now(UTC) < moment + timedelta(seconds=1.1):
         time.sleep(0.02)
     return moment

@@ -9,6 +9,7 @@ from dedupstore.engine.check_session import Session
 from dedupstore.events import Finding
 from dedupstore.repo.gcplan import read_pruned
 from dedupstore.repo.index import PackRow
+from dedupstore.units import format_number
 
 
 class PacksCheck:
@@ -65,7 +66,7 @@ def _sizes(session: Session) -> Iterator[Finding]:
         # After a prune, segments go on naming what it deleted: only a snapshot that needs it makes that damage.
         yield Finding(
             code="check.packs_removed",
-            message=f"segments name {len(gone) - len(lost)} packs that were pruned",
+            message=f"segments name {format_number(len(gone) - len(lost), 'pack')} that prune has deleted",
             severity="note",
         )
     for row in lost:
