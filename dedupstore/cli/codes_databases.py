@@ -53,6 +53,11 @@ PAGES: dict[str, str] = {
     "database.not_sql": "SQL text would not bring back what this SQLite database holds. That is so with a virtual table, a text "
     "with a NUL or other bytes that are no text, and an infinity. There is no snapshot. Keep a copy of its pages "
     'instead: `format = "copy"`.',
+    "database.partitioned": "A partitioned table that is restored alone has no rows. They are in its partitions, which are tables with names of "
+    "their own. Restore the whole database, or name the partitions, too; they come back beside it, not attached to it.",
+    "database.owner_refused": "The server does not let whoever restores give something away. It belonged to a role of PostgreSQL that he is no member of, or acts, in "
+    "MariaDB, in the name of another user (DEFINER). Restore with `--no-owners`, and all of it "
+    "belongs to who restores; or as a superuser.",
     "database.restore_failed": "The database could not be made from its SQL. Nothing that was there was touched.",
     "database.session_ended": "The connection to the server ended while it was asked. There is no snapshot.",
     "database.unknown": "The server has no database of that name.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shlex
 
 from dedupstore.cli import progress
 from dedupstore.cli.database_argument import database_named
@@ -37,7 +37,7 @@ def run(
         which=which,
         tables=tables,
         target=lambda source: database_named(session, server) if server else configured(session, source),
-        owners=os.geteuid() == 0 if owners is None else owners,
+        owners=owners,
         with_globals=with_globals,
     )
 
@@ -55,7 +55,9 @@ def run(
     if outcome.exit_code:
         out.note(f"  {format_number(len(outcome.findings), 'difference')} (exit code {outcome.exit_code})")
     else:
-        out.note(f"  next: look at it, and then: dedup db swap {safe(snapshot.source)} {safe(name)}")
+        out.note(
+            f"  next: look at it, and then: dedup db swap {shlex.quote(safe(snapshot.source))} {shlex.quote(safe(name))}"
+        )
     out.finish(
         "warnings" if outcome.exit_code else "ok",
         exit_code=outcome.exit_code,

@@ -76,11 +76,30 @@ def list_(session: Session, database: str) -> None:
 @click.argument("database", metavar="DATABASE")
 @click.pass_obj
 def tables(session: Session, database: str) -> None:
-    """List the tables of a database with their rows."""
+    """List the tables of a database, or of all databases of a source, with their rows."""
     found = look.tables(database_named(session, database), *_given(session))
-    session.out.document({"tables": [{"name": safe(name), "rows": rows} for name, rows in found]})
-    rows = [(safe(name), "" if count is None else format_count(count)) for name, count in found]
-    session.out.table(("table", "rows"), rows, right=("rows",))
+    several = any(table.database for table in found)
+    session.out.document(
+        {
+            "tables": [
+                {
+                    **({"database": safe(table.database)} if several else {}),
+                    "name": safe(table.name),
+                    "rows": table.rows,
+                }
+                for table in found
+            ]
+        }
+    )
+    rows = [
+        (
+            *((safe(table.database),) if several else ()),
+            safe(table.name),
+            "" if table.rows is None else format_count(table.rows),
+        )
+        for table in found
+    ]
+    session.out.table((*(("database",) if several else ()), "table", "rows"), rows, right=("rows",))
 
 
 @db.command("test", examples=["dedup db test blogdb"])

@@ -155,6 +155,8 @@ class Output:
         """Something worth telling that stops nothing, on stderr and, within a stream, as an event."""
         word_shown = f"\x1b[1;33m{word}:\x1b[0m" if self.styled else f"{word}:"
         place = f"{printable(path)}: " if path else ""
+        if message.startswith(place):
+            place = ""
         self._write(self._stderr, f"{word_shown} {place}{safe(message)}\n")
         if self._run:
             self.event(word, code=code, **({} if path is None else path_fields(path)), message=safe(message))

@@ -54,7 +54,7 @@ _SIGNS = {"create": "+", "replace": "M", "metadata": "m", "delete": "-"}
 @click.option("--exclude", metavar="PATTERN", multiple=True, help="Leave out what matches; repeatable.")
 @options.dry_run_option
 @click.option("--verify/--no-verify", default=True, help="Compare whole files with their hash, too; on by default.")
-@click.option("--owners/--no-owners", default=None, help="Set owners; the default when run as root.")
+@click.option("--owners/--no-owners", default=None, help="Set owners; the default when run as root, and in databases.")
 @click.option("--special", is_flag=True, help="Also setuid bits, devices and file capabilities.")
 @click.option(
     "--tolerance", metavar="SPAN", default="", help="How far apart sources may be with --at; 24h by default, or: any."

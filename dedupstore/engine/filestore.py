@@ -24,6 +24,9 @@ from dedupstore.sources.small_files import read_small_files
 ATTEMPTS = 3
 """How often a file that changes while it is read is read; the last version is kept and reported."""
 
+_LOGS = (b"-wal", b"-journal")
+"""What the names of a SQLite database's logs end with."""
+
 _PAGED_FROM = 1 << 20
 """Smaller databases are cut like any file: aligning pays when there are many chunks."""
 
@@ -41,6 +44,7 @@ class FileStore:
         self._owners = owners
         self._tally = tally
         self._linked: dict[tuple[int, int], Entry] = {}
+        self._live: set[bytes] = set()
 
     def read_small(self, dir_fd: int, items: list[Item], before: Sequence[Entry | None]) -> list[Named | None]:
         """The contents of those that are ordinary small files, for `store` to take; see `sources.small_files`.
@@ -64,6 +68,8 @@ class FileStore:
         Raises SourceFileError when it is not to be had.
         """
         if stat.st_mode & 0o170000 == modes.S_IFREG:
+            if stat.st_size and name.endswith(_LOGS):
+                self._note_database_of(name, path, dir_fd)
             if content is not None and content.same and before is not None and stat.st_nlink == 1:
                 entry = self._same_content(name, path, stat, content, before)
                 if entry is not None:
@@ -155,15 +161,32 @@ class FileStore:
 
     def _note_live_database(self, name: bytes, path: bytes, dir_fd: int) -> None:
         """A database with an open log: file and log are read one after the other, and may not fit together."""
-        for end in (b"-wal", b"-journal"):
+        for end in _LOGS:
             try:
                 log = os.stat(name + end, dir_fd=dir_fd, follow_symlinks=False)
             except OSError:
                 continue
             if log.st_size:
-                text = "is a SQLite database that is in use; a copy that fits together: dedup snapshot sqlite:PATH"
-                self._tally.note("file.live_database", path, text)
+                self._note_live(path)
                 return
+
+    def _note_database_of(self, log: bytes, path: bytes, dir_fd: int) -> None:
+        """The same where only the log has changed: its database is not read then."""
+        end = len(log[log.rindex(b"-") :])
+        try:
+            file = os.open(log[:-end], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=dir_fd)
+        except OSError:
+            return
+        with open(file, "rb", buffering=0) as database:
+            is_one = modes.S_ISREG(os.fstat(file).st_mode) and page_size_of(database.read(HEAD_BYTES) or b"")
+        if is_one:
+            self._note_live(path[:-end])
+
+    def _note_live(self, path: bytes) -> None:
+        if path not in self._live:
+            self._live.add(path)
+            text = "is a SQLite database that is in use; a copy that fits together: dedup snapshot sqlite:PATH"
+            self._tally.note("file.live_database", path, text)
 
     def _same_content(
         self, name: bytes, path: bytes, stat: os.stat_result, named: Named, before: Entry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ from dedupstore.service.config_schema import SqliteSource
 from dedupstore.service.databases import Database, connected, opened
 from dedupstore.sources import mysql, postgres
 from dedupstore.sources.database_files import TABLES
+from dedupstore.sources.mysql_client import MysqlClient
 from dedupstore.sources.postgres_client import PostgresClient
 
 Note = Callable[[Finding], None]
@@ -39,22 +40,37 @@ def databases(database: Database, environ: Mapping[str, str], note: Note, cancel
         return client.names(cancel)
 
 
-def tables(
-    database: Database, environ: Mapping[str, str], note: Note, cancel: CancelToken
-) -> list[tuple[str, int | None]]:
-    """The tables of a database, each with its rows now. Raises SourceFailed."""
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table, and its rows now. `database` is empty for the only one of an address."""
+
+    database: str
+    name: str
+    rows: int | None
+
+
+def tables(database: Database, environ: Mapping[str, str], note: Note, cancel: CancelToken) -> list[Table]:
+    """The tables of all databases that are meant. Raises SourceFailed."""
     if isinstance(database, SqliteSource):
         return [
-            (table["name"], table["rows"])
+            Table("", table["name"], table["rows"])
             for table in json.loads(_list_of_tables(database, environ, note, cancel))["tables"]
         ]
     with connected(database, environ, note, cancel) as client, client.explained():
-        name = client.database(cancel)
-        if isinstance(client, PostgresClient):
-            return [(table["name"], table["rows"]) for table in postgres.tables(client, cancel, name)["tables"]]
-        found = [table["name"] for table in mysql.tables(client, cancel, name)["tables"]]
-        rows = mysql.counts(client, cancel, name, found)
-        return [(table, rows[table]) for table in found]
+        if not database.databases:
+            return [Table("", table, rows) for table, rows in _tables_of(client, client.database(cancel), cancel)]
+        names: Sequence[str] = database.databases
+        if names == "all":
+            names = client.dumpable(cancel) if isinstance(client, PostgresClient) else client.names(cancel)
+        return [Table(name, table, rows) for name in names for table, rows in _tables_of(client, name, cancel)]
+
+
+def _tables_of(client: PostgresClient | MysqlClient, name: str, cancel: CancelToken) -> list[tuple[str, int | None]]:
+    if isinstance(client, PostgresClient):
+        return [(table["name"], table["rows"]) for table in postgres.tables(client, cancel, name)["tables"]]
+    found = [table["name"] for table in mysql.tables(client, cancel, name)["tables"]]
+    rows = mysql.counts(client, cancel, name, found)
+    return [(table, rows[table]) for table in found]
 
 
 def _list_of_tables(database: Database, environ: Mapping[str, str], note: Note, cancel: CancelToken) -> bytes:

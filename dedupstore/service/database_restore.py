@@ -22,7 +22,7 @@ from dedupstore.service.records import SnapshotInfo, snapshot_info
 from dedupstore.service.selection import Selection, choose
 from dedupstore.sources import mysql, mysql_accounts, postgres, postgres_roles
 from dedupstore.sources.mysql_client import MysqlClient
-from dedupstore.sources.mysql_dump import only_tables, portable
+from dedupstore.sources.mysql_dump import only_tables, portable, without_definers
 from dedupstore.sources.mysql_target import NewMysqlDatabase
 from dedupstore.sources.postgres_client import PostgresClient
 from dedupstore.sources.postgres_target import NewPostgresDatabase
@@ -45,7 +45,9 @@ class Request:
     target: Callable[[str], Database | None] = field(default=lambda source: None)
     """The server that a snapshot of that source goes to; None for the one it came from."""
 
-    owners: bool = False
+    owners: bool | None = None
+    """Whether it belongs to whom it belonged to. None: a file when root restores it, what is in a database of a server in any case."""
+
     with_globals: bool = False
     """Roles or users too, and their rights: those that the server does not have."""
 
@@ -137,6 +139,7 @@ def _sqlite(job: _Job) -> Tables:
     if request.tables:
         raise UsageError("a SQLite database is restored as a whole", hints=["leave out --table"])
     path = os.fsencode(os.path.expanduser(request.name))
+    owners = os.geteuid() == 0 if request.owners is None else request.owners
     as_sql = dict(job.stored.snapshot.details).get("database.format") == "sql"
     with NewDatabase(path) as new:
         if as_sql:
@@ -144,7 +147,7 @@ def _sqlite(job: _Job) -> Tables:
         else:
             for piece in job.content():
                 new.write(piece)
-        new.finish(entry.mode, (entry.uid, entry.gid) if request.owners and not as_sql else None)
+        new.finish(entry.mode, (entry.uid, entry.gid) if owners and not as_sql else None)
     return table_rows(sqlite_tables(os.path.abspath(path)))
 
 
@@ -155,15 +158,23 @@ def _postgresql(job: _Job) -> Tables:
     with job.server() as client:
         assert isinstance(client, PostgresClient)
         _give_globals(job, postgres_roles.give(client, job.script, cancel))
-        with NewPostgresDatabase(client, name, job.stored.about, cancel, tables=tables) as new:
+        owners = job.request.owners is not False
+        with NewPostgresDatabase(client, name, job.stored.about, cancel, tables=tables, owners=owners) as new:
             for piece in job.content():
                 new.write(piece)
             new.finish()
         found = table_rows(postgres.tables(client, cancel, name))
         new.give()
         if new.ownerless:
-            message = f"roles that do not exist here: {', '.join(new.ownerless)}; everything belongs to who restored it"
+            message = (
+                f"roles that do not exist here: {', '.join(new.ownerless)}; everything belongs to who restored it "
+                "(--globals makes them, --no-owners asks for none)"
+            )
             job.collector.finding(Finding(code="database.no_role", message=message))
+        for table in tables:
+            if job.stored.tables[table][0] is None:
+                message = f"{table} is partitioned, and its rows are in its partitions; they come back by their own names (--table)"
+                job.collector.finding(Finding(code="database.partitioned", message=message))
         if new.unset:
             message = f"the new database was not given what the old one had: {', '.join(new.unset)}"
             job.collector.finding(Finding(code="database.not_set", message=message))
@@ -193,6 +204,8 @@ def _mysql(job: _Job) -> Tables:
         assert isinstance(client, MysqlClient)
         _give_globals(job, mysql_accounts.give(client, job.script, cancel))
         content = job.content() if client.is_mariadb else portable(job.content())
+        if job.request.owners is False:
+            content = without_definers(content)
         if job.request.tables:
             content = only_tables(content, _chosen(job.request.tables, job.stored.tables))
         with NewMysqlDatabase(client, name, job.stored.about, cancel) as new:

@@ -17,6 +17,7 @@ _DUMPERS = ("mariadb-dump", "mysqldump")
 _CLIENTS = {"mariadb-dump": "mariadb", "mysqldump": "mysql"}
 _SYSTEM = "'mysql', 'information_schema', 'performance_schema', 'sys'"
 _OPTIONS = frozenset(("socket",))
+_MAY_READ = "SELECT, SHOW VIEW, TRIGGER, EVENT, LOCK TABLES ON *.*"
 
 _BINARY = "--binary-mode"
 _NO_COMMANDS = (_BINARY, "--sandbox", "--skip-system-command")
@@ -79,7 +80,8 @@ class MysqlClient:
     def program(self, words: Sequence[str], *, dump: bool = False) -> Program:
         """mariadb or mariadb-dump, as this machine calls them."""
         name = self.dumper if dump else _CLIENTS[self.dumper]
-        words = (*(() if dump else self._guards), *words)
+        # Without it the client takes names as the locale has them, and in a plain one most letters are lost.
+        words = (*(() if dump else (*self._guards, "--default-character-set=utf8mb4")), *words)
         if self._exec:
             options = [f"--{key}={value}" for key, value in self._settings.items() if value]
             argv, first = inside(self._exec, (name, *options, *words), "MYSQL_PWD", self._password)
@@ -90,7 +92,11 @@ class MysqlClient:
     def query(self, sql: str, cancel: CancelToken, database: str = "") -> list[list[str]]:
         """The rows of an answer. NULL is the text NULL. Raises SourceFailed."""
         words = [f"--connect-timeout={_CONNECT_SECONDS}", "--batch", "--skip-column-names", f"--execute={sql}"]
-        text = answer(self.program([*words, "--", database] if database else words), cancel)
+        try:
+            text = answer(self.program([*words, "--", database] if database else words), cancel)
+        except SourceFailed as error:
+            error.why = complaint(error.why)
+            raise
         return [[_unescaped(value) for value in line.split("\t")] for line in text.split("\n") if line]
 
     def require_guarded(self) -> None:
@@ -117,14 +123,14 @@ class MysqlClient:
         return self.named
 
     @contextmanager
-    def explained(self) -> Iterator[None]:
-        """Failures of the programs in words that say what to do."""
+    def explained(self, rights: str = _MAY_READ) -> Iterator[None]:
+        """Failures of the programs in words that say what to do. `rights`: what has to be granted for what is done."""
         try:
             yield
         except SourceFailed as error:
             if error.code != "source.command_failed":
                 raise
-            raise self._explain(error) from error
+            raise self._explain(error, rights) from error
 
     def _usual_files(self) -> Iterator[str]:
         """What the programs read when nothing is said to them. What comes last counts: `--defaults-extra-file` is
@@ -168,7 +174,7 @@ class MysqlClient:
         known = {word.replace("--skip-", "--") for word in re.findall(r"--[a-z-]+", text)}
         return ("--local-infile=0", *(word for word in _NO_COMMANDS if word.replace("--skip-", "--") in known))
 
-    def _explain(self, error: SourceFailed) -> SourceFailed:
+    def _explain(self, error: SourceFailed, rights: str) -> SourceFailed:
         where = self._settings["host"] or self._settings["socket"] or "the local server"
         user = self.user or "this user"
         account = self._account or f"{self.user}@%"
@@ -182,9 +188,9 @@ class MysqlClient:
             ),
             (
                 "denied|privilege",
-                f"{user} may not read everything",
+                f"{user} may not {'read everything' if rights == _MAY_READ else 'do this'}",
                 "database.missing_rights",
-                [f"as root: GRANT SELECT, SHOW VIEW, TRIGGER, EVENT, LOCK TABLES ON *.* TO {name};"],
+                [f"as root: GRANT {rights} TO {name};"],
             ),
             ("Unknown database", f"{where} has no such database", "database.unknown", ["dedup db list"]),
             (
@@ -215,6 +221,11 @@ class MysqlClient:
 def _in_file(value: str) -> str:
     """As an option file wants it: a `#` or a space would end the value."""
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def complaint(text: str) -> str:
+    """What a client says, without the statement that it repeats before."""
+    return text[max(text.rfind("\nERROR "), -1) + 1 :]
 
 
 def _unescaped(value: str) -> str:

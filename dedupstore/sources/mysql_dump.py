@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from dedupstore.errors import SourceFailed, TargetFailed
 from dedupstore.sources.base import Stream
 from dedupstore.sources.mysql_client import quoted
 from dedupstore.units import printable
 
+try:
+    from dedupstore.sources import _rows
+except ImportError:  # built without a compiler
+    _HAVE_KERNEL = False
+else:
+    _HAVE_KERNEL = True
+
 _TRAILER = b"-- Dump completed"
+_TAIL_BYTES = len(_TRAILER) + 64
 
 _ROWS = re.compile(rb"\nINSERT INTO `((?:[^`]|``)*)` VALUES\n")
 _BEGIN = b"\nINSERT INTO `"
@@ -31,6 +39,15 @@ _PART = re.compile(
 """What each part of a dump begins with. In data there are no line breaks."""
 
 
+_DEFINER = re.compile(
+    rb"(\n(?:/\*!50013 |/\*!50003 CREATE\*/ /\*!50017 |/\*!50106 CREATE\*/ /\*!50117 |/\*!50020 CREATE\*/ /\*!50020 |CREATE (?:OR REPLACE )?))"
+    rb"DEFINER=`(?:[^`]|``)*`(?:@`(?:[^`]|``)*`)? ?"
+)
+"""Of a view, a trigger, an event (both kinds of server) and a routine, which all begin a line."""
+
+_LONGEST_DEFINER = 2048
+
+
 class CountedRows:
     """A dump on its way, with the rows of each table counted; its end can only be read when it is a whole dump.
 
@@ -49,9 +66,9 @@ class CountedRows:
     def readinto(self, view: memoryview, /) -> int:
         count = self._stream.readinto(view)
         if count:
-            piece = bytes(view[:count])
-            self._tail = (self._tail + piece[-len(_TRAILER) - 64 :])[-len(_TRAILER) - 64 :]
-            self._count(self._rest + piece)
+            piece = view[:count]
+            self._tail = (self._tail + bytes(piece[-_TAIL_BYTES:]))[-_TAIL_BYTES:]
+            self._count(b"".join((self._rest, piece)))
         elif _TRAILER not in self._tail and len(view):
             raise SourceFailed(
                 "the dump has no end",
@@ -70,12 +87,11 @@ class CountedRows:
                 self._table = match[1].replace(b"``", b"`").decode("utf-8", "surrogateescape")
                 # The line break before the first row belongs to it.
                 at = match.end() - 1
-            end = text.find(_END, at)
-            stop = end if end >= 0 else len(text)
-            self.rows[self._table] = self.rows.get(self._table, 0) + text.count(b"\n(", at, stop)
+            rows, end = count_rows(text, at)
+            self.rows[self._table] = self.rows.get(self._table, 0) + rows
             if end < 0:
                 # A last byte with which a row, or the end of all rows, may begin is looked at again with what follows.
-                at = stop - text.endswith((b"\n", b";"))
+                at = len(text) - text.endswith((b"\n", b";"))
                 break
             self._table = None
             at = end + 1
@@ -85,6 +101,15 @@ class CountedRows:
                 self.countable = False
             at = max(at, begin if begin >= 0 else len(text) - len(_BEGIN))
         self._rest = text[at:]
+
+
+def count_in_python(text: bytes, start: int, /) -> tuple[int, int]:
+    """How many rows begin in text[start:], up to the first end of a table's rows; and where that is, or -1."""
+    end = text.find(_END, start)
+    return text.count(b"\n(", start, end if end >= 0 else len(text)), end
+
+
+count_rows: Callable[[bytes, int], tuple[int, int]] = _rows.count if _HAVE_KERNEL else count_in_python
 
 
 def portable(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
@@ -134,6 +159,25 @@ def only_tables(pieces: Iterable[bytes | memoryview], tables: Sequence[str]) -> 
             hints=["restore all of it: leave out --table", "were comments switched off by the source's options?"],
             code="database.restore_failed",
         )
+
+
+def without_definers(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    """The same dump with nobody named in whose name its views, triggers, routines and events act: who restores it will be."""
+    text = b""
+    for piece in pieces:
+        text, at = text + bytes(piece), 0
+        # What begins later may go on with what follows.
+        settled = max(len(text) - _LONGEST_DEFINER, 0)
+        for match in _DEFINER.finditer(text):
+            if match.start() >= settled:
+                break
+            yield text[at : match.start()]
+            yield match[1]
+            at = match.end()
+        settled = max(at, settled)
+        yield text[at:settled]
+        text = text[settled:]
+    yield _DEFINER.sub(rb"\1", text)
 
 
 def _without_sandbox(head: bytes) -> bytes:

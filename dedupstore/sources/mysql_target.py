@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from dedupstore.cancel import CancelToken
-from dedupstore.errors import Refused, SourceFailed
-from dedupstore.sources.mysql_client import MysqlClient, literal, quoted
+from dedupstore.errors import Refused, SourceFailed, TargetFailed
+from dedupstore.sources.mysql_client import MysqlClient, complaint, literal, quoted
 from dedupstore.sources.new_database import NewServerDatabase, exists
 from dedupstore.sources.program import Program
 
 _FASTER = "--init-command=SET SESSION FOREIGN_KEY_CHECKS=0, UNIQUE_CHECKS=0"
+_NOT_TAKEN = re.compile(r"need \(at least one of\) the .*(SET USER|SET_USER_ID|SET_ANY_DEFINER)")
 
 
 class NewMysqlDatabase(NewServerDatabase):
@@ -33,8 +35,23 @@ class NewMysqlDatabase(NewServerDatabase):
             charset = ""
             if about.get("charset"):
                 charset = f" CHARACTER SET {literal(about['charset'])} COLLATE {literal(about['collation'])}"
+        with client.explained(f"ALL ON {quoted(name)}.*"):
             client.query(f"CREATE DATABASE {quoted(name)}{charset}", self._cancel)
-        return client.program(["--max-allowed-packet=1G", "--default-character-set=utf8mb4", _FASTER, "--", name])
+        return client.program(["--max-allowed-packet=1G", _FASTER, "--", name])
+
+    def _failed(self, error: SourceFailed) -> TargetFailed:
+        error.why = complaint(error.why)
+        if _NOT_TAKEN.search(error.why) is None:
+            return super()._failed(error)
+        return TargetFailed(
+            f"{self._client.user} may not make what acts in the name of others",
+            why=error.why,
+            hints=[
+                "let who restores be the definer of everything: --no-owners",
+                "or restore as one who may: GRANT SET USER ON *.* (MySQL: SET_USER_ID)",
+            ],
+            code="database.owner_refused",
+        )
 
     def _drop(self, cancel: CancelToken) -> None:
         self._client.query(f"DROP DATABASE IF EXISTS {quoted(self._name)}", cancel)
@@ -45,7 +62,7 @@ def swap(client: MysqlClient, new: str, live: str, kept: str, cancel: CancelToke
 
     Raises Refused for a database with more than tables: the server cannot move the rest.
     """
-    with client.explained():
+    with client.explained("ALTER, CREATE, DROP, INSERT ON *.*"):
         there = client.names(cancel)
         for name in (new, live):
             if name not in there:

@@ -65,13 +65,17 @@ class NewServerDatabase(ABC):
             while self._stream.readinto(view):
                 pass
         except SourceFailed as error:
-            raise TargetFailed(
-                f"{self._name} could not be restored",
-                why=error.why,
-                hints=["nothing that was there was touched", self.hint],
-                code="database.restore_failed",
-            ) from error
+            raise self._failed(error) from error
         self._finished = True
+
+    def _failed(self, error: SourceFailed) -> TargetFailed:
+        """What it means that the program failed."""
+        return TargetFailed(
+            f"{self._name} could not be restored",
+            why=error.why,
+            hints=["nothing that was there was touched", self.hint],
+            code="database.restore_failed",
+        )
 
     def _clean_up(self, error: BaseException | None) -> None:
         try:

@@ -100,8 +100,7 @@ class PostgresSource:
 
     def _databases(self, named: str) -> tuple[str, ...]:
         if self._wanted == "all":
-            query = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname"
-            return tuple(self._client.query(query, self._cancel))
+            return tuple(self._client.dumpable(self._cancel))
         return tuple(self._wanted) or (named,)
 
     def streams(self) -> Generator[NamedStream, None, None]:

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from dedupstore.cancel import CancelToken
 from dedupstore.errors import SourceFailed
+from dedupstore.sources.postgres_database import literal
 from dedupstore.sources.program import Program, answer, inside, secret_file, text_of, version_of
 
 _CONNECT_SECONDS = "15"
@@ -72,6 +73,12 @@ class PostgresClient:
         program = self.program((*_QUERY, "-c", sql), database)
         return [line for line in answer(program, cancel).split("\n") if line]
 
+    def texts(self, sql: str, cancel: CancelToken, database: str | None = None) -> list[str]:
+        """The answer to what asks for one column of texts, which may have line breaks. Raises SourceFailed."""
+        return [
+            json.loads(line) for line in self.query(f"SELECT to_json(x::text) FROM ({sql}) q (x)", cancel, database)
+        ]
+
     def script(self, sql: str, cancel: CancelToken, database: str) -> None:
         """Several statements, each by itself, in one session. Raises SourceFailed."""
         program = self.program(_QUERY, database)
@@ -79,11 +86,17 @@ class PostgresClient:
 
     def names(self, cancel: CancelToken, database: str | None = None) -> list[str]:
         """The databases of the server, asked in `database`. Raises SourceFailed."""
-        return self.query("SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY datname", cancel, database)
+        return self.texts("SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY datname", cancel, database)
+
+    def dumpable(self, cancel: CancelToken) -> list[str]:
+        """Those that let anybody connect. Raises SourceFailed."""
+        return self.texts(
+            "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname", cancel
+        )
 
     def database(self, cancel: CancelToken) -> str:
         """The one of the address. Raises SourceFailed."""
-        return str(json.loads(self.query("SELECT to_json(current_database())", cancel)[0]))
+        return self.texts("SELECT current_database()", cancel)[0]
 
     def versions(self, cancel: CancelToken) -> Versions:
         """Raises SourceFailed when pg_dump is too old for the server."""
@@ -135,12 +148,12 @@ class PostgresClient:
                 code="database.no_client",
             )
         why = error.why
-        for pattern, message, code, hints in self._known():
+        for pattern, message, code, hints in self._known(why):
             if re.search(pattern, why):
                 return SourceFailed(message, why=why, hints=hints, code=code)
         return error
 
-    def _known(self) -> list[tuple[str, str, str, list[str]]]:
+    def _known(self, why: str) -> list[tuple[str, str, str, list[str]]]:
         where = self._parts.hostname or "the local server"
         user = self.user if self.user == "CURRENT_USER" else '"' + self.user.replace('"', '""') + '"'
         grant = (
@@ -148,12 +161,41 @@ class PostgresClient:
             if not self._server or self._server[0] >= _RIGHTS_FOR_ALL
             else f"GRANT USAGE ON SCHEMA public TO {user}; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {user};"
         )
+        large = f"SELECT 'GRANT SELECT ON LARGE OBJECT ' || oid || {literal(f' TO {user}')} FROM pg_largeobject_metadata \\gexec"
+        closed = re.search('permission denied for database "(.+)"', why)
         return [
+            (
+                "User does not have CONNECT privilege",
+                f"{self.user} may not connect to this database",
+                "database.missing_rights",
+                [f'as a superuser: GRANT CONNECT ON DATABASE "{closed[1]}" TO {user};' if closed else ""],
+            ),
             (
                 "password authentication failed|no password supplied|authentication failed|pg_hba.conf",
                 f"{where} does not let {self.user} in",
                 "database.login_failed",
                 ['password = "file:/etc/dedup/db.pass" in the configuration', "or a line in ~/.pgpass"],
+            ),
+            (
+                "permission denied for large object",
+                f"{self.user} may not read the large objects",
+                "database.missing_rights",
+                [
+                    f"in psql, in this database, as a superuser: {large}",
+                    'those made later need it again; or leave all of them out: options = ["--no-blobs"]',
+                ],
+            ),
+            (
+                "permission denied to create database",
+                f"{self.user} may not make databases",
+                "database.missing_rights",
+                [f"as a superuser: ALTER ROLE {user} CREATEDB;", "or name one who may: --target ADDRESS"],
+            ),
+            (
+                "permission denied to rename database|must be owner of database|process is being terminated|to terminate process",
+                f"{self.user} may not rename this database and end its sessions",
+                "database.missing_rights",
+                ["swap as its owner, who may make databases, or as a superuser: dedup db swap ADDRESS NEW"],
             ),
             (
                 "permission denied|must be (owner|superuser|member)",

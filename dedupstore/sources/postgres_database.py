@@ -48,6 +48,13 @@ def created_as(about: Mapping[str, Any], version: int) -> str:
     return words
 
 
+def without_roles(about: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with nothing of other roles than PUBLIC, whose rights to the database may be fewer than those to a new one."""
+    grants = about.get("grants")
+    own = grants if grants is None else [grant for grant in grants if not grant[0]]
+    return {**about, "owner": "", "roles": [], "role_settings": [], "grants": own}
+
+
 def given(about: Mapping[str, Any], name: str, roles: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Statements that give the database `name` what the recorded one had, each with what to call it; '' where a role is missing.
 

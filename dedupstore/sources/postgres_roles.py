@@ -22,7 +22,7 @@ def give(client: PostgresClient, script: str, cancel: CancelToken) -> Iterator[t
     """
     with client.explained():
         place = maintenance(client, cancel)
-        there = set(client.query("SELECT rolname FROM pg_roles", cancel, place))
+        there = set(client.texts("SELECT rolname FROM pg_roles", cancel, place))
     problems: dict[str, str] = {}
     for line in script.split("\n"):
         match = _STATEMENT.match(line)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dedupstore.cancel import CancelToken
-from dedupstore.errors import DedupError, Refused, SourceFailed
+from dedupstore.errors import DedupError, Refused, SourceFailed, TargetFailed
 from dedupstore.sources.new_database import NewServerDatabase, exists
 from dedupstore.sources.postgres_client import PostgresClient
-from dedupstore.sources.postgres_database import created_as, given, literal, quoted
+from dedupstore.sources.postgres_database import created_as, given, literal, quoted, without_roles
 from dedupstore.sources.program import Program
 
 _MAINTENANCE = ("postgres", "template1")
 _SWAP_TRIES = 5
+_NOT_TAKEN = re.compile('must be (?:a )?member of role "(.+)"|must be able to SET ROLE "(.+)"')
 
 
 class NewPostgresDatabase(NewServerDatabase):
-    """`about`: what was recorded of it (`*.tables.json`)."""
+    """`about`: what was recorded of it (`*.tables.json`). Without `owners` all of it belongs to who restores, and nobody else
+    is given a right to it.
+    """
 
     hint = "restore it on the same version of the server, or a newer one"
 
@@ -29,10 +33,12 @@ class NewPostgresDatabase(NewServerDatabase):
         cancel: CancelToken,
         *,
         tables: Sequence[str] = (),
+        owners: bool = True,
     ) -> None:
         super().__init__(name, cancel)
         self._client = client
-        self._about = about
+        self._about = about if owners else without_roles(about)
+        self._owners = owners
         self._tables = tables
         self._roles: frozenset[str] = frozenset()
         self.unset: tuple[str, ...] = ()
@@ -47,13 +53,13 @@ class NewPostgresDatabase(NewServerDatabase):
             self._maintenance = maintenance(client, self._cancel)
             if name in client.names(self._cancel, self._maintenance):
                 raise exists(name)
-            self._roles = frozenset(client.query("SELECT rolname FROM pg_roles", self._cancel, self._maintenance))
+            self._roles = frozenset(client.texts("SELECT rolname FROM pg_roles", self._cancel, self._maintenance))
             self.ownerless = tuple(role for role in self._about.get("roles", ()) if role not in self._roles)
             version = int(client.query("SHOW server_version_num", self._cancel, self._maintenance)[0])
             locale = created_as(self._about, version)
             client.query(f"CREATE DATABASE {quoted(name)} TEMPLATE template0{locale}", self._cancel, self._maintenance)
         argv = ["pg_restore", "--exit-on-error", "--no-password"]
-        if self.ownerless:
+        if self.ownerless or not self._owners:
             argv += ["--no-owner", "--no-acl"]
         for table in self._tables:
             schema, _, bare = table.rpartition(".")
@@ -86,6 +92,20 @@ class NewPostgresDatabase(NewServerDatabase):
         for schema in sorted({table.rpartition(".")[0] for table in self._tables} - {"", "public"}):
             with self._client.explained():
                 self._client.query(f"CREATE SCHEMA {quoted(schema)}", self._cancel, self._name)
+
+    def _failed(self, error: SourceFailed) -> TargetFailed:
+        refused = _NOT_TAKEN.search(error.why)
+        if refused is None:
+            return super()._failed(error)
+        return TargetFailed(
+            f"{self._client.user} may not give anything to {refused[1] or refused[2]}, whom it belonged to",
+            why=error.why,
+            hints=[
+                "let all of it belong to who restores: --no-owners",
+                "or restore as a superuser, or a member of that role: --target ADDRESS",
+            ],
+            code="database.owner_refused",
+        )
 
     def _drop(self, cancel: CancelToken) -> None:
         self._client.query(f"DROP DATABASE IF EXISTS {quoted(self._name)}", cancel, self._maintenance)

@@ -231,6 +231,28 @@ def test_a_server_is_looked_at(dedup: Dedup, server: Server, blog: str) -> None:
     assert snapshots(dedup) == 0
 
 
+def test_tables_of_a_source_of_several_databases_are_those_of_all(
+    dedup: Dedup, server: Server, blog: str, tmp_path: Path
+) -> None:
+    other = servers.name()
+    server.run(f"CREATE DATABASE {other}", "postgres")
+    server.run("CREATE TABLE t (x int); INSERT INTO t VALUES (1)", other)
+    write(
+        tmp_path / "etc" / "config.toml",
+        f'[repos.main]\nurl = "{dedup.repository}"\n[sources.both]\ntype = "postgresql"\n'
+        f'dsn = "{address(server, "postgres")}"\npassword = "file:{tmp_path}/db.pass"\ndatabases = ["{blog}", "{other}"]\n'
+        f'[sources.all]\ntype = "postgresql"\ndsn = "{address(server, "postgres")}"\n'
+        f'password = "file:{tmp_path}/db.pass"\ndatabases = "all"\n',
+    )
+
+    both = dedup.ok("db", "tables", "both", "--json").document["tables"]
+
+    assert {"database": other, "name": "public.t", "rows": 1} in both
+    assert {"database": blog, "name": "public.posts", "rows": 20_000} in both
+    assert {table["database"] for table in both} == {blog, other}
+    assert other in dedup.ok("db", "tables", "all").out
+
+
 OLD = 'echo "pg_dump (PostgreSQL) 9.6.24"'
 
 

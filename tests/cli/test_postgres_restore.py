@@ -71,6 +71,25 @@ def test_tables_that_would_bring_others_with_them_are_refused(dedup: Dedup, serv
     assert tables == "posts,tags"
 
 
+def test_a_partitioned_table_alone_has_its_rows_elsewhere_and_says_so(dedup: Dedup, server: Server, blog: str) -> None:
+    server.run(
+        "CREATE TABLE parts (x int) PARTITION BY RANGE (x); CREATE TABLE parts1 PARTITION OF parts FOR VALUES FROM (0) TO (9);"
+        "INSERT INTO parts VALUES (1), (2)",
+        blog,
+    )
+    dedup.ok("snapshot", address(server, blog))
+
+    run = dedup("restore", "--as", f"{blog}_parts", "--table", "parts")
+    both = dedup("restore", "--as", f"{blog}_both", "--table", "parts", "--table", "parts1")
+    whole = dedup.ok("restore", "--as", f"{blog}_whole")
+
+    assert run.exit_code == both.exit_code == 3
+    assert "public.parts is partitioned, and its rows are in its partitions" in run.err
+    assert server.run("SELECT count(*) FROM parts1", f"{blog}_both") == "2"
+    assert server.run("SELECT count(*) FROM parts", f"{blog}_whole") == "2"
+    assert "partition" not in whole.err
+
+
 def test_a_restore_that_fails_leaves_no_database(dedup: Dedup, server: Server, blog: str) -> None:
     dedup.ok("snapshot", address(server, blog))
     instead(dedup, "pg_restore", "head -c 100000 >/dev/null; echo disk full >&2; exit 1")

@@ -146,6 +146,26 @@ def test_a_live_database_among_files_is_told(dedup: Dedup, live: Path) -> None:
     assert "in use" not in dedup.ok("snapshot", live, "--force").err
 
 
+def test_a_live_database_of_which_only_the_log_has_changed_is_told(dedup: Dedup, tmp_path: Path) -> None:
+    place = tmp_path / "data"
+    place.mkdir()
+    with closing(sqlite3.connect(place / "app.db")) as holder:
+        holder.execute("PRAGMA journal_mode=WAL")
+        holder.execute("CREATE TABLE posts (body)")
+        holder.commit()
+        first = dedup.ok("snapshot", place)
+        before = (place / "app.db").read_bytes()
+        holder.execute("INSERT INTO posts VALUES (1)")
+        holder.commit()
+        assert (place / "app.db").read_bytes() == before
+
+        second = dedup.ok("snapshot", place)
+
+    for run in (first, second):
+        assert run.err.count("data/app.db: is a SQLite database that is in use") == 1
+        assert run.err.count("data/app.db") == 1
+
+
 def test_a_database_and_a_path_are_not_mixed(dedup: Dedup, live: Path) -> None:
     assert dedup("snapshot", f"sqlite:{live}", str(live)).exit_code == 2
     assert dedup("snapshot", f"sqlite:{live}.typo").code == "database.unreadable"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import random
+from collections.abc import Callable
 
 import pytest
 
 from dedupstore.errors import SourceFailed, TargetFailed
-from dedupstore.sources.mysql_dump import CountedRows, only_tables, portable
+from dedupstore.sources import mysql_dump
+from dedupstore.sources.mysql_dump import CountedRows, only_tables, portable, without_definers
 
 DUMP = b"""-- MariaDB dump
 CREATE TABLE `a` (
@@ -47,12 +50,33 @@ def counted(content: bytes, most: int) -> CountedRows:
     return rows
 
 
+@pytest.mark.parametrize("count", [mysql_dump.count_rows, mysql_dump.count_in_python])
 @pytest.mark.parametrize("most", [1, 2, 3, 5, 7, 13, 50, 1000])
-def test_rows_are_counted_wherever_the_dump_is_cut(most: int) -> None:
+def test_rows_are_counted_wherever_the_dump_is_cut(
+    most: int, count: Callable[[bytes, int], tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mysql_dump, "count_rows", count)
     rows = counted(DUMP, most)
 
     assert rows.rows == {"a": 2, "odd `name": 3}
     assert rows.countable
+
+
+def test_rows_are_counted_alike_in_both_ways() -> None:
+    source = random.Random("rows")
+    for length in range(200):
+        text = bytes(source.choices(b"\n(;,", k=length % 40))
+        for start in range(len(text) + 1):
+            assert mysql_dump.count_rows(text, start) == mysql_dump.count_in_python(text, start), (text, start)
+
+
+def test_the_kernel_is_there_and_looks_at_nothing_outside() -> None:
+    from dedupstore.sources import _rows
+
+    assert mysql_dump.count_rows is _rows.count
+    for start in (-1, 3):
+        with pytest.raises(ValueError, match="outside"):
+            _rows.count(b"ab", start)
 
 
 def test_rows_in_one_line_are_not_countable() -> None:
@@ -132,3 +156,25 @@ def test_a_dump_without_its_comments_gives_no_single_table() -> None:
 def test_the_line_that_other_clients_do_not_know_is_left_out(most: int) -> None:
     assert b"".join(portable(pieces(PARTS, most))) == PARTS.partition(b"\n")[2]
     assert b"".join(portable(pieces(PARTS[3:], most))) == PARTS[3:]
+
+
+@pytest.mark.parametrize("most", [1, 7, 5000])
+def test_definers_are_left_out_and_nothing_else(most: int) -> None:
+    text = b"""-- MySQL dump
+INSERT INTO `a` VALUES ('\\n/*!50013 DEFINER=`x`@`y` */ CREATE DEFINER=`x`@`y`');
+/*!50001 CREATE ALGORITHM=UNDEFINED */
+/*!50013 DEFINER=`odd``user`@`%` SQL SECURITY DEFINER */
+/*!50001 VIEW `v` AS select 1 */;
+/*!50003 CREATE*/ /*!50017 DEFINER=`app`@`%`*/ /*!50003 TRIGGER t AFTER INSERT ON a FOR EACH ROW SET @a = 1 */;;
+/*!50106 CREATE*/ /*!50117 DEFINER=`app`@`%`*/ /*!50106 EVENT `e` ON SCHEDULE EVERY 1 DAY DO select 1 */ ;;
+CREATE DEFINER=`role` FUNCTION f() RETURNS int RETURN 1;
+"""
+
+    found = b"".join(without_definers(pieces(text, most)))
+
+    head, rest = found.split(b"/*!50001 CREATE", 1)
+    assert head == text.split(b"/*!50001 CREATE", 1)[0]
+    assert b"DEFINER=" not in rest
+    assert b"/*!50013 SQL SECURITY DEFINER */" in rest
+    assert b"/*!50003 CREATE*/ /*!50017 */ /*!50003 TRIGGER" in rest
+    assert b"\nCREATE FUNCTION f()" in rest
