@@ -9,13 +9,39 @@ from importlib import import_module
 from typing import TypeVar
 
 from dedupstore.cli import prompts
-from dedupstore.cli.session import Place, Session
-from dedupstore.errors import Refused, WrongPassphrase
+from dedupstore.cli.session import REPO, Place, Session
+from dedupstore.errors import DedupError, Refused, WrongPassphrase
 from dedupstore.service import access as service
 from dedupstore.service import secrets
 from dedupstore.service.access import NO_OPTIONS, Access, Credential, StoreOptions
 
 Answer = TypeVar("Answer")
+
+_LOOKED_AT_ONCE = ("DEDUP_KEY_FILE", "DEDUP_RECOVERY_KEY_FILE", "DEDUP_PASSPHRASE_COMMAND", "DEDUP_PASSPHRASE_FD")
+
+
+def begin_deriving(session: Session) -> None:
+    """Begin with the key of the repository that this call names: what is loaded and checked meanwhile costs no time.
+
+    Only where call and environment say it all, and it can be read twice: nobody is asked, no command is run, no
+    configuration read. Not over a network, where requests are counted. Nothing is told of what goes wrong here:
+    `with_access` meets it again, in its turn.
+    """
+    named, environ = session.settings.repo, session.environ
+    if not named or named.startswith(REPO) or "://" in named or session.settings.at_store_time:
+        return
+    if any(environ.get(name) for name in _LOOKED_AT_ONCE):
+        return
+    try:
+        found = secrets.passphrase(environ)
+        if found is None:
+            return
+        begun = access_to(session, Place(named), Credential(passphrase=found.value)).started()
+    except DedupError:
+        return
+    session.begun = begun
+    if begun.repository is not None:
+        session.found[named] = begun.repository
 
 
 def with_access(session: Session, work: Callable[[Access], Answer], *, trusting: bool = False) -> Answer:
@@ -29,7 +55,7 @@ def with_access(session: Session, work: Callable[[Access], Answer], *, trusting:
     require_there(session, place, None if trusting else session.environ)
 
     def opened(credential: Credential) -> Answer:
-        return work(replace(access_to(session, place, credential), trusting=trusting).started())
+        return work(replace(access_to(session, place, credential), trusting=trusting).started(session.begun))
 
     return with_credential(session, opened, place)
 
@@ -89,7 +115,7 @@ def opened(session: Session, place: Place) -> Access:
 
 def proven(session: Session, place: Place, credential: Credential) -> Access:
     """An access that is known to open its repository. Raises WrongPassphrase, which names the place."""
-    access = access_to(session, place, credential).started()
+    access = access_to(session, place, credential).started(session.begun)
     try:
         access.open_keys().store.close()
     except WrongPassphrase as error:

@@ -16,6 +16,7 @@ from dedupstore.errors import UsageError
 from dedupstore.types import RepositoryId
 
 if TYPE_CHECKING:
+    from dedupstore.service.access import Access
     from dedupstore.service.config import Loaded
     from dedupstore.service.config_schema import Repo
 
@@ -52,6 +53,9 @@ class Session:
         self.out = Output(self.settings, clock, environ, stdout=stdout, stderr=stderr)
         self.found: dict[str, RepositoryId] = {}
         """Repositories that this call has found, by URL: each is looked for once."""
+
+        self.begun: Access | None = None
+        """A repository whose key is being derived since this call began; see `opening.begin_deriving`."""
 
         self.storage_class = ""
         """What this call asks for instead of what the configuration says."""

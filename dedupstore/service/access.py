@@ -86,11 +86,15 @@ class Access:
     def allow_weak(self) -> bool:
         return weak_cost_allowed(self.environ)
 
-    def started(self) -> Access:
+    def started(self, begun: Access | None = None) -> Access:
         """The same access; from now on the key is being derived, while the caller loads what it needs afterwards.
 
-        Nothing is told of what goes wrong here: opening the repository meets it again, in its turn.
+        `begun` was started earlier: if it is the way into the same repository, its key is the one. Nothing is told of
+        what goes wrong here: opening the repository meets it again, in its turn.
         """
+        if begun is not None and begun._started is not None:
+            if (begun.url, begun.credential, begun.repository) == (self.url, self.credential, self.repository):
+                return replace(self, _started=begun._started)
         try:
             store = open_store(self.url)
             try:

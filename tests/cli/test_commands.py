@@ -116,6 +116,14 @@ def test_what_shows_snapshots_is_not_loaded_before_the_key_is_being_derived() ->
     assert not loaded & {f"dedupstore.{name}" for name in late}
 
 
+def test_what_takes_a_snapshot_is_not_loaded_before_the_key_is_being_derived() -> None:
+    loaded = modules_after("import dedupstore.cli.snapshot")
+
+    assert "dedupstore.repo.slots" in loaded
+    late = ("cli.snapshot_given", "service.snapshot", "service.repository", "repo.repository", "engine.archive")
+    assert not loaded & {f"dedupstore.{name}" for name in late}
+
+
 def test_a_mirror_loads_neither_the_index_nor_what_reads_and_writes_packs() -> None:
     loaded = modules_after("import dedupstore.cli.mirror")
 

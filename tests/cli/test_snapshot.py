@@ -8,9 +8,11 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from dedupstore.codec import crypto
 from tests.support.dedup import COMMAND, PATIENCE_SECONDS, Dedup, Run, write_tree
 from tests.support.unprivileged import as_nobody, folder_of_nobody
 
@@ -29,6 +31,38 @@ def test_a_snapshot_is_one_command_and_names_the_next(dedup: Dedup, site: Path) 
         "site/", "site/cache/", "site/cache/tmp", "site/index.html", "site/uploads/", "site/uploads/a.txt",
         "site/uploads/b.bin",
     ]  # fmt: skip
+
+
+def test_a_snapshot_derives_its_key_once(dedup: Dedup, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dedup.snapshot(site)
+    derived: list[bytes] = []
+    real = crypto.argon2id
+
+    def noted(passphrase: bytes, **cost: Any) -> bytes:
+        derived.append(passphrase)
+        return real(passphrase, **cost)
+
+    monkeypatch.setattr(crypto, "argon2id", noted)
+    dedup.ok("snapshot", site)
+
+    assert len(derived) == 1
+
+
+def test_a_command_for_the_passphrase_is_run_once(dedup: Dedup, site: Path, tmp_path: Path) -> None:
+    dedup.snapshot(site)
+    environ = dedup.process_environment()
+    passphrase = environ.pop("DEDUP_PASSPHRASE")
+    script = tmp_path / "ask"
+    script.write_text(f"#!/bin/sh\necho asked >> {tmp_path}/log\necho '{passphrase}'\n")
+    script.chmod(0o700)
+
+    subprocess.run(
+        [*COMMAND, "snapshot", str(site)],
+        env={**environ, "DEDUP_PASSPHRASE_COMMAND": str(script)},
+        check=True, capture_output=True, timeout=PATIENCE_SECONDS,
+    )  # fmt: skip
+
+    assert (tmp_path / "log").read_text() == "asked\n"
 
 
 def test_the_next_snapshot_says_what_changed(dedup: Dedup, site: Path) -> None:

@@ -19,6 +19,7 @@ from dedupstore.repo.slots import Secret, parse_header
 from dedupstore.service.access import Access, Credential
 from dedupstore.service.opened import open_repository
 from dedupstore.storage.local import LocalStore
+from dedupstore.types import RepositoryId
 from tests.support.keys import OTHER_REPOSITORY, fixed_ring, weak_slot
 from tests.support.repositories import SMALL
 
@@ -154,3 +155,16 @@ def test_an_early_start_opens_with_one_derivation(place: Path, monkeypatch: pyte
         assert repository.id == started.open_keys().keyring.repository
     (thread,) = threads
     assert thread is not threading.current_thread()
+
+
+def test_a_key_begun_for_another_repository_is_not_taken(place: Path, tmp_path: Path) -> None:
+    begun = access(place).started()
+    here = replace(access(place), repository=begun.repository)
+
+    assert here.started(begun).secret is begun.secret
+    for other in (
+        replace(here, url=str(tmp_path)),
+        replace(here, credential=Credential(passphrase=b"another")),
+        replace(here, repository=RepositoryId(bytes(16))),
+    ):
+        assert other.started(begun).secret is not begun.secret
