@@ -47,6 +47,12 @@ setup(
             optional=True,
         ),
         Extension(
+            "dedupstore.sources._rows",
+            ["dedupstore/sources/_rows.c"],
+            extra_compile_args=_OPTIMIZE,
+            optional=True,
+        ),
+        Extension(
             "dedupstore.model._survey",
             ["dedupstore/model/_survey.c"],
             extra_compile_args=_OPTIMIZE,

@@ -20,9 +20,15 @@ AHEAD_BYTES = 64 << 20
 BEHIND_BYTES = 16 << 20
 """How far from the current position the parent's chunks are kept in mind; bounds memory for files of any size."""
 
+_CLOSE_PART = 32
+_CLOSE_BYTES = 512
+"""How far from where it is expected a cut is taken for the same one: this part of a chunk, and a row or two of a table at least.
+The wider, the more often it is another cut.
+"""
+
 _TAIL_BYTES = 48
 _LOST_AFTER = 3
-"""So many new chunks one after the other, and the distance is looked for in the text of the previous version."""
+"""So many new chunks whose end is not met, and the distance is looked for in the text of the previous version."""
 
 _SEARCH_BYTES = 1 << 20
 _TAILS_KEPT = 4096
@@ -39,9 +45,9 @@ class Alignment:
     Chunks that are found again are anchors: the distance between their old and new place is taken for what
     follows them. A new chunk resembles what stood at its own place, moved by that distance.
 
-    Where every chunk is new, as among the newest rows of a table of which a quarter changed, no anchor corrects the distance,
-    and after a few chunks bases would be taken from elsewhere. There `read` is asked for the text that stood nearby: a cut depends on
-    the bytes before it, so most ends of new chunks are ends of old ones.
+    A cut depends on the bytes before it, so most ends of new chunks are ends of old ones as well: an old cut close to where one is
+    expected is taken for it. Where a lot was left out, as among the newest rows of a table of which a quarter changed, none is close,
+    and after a few chunks bases would be taken from elsewhere. There `read` is asked for the text that stood nearby.
     """
 
     def __init__(self, previous: Iterator[tuple[ChunkId, int]], page_size: int = 0, read: Load | None = None) -> None:
@@ -75,9 +81,11 @@ class Alignment:
         self._advance(offset)
         length = len(piece)
         begin = self._around(offset + self._shift, -SLACK_BYTES)
-        self._unseen += 1
-        if self._read is not None and self._unseen > _LOST_AFTER:
-            self._search(self._read, offset + length, bytes(piece[-_TAIL_BYTES:]))
+        close = max(_CLOSE_BYTES, length // _CLOSE_PART)
+        if self._read is None or self._unseen < _LOST_AFTER:
+            self._unseen = 0 if self._met(offset + length, close) else self._unseen + 1
+        elif self._search(self._read, offset + length, bytes(piece[-_TAIL_BYTES:])) <= close:
+            self.regained()
         end = self._around(offset + self._shift + length, SLACK_BYTES)
         if not 0 < end - begin <= _WIDEST * length + 2 * SLACK_BYTES:
             begin = end - length - 2 * SLACK_BYTES
@@ -113,8 +121,22 @@ class Alignment:
         cut = self._starts[at] if at < len(self._starts) else self._end
         return place if cut == place else place + slack
 
-    def _search(self, read: Load, end: int, tail: bytes) -> None:
-        """Correct the distance where a chunk of the previous version, not far from here, ends as the new one at `end` does."""
+    def _met(self, end: int, close: int) -> bool:
+        """Correct the distance where the previous version was cut close to where a new chunk ends; whether it was."""
+        place = end + self._shift
+        first = bisect_left(self._starts, place - close)
+        near = [*self._starts[first : bisect_right(self._starts, place + close)]]
+        if abs(self._end - place) <= close:
+            near.append(self._end)
+        if near:
+            self._shift = min(near, key=lambda cut: abs(cut - place)) - end
+        return bool(near)
+
+    def _search(self, read: Load, end: int, tail: bytes) -> int:
+        """Correct the distance where a chunk of the previous version, not far from here, ends as the new one at `end` does.
+
+        By how much; `_SEARCH_BYTES` where there is none.
+        """
         place = end + self._shift
         first = bisect_left(self._starts, place - _SEARCH_BYTES)
         last = bisect_right(self._starts, place + _SEARCH_BYTES)
@@ -124,8 +146,11 @@ class Alignment:
             for chunk, there in zip(self._chunks[first:last], ends, strict=True)
             if self._tail(read, chunk) == tail
         ]
-        if found:
-            self._shift = min(found, key=lambda there: abs(there - place)) - end
+        if not found:
+            return _SEARCH_BYTES
+        nearest = min(found, key=lambda there: abs(there - place))
+        self._shift = nearest - end
+        return abs(nearest - place)
 
     def _tail(self, read: Load, chunk: ChunkId) -> bytes:
         known = self._tails.get(chunk)

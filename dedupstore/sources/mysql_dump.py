@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from dedupstore.errors import SourceFailed, TargetFailed
 from dedupstore.sources.base import Stream
 from dedupstore.sources.mysql_client import quoted
 from dedupstore.units import printable
 
+try:
+    from dedupstore.sources import _rows
+except ImportError:  # built without a compiler
+    _HAVE_KERNEL = False
+else:
+    _HAVE_KERNEL = True
+
 _TRAILER = b"-- Dump completed"
+_TAIL_BYTES = len(_TRAILER) + 64
 
 _ROWS = re.compile(rb"\nINSERT INTO `((?:[^`]|``)*)` VALUES\n")
 _BEGIN = b"\nINSERT INTO `"
@@ -58,9 +66,9 @@ class CountedRows:
     def readinto(self, view: memoryview, /) -> int:
         count = self._stream.readinto(view)
         if count:
-            piece = bytes(view[:count])
-            self._tail = (self._tail + piece[-len(_TRAILER) - 64 :])[-len(_TRAILER) - 64 :]
-            self._count(self._rest + piece)
+            piece = view[:count]
+            self._tail = (self._tail + bytes(piece[-_TAIL_BYTES:]))[-_TAIL_BYTES:]
+            self._count(b"".join((self._rest, piece)))
         elif _TRAILER not in self._tail and len(view):
             raise SourceFailed(
                 "the dump has no end",
@@ -79,12 +87,11 @@ class CountedRows:
                 self._table = match[1].replace(b"``", b"`").decode("utf-8", "surrogateescape")
                 # The line break before the first row belongs to it.
                 at = match.end() - 1
-            end = text.find(_END, at)
-            stop = end if end >= 0 else len(text)
-            self.rows[self._table] = self.rows.get(self._table, 0) + text.count(b"\n(", at, stop)
+            rows, end = count_rows(text, at)
+            self.rows[self._table] = self.rows.get(self._table, 0) + rows
             if end < 0:
                 # A last byte with which a row, or the end of all rows, may begin is looked at again with what follows.
-                at = stop - text.endswith((b"\n", b";"))
+                at = len(text) - text.endswith((b"\n", b";"))
                 break
             self._table = None
             at = end + 1
@@ -94,6 +101,15 @@ class CountedRows:
                 self.countable = False
             at = max(at, begin if begin >= 0 else len(text) - len(_BEGIN))
         self._rest = text[at:]
+
+
+def count_in_python(text: bytes, start: int, /) -> tuple[int, int]:
+    """How many rows begin in text[start:], up to the first end of a table's rows; and where that is, or -1."""
+    end = text.find(_END, start)
+    return text.count(b"\n(", start, end if end >= 0 else len(text)), end
+
+
+count_rows: Callable[[bytes, int], tuple[int, int]] = _rows.count if _HAVE_KERNEL else count_in_python
 
 
 def portable(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:

@@ -177,6 +177,9 @@ def read_all(system: System, descriptor: int, length: int, offset: int) -> bytes
     return b"".join(pieces)
 
 
+_NO_ROOM = "that frees what was forgotten; forgetting takes some kB itself, so make room for these on that disk first"
+
+
 def store_error(error: OSError, *, what: str, where: str, writing: bool) -> StoreError:
     """The store's error for a failed system call. `what` completes "cannot …"; `where` is the store's URL."""
     number = error.errno or errno.EIO
@@ -184,7 +187,7 @@ def store_error(error: OSError, *, what: str, where: str, writing: bool) -> Stor
     reason = os.strerror(number)
     if number in FULL:
         quota = "the quota is used up" if number == errno.EDQUOT else "no space left on the disk"
-        return StoreFull(message, why=quota, hints=[f"free space: dedup prune -r {where}"])
+        return StoreFull(message, why=quota, hints=[f"free space: dedup prune -r {where}", _NO_ROOM])
     if number == errno.EROFS:
         return StoreReadOnly(message, why="the disk is mounted read-only", hints=["mount it writable and try again"])
     if number in DENIED:

@@ -108,3 +108,26 @@ def test_the_end_that_is_nearest_counts() -> None:
 
         assert chunks[number] in found
         assert len(found) <= 3
+
+
+def test_where_each_chunk_lost_a_row_the_close_cuts_are_enough(
+    rows: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each text that is read is a block that the cutting thread has to unpack."""
+    sink = Likes()
+    before = stored(sink, b"".join(rows), None, None)
+    sink.compared.clear()
+    searches: list[int] = []
+    search = Alignment._search
+
+    def counted(self: Alignment, read: Load, end: int, tail: bytes) -> int:
+        searches.append(end)
+        return search(self, read, end, tail)
+
+    monkeypatch.setattr(Alignment, "_search", counted)
+
+    stored(sink, b"".join(row for number, row in enumerate(rows) if number % 60), before, sink.stored.__getitem__)
+
+    assert len(sink.compared) > 200
+    assert found_again(sink) > 0.95
+    assert len(searches) < len(sink.compared) // 4

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import random
+from collections.abc import Callable
 
 import pytest
 
 from dedupstore.errors import SourceFailed, TargetFailed
+from dedupstore.sources import mysql_dump
 from dedupstore.sources.mysql_dump import CountedRows, only_tables, portable, without_definers
 
 DUMP = b"""-- MariaDB dump
@@ -47,12 +50,33 @@ def counted(content: bytes, most: int) -> CountedRows:
     return rows
 
 
+@pytest.mark.parametrize("count", [mysql_dump.count_rows, mysql_dump.count_in_python])
 @pytest.mark.parametrize("most", [1, 2, 3, 5, 7, 13, 50, 1000])
-def test_rows_are_counted_wherever_the_dump_is_cut(most: int) -> None:
+def test_rows_are_counted_wherever_the_dump_is_cut(
+    most: int, count: Callable[[bytes, int], tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mysql_dump, "count_rows", count)
     rows = counted(DUMP, most)
 
     assert rows.rows == {"a": 2, "odd `name": 3}
     assert rows.countable
+
+
+def test_rows_are_counted_alike_in_both_ways() -> None:
+    source = random.Random("rows")
+    for length in range(200):
+        text = bytes(source.choices(b"\n(;,", k=length % 40))
+        for start in range(len(text) + 1):
+            assert mysql_dump.count_rows(text, start) == mysql_dump.count_in_python(text, start), (text, start)
+
+
+def test_the_kernel_is_there_and_looks_at_nothing_outside() -> None:
+    from dedupstore.sources import _rows
+
+    assert mysql_dump.count_rows is _rows.count
+    for start in (-1, 3):
+        with pytest.raises(ValueError, match="outside"):
+            _rows.count(b"ab", start)
 
 
 def test_rows_in_one_line_are_not_countable() -> None:

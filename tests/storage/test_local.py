@@ -298,6 +298,7 @@ def test_a_really_full_disk_is_store_full_and_deleting_makes_room(small_disk: st
         store.put("packs/00/ee", [bytes(200_000)])
 
     assert "no space left" in caught.value.why
+    assert "dedup prune" in caught.value.hints[0] and "forgetting takes some kB itself" in caught.value.hints[1]
     assert temporary_files(store.url) == []
     assert [row.size for row in store.list("packs/")] == [100_000] * stored
     store.delete("packs/00/00")
