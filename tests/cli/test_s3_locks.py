@@ -259,7 +259,7 @@ def test_a_bucket_that_cannot_lock_says_so_before_anything_is_stored(
 
     run = remote("snapshot", site)
 
-    assert run.code == "locks.none"
+    assert run.code == "locks.none", run.err
     assert "object_lock" in run.err
 
 
