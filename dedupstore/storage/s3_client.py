@@ -232,6 +232,12 @@ def _answered(error: ClientError, location: S3Location, message: str, key: str) 
             message, why="the clocks of this machine and of the server differ too much",
             hints=["set the clock of this machine: timedatectl set-ntp true"], code="store.clock",
         )  # fmt: skip
+    if code == "InvalidRequest" and "lock" in said.lower():
+        hints = [
+            "make a bucket with it: aws s3api create-bucket --object-lock-enabled-for-bucket",
+            "or leave object_lock out of [repos.NAME]",
+        ]
+        return StoreError("objects cannot be locked there", why=why, hints=hints, code="locks.none")
     if code in _OTHER_REGION or status == 301:
         hints = [f"add the region to the URL: {location.scheme}://{location.bucket}?region=…"]
         return StoreError(message, why=why, hints=hints, code="store.wrong_region")
