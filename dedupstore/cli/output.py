@@ -155,7 +155,7 @@ class Output:
         """Something worth telling that stops nothing, on stderr and, within a stream, as an event."""
         word_shown = f"\x1b[1;33m{word}:\x1b[0m" if self.styled else f"{word}:"
         place = f"{printable(path)}: " if path else ""
-        if message.startswith(place):
+        if path and message.startswith((place, f"{printable(path)} ")):
             place = ""
         self._write(self._stderr, f"{word_shown} {place}{safe(message)}\n")
         if self._run:

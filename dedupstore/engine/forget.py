@@ -252,6 +252,7 @@ def _candidate(snapshot: Snapshot, listing: Listing, book: MarkBook, options: Fo
         tags=snapshot.tags,
         good=not snapshot.statistics.errors,
         safety=snapshot.trigger == SAFETY_TRIGGER,
+        stand_in=any(name == REPAIR_OF for name, _ in snapshot.details),
         protection=protection,
         unclear=snapshot.id in book.unclear,
         verified_ns=options.verified.get(snapshot.id),

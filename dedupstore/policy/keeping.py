@@ -44,6 +44,7 @@ UNCLEAR = "a mark of it cannot be read"
 
 _RETRO = "dated back"
 _SAFETY = "before a restore"
+_STAND_IN = "repaired"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,9 @@ class Candidate:
 
     safety: bool = False
     """Taken before a restore in place."""
+
+    stand_in: bool = False
+    """Made by a repair beside a damaged one, which a replica may mend yet: neither takes the place of the other."""
 
     protection: str = ""
     """Why nobody may forget it, when somebody said so."""
@@ -222,7 +226,7 @@ def _newest_good(group: _Group) -> Candidate:
 
     def worth(row: Candidate) -> tuple[bool, bool, bool, int, SnapshotId]:
         credible = row.id not in group.future and row.id not in group.burst
-        return credible, not _kind(row), row.good, row.time_ns, row.id
+        return credible, _kind(row) in ("", _STAND_IN), row.good, row.time_ns, row.id
 
     return max(group.rows, key=worth)
 
@@ -230,4 +234,6 @@ def _newest_good(group: _Group) -> Candidate:
 def _kind(row: Candidate) -> str:
     if row.safety:
         return _SAFETY
+    if row.stand_in:
+        return _STAND_IN
     return _RETRO if row.made_ns - row.time_ns > DATED_BACK_NS else ""

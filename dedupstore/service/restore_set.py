@@ -22,7 +22,8 @@ from dedupstore.service.records import SOURCES, SnapshotInfo, snapshot_info
 from dedupstore.service.selection import SAFETY
 from dedupstore.units import format_duration, printable
 
-TOLERANCE_NS = 24 * 3600 * 1_000_000_000
+_DAY_NS = 24 * 3600 * 1_000_000_000
+TOLERANCE_NS = _DAY_NS
 """How much older than the newest of its set a snapshot may be, unless the user says otherwise."""
 
 
@@ -62,10 +63,16 @@ def require_together(found: SourceSet, tolerance_ns: int | None) -> None:
         f'"{member.snapshot.source}" is {format_duration(member.behind_ns / 1e9)} older than the newest'
         for member in late
     ] + [f'"{name}" has no snapshot at or before that time' for name in found.lacking]
+    farthest_days = max((-(-member.behind_ns // _DAY_NS) for member in late), default=0)
+    way = (
+        "take what there is: --tolerance any"
+        if found.lacking
+        else f"take them all the same: --tolerance {farthest_days}d"
+    )
     raise Refused(
         "the sources as of that time do not belong together",
         why="; ".join(words),
-        hints=["take what there is: --tolerance any, or --tolerance 7d", "one of them: --source NAME"],
+        hints=[way, "one of them: --source NAME"],
         code="restore.set_apart",
     )
 

@@ -33,7 +33,14 @@ def output(
             arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environ, process_group=0
         )
     except (ValueError, OSError) as exc:
-        raise UsageError(f"cannot run the command of {origin}", why=str(exc), code="secret.command_failed") from exc
+        hints = (
+            ["pipx install keyring, so that it is found: keyring get dedup NAME"]
+            if origin.startswith("keyring:")
+            else []
+        )
+        raise UsageError(
+            f"cannot run the command of {origin}", why=str(exc), hints=hints, code="secret.command_failed"
+        ) from exc
     with process:
         try:
             with _foreground(process.pid):

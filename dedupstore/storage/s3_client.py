@@ -126,7 +126,7 @@ class S3Client:
             answer: dict[str, Any] = getattr(self._client, operation)(Bucket=self.location.bucket, **arguments)
             return answer
         except (BotoCoreError, ClientError) as error:
-            raise translated(error, self.location, what=what, key=key) from error
+            raise translated(error, self.location, what=what, key=key, locking="ObjectLockMode" in arguments) from error
 
     def read(self, body: Any, length: int, *, what: str) -> bytes:
         """At most `length` bytes of an answer's body, and an error when the server sends fewer than it announced."""
@@ -190,11 +190,13 @@ def answer_code(error: BaseException | None) -> str:
     return ""
 
 
-def translated(error: Exception, location: S3Location, *, what: str, key: str = "") -> DedupError:
-    """The error for one of boto3's. `what` completes "cannot …"."""
+def translated(
+    error: Exception, location: S3Location, *, what: str, key: str = "", locking: bool = False
+) -> DedupError:
+    """The error for one of boto3's. `what` completes "cannot …"; `locking`: a lock was asked for, too."""
     message = f"cannot {what}"
     if isinstance(error, ClientError):
-        return _answered(error, location, message, key)
+        return _answered(error, location, message, key, locking=locking)
     if isinstance(error, SSLError):
         why = "the certificate of the server is not one this machine trusts"
         hints = ["name the file of the authority that signed it: export AWS_CA_BUNDLE=/etc/ssl/own.pem"]
@@ -212,7 +214,7 @@ def translated(error: Exception, location: S3Location, *, what: str, key: str = 
     return StoreError(message, why=_short(error), transient=broken)
 
 
-def _answered(error: ClientError, location: S3Location, message: str, key: str) -> StoreError:
+def _answered(error: ClientError, location: S3Location, message: str, key: str, *, locking: bool) -> StoreError:
     answer = error.response
     code = answer_code(error)
     status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
@@ -232,6 +234,12 @@ def _answered(error: ClientError, location: S3Location, message: str, key: str) 
             message, why="the clocks of this machine and of the server differ too much",
             hints=["set the clock of this machine: timedatectl set-ntp true"], code="store.clock",
         )  # fmt: skip
+    if code == "InvalidRequest" and locking:
+        hints = [
+            "make a bucket with it: aws s3api create-bucket --object-lock-enabled-for-bucket",
+            "or leave object_lock out of [repos.NAME]",
+        ]
+        return StoreError("objects cannot be locked there", why=why, hints=hints, code="locks.none")
     if code in _OTHER_REGION or status == 301:
         hints = [f"add the region to the URL: {location.scheme}://{location.bucket}?region=…"]
         return StoreError(message, why=why, hints=hints, code="store.wrong_region")

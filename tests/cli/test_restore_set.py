@@ -87,6 +87,7 @@ def test_sources_that_are_too_far_apart_are_refused_unless_that_is_wanted(machin
 
     assert (run.exit_code, run.code) == (8, "restore.set_apart")
     assert '"numbers" is 48 h 00 min older than the newest' in run.err
+    assert "take them all the same: --tolerance 2d" in run.err
     assert not (tmp_path / "out").exists()
     assert machine("restore", "--at", "2025-11-22 12:00", "--to", tmp_path / "out", "--tolerance", "1d").exit_code == 8
     machine.ok("restore", "--at", "2025-11-22 12:00", "--to", tmp_path / "out", "--tolerance", "2d")
@@ -100,6 +101,7 @@ def test_a_source_without_any_snapshot_is_told_and_refused(machine: Dedup, tmp_p
     run = machine("restore", "--at", "now", "--to", tmp_path / "out")
 
     assert run.code == "restore.set_apart" and '"numbers" has no snapshot at or before that time' in run.err
+    assert "take what there is: --tolerance any\n" in run.err
     machine.ok("restore", "--at", "now", "--to", tmp_path / "out", "--tolerance", "any")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"site", "conf"}
 

@@ -249,6 +249,20 @@ def test_locks_for_ever_want_consent_and_a_place_without_locks_is_refused(
     assert (none.exit_code, none.code) == (8, "locks.none")
 
 
+def test_a_bucket_that_cannot_lock_says_so_before_anything_is_stored(
+    remote: Dedup, site: Path, server: S3Server
+) -> None:
+    url = server.url(server.bucket(), "backup")
+    remote.setenv("DEDUP_REPO", url)
+    remote.init()
+    configured(remote, url)
+
+    run = remote("snapshot", site)
+
+    assert run.code == "locks.none", run.err
+    assert "object_lock" in run.err
+
+
 def test_a_mirror_in_a_bucket_is_locked_and_limited_as_the_configuration_says(
     remote: Dedup, site: Path, server: S3Server
 ) -> None:

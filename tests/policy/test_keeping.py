@@ -66,6 +66,14 @@ def test_every_verdict_has_a_reason() -> None:
         ("last", NEWEST_GOOD), ("last",), (NO_RULE,), (NO_RULE,)]  # fmt: skip
 
 
+def test_what_a_repair_made_takes_the_place_of_no_other() -> None:
+    """The damaged one may be mended yet, from a replica that is found later."""
+    damaged = [made(number, number * DAY, good=False) for number in range(3)]
+    repaired = [made(10 + number, number * DAY - 1, good=False, stand_in=True) for number in range(3)]
+
+    assert kept([*damaged, *repaired], Policy(last=2)) == {0, 1, 10, 11}
+
+
 def test_sources_and_hosts_are_judged_by_themselves() -> None:
     rows = [*daily(3), made(10, 50 * DAY, source="blog"), made(11, 60 * DAY, host="other")]
 
