@@ -17,7 +17,7 @@ from dedupstore.engine.liveness import ChunkBits, Marker
 from dedupstore.engine.prune_needed import Needed
 from dedupstore.engine.prune_roots import Roots, survey_roots
 from dedupstore.engine.prune_survey import Survey, survey
-from dedupstore.errors import IntegrityError, StoreError
+from dedupstore.errors import IntegrityError, StoreError, StoreGone
 from dedupstore.events import Listener
 from dedupstore.repo.catalog import UNDO_WINDOW_SECONDS
 from dedupstore.repo.gcplan import Plan
@@ -268,9 +268,9 @@ def _is_described(repository: Repository, row: PackRow) -> bool:
     """Whether it can still be said which chunks a damaged pack holds: those that move are found by that."""
     try:
         directory_of(repository, row)
-    except (IntegrityError, StoreError) as error:
-        if not error.is_loss:
-            raise
+    except StoreGone:
+        raise
+    except (IntegrityError, StoreError):
         return False
     return True
 
