@@ -1,4 +1,4 @@
-"""What a prune does about a pack of which a part lies on a bad sector."""
+"""A pack of which a part lies on a bad sector: everything else is used, and what it held is moved from where it is whole."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dedupstore.errors import StoreError
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import Kind, Span
-from tests.support.damaging import check, chunk_of, content_of, flip_file
+from tests.support.damaging import check, chunk_of, content_of
 from tests.support.pack_layouts import LAYOUTS, Scene, build
-from tests.support.pruning import condemn, forget, plans, prune, sweep
+from tests.support.pruning import condemn, plans, sweep
 from tests.support.repositories import assert_restores, files_below, open_repository, take
 
 
@@ -58,27 +58,6 @@ def assert_clean(store: BadSector) -> None:
     """To a machine that knows nothing."""
     with open_repository(store) as other:
         assert [one for one in check(other).findings if one.severity != "note"] == []
-
-
-def test_a_damaged_pack_that_does_not_say_what_it_holds_stops_no_prune(
-    repository: Repository, store: BadSector, scene: Scene, tree: Path
-) -> None:
-    """One of its blocks is known to be damaged when the sector goes on which it says what it holds."""
-    fact = flip_file(store, repository, scene, "a")
-    check(repository)
-    assert take(repository, tree).snapshot is not None
-    store.bad = (fact.name.key, fact.size - 1)
-
-    prune(repository)
-
-    assert not plans(store)
-    check(repository)
-    assert take(repository, tree).snapshot is not None
-    for identifier in check(repository).damage.snapshots:
-        forget(repository, repository.catalog.get(identifier))
-    prune(repository)
-    assert fact.name.key not in store.objects
-    assert_clean(store)
 
 
 def test_a_machine_that_knows_nothing_uses_a_repository_with_a_pack_that_does_not_say_what_it_holds(
