@@ -127,7 +127,8 @@ class Marker:
     last look, at which all its chunks were in packs of no plan. A plan made after that look is carried out by somebody
     who finds those packs; one made before was seen, and the writer does without its packs. What is known to be damaged
     and cannot be read either is left out as well: it is lost whether or not that root becomes a snapshot. Whoever deletes
-    for it must see afterwards that no pack has gone meanwhile (`left_out`): then it may only have moved.
+    for it must see afterwards that no pack has gone meanwhile, for then it may only have moved, and that none of these roots
+    has become a snapshot (`left_out`).
     """
 
     def __init__(
@@ -157,8 +158,8 @@ class Marker:
         self._health = Health(repository.index, present)
         self._sound = Health(repository.index, present, bad)
         self._reader = ChunkReader(repository.store, repository.keyring, repository.index, usable=present)
-        self.left_out = False
-        """Whether anything of a root without a commit was taken for lost."""
+        self.left_out: set[SnapshotId] = set()
+        """Roots without a commit of which anything was taken for lost."""
 
         self._progress = Progress(phase="mark")
         self._forgiving = False
@@ -257,7 +258,7 @@ class Marker:
             return
         if self._met.add(at):
             if self._forgiving and self._is_lost(chunk, at):
-                self.left_out = True
+                self.left_out.add(self._root)
             else:
                 self._on_chunk(chunk, at)
                 if self._on_lost is not None and not self._health.usable(chunk):
@@ -273,10 +274,10 @@ class Marker:
         kind = self._repository.index.pack(at.pack_no).kind
         try:
             twice(lambda: self._reader.read(kind, chunk))
+        except StoreGone:
+            raise
         except (IntegrityError, StoreError) as error:
-            if not error.is_loss:
-                raise
-            return True
+            return error.is_loss
         return False
 
     def _load(self, chunk: ChunkId) -> bytes:
@@ -307,7 +308,7 @@ class Marker:
                 raise _unreadable(self._root, error) from error
             if not isinstance(error, _Absent) and not catalog.is_forgotten(self._root):
                 raise _unreadable(self._root, error) from error
-            self.left_out = True
+            self.left_out.add(self._root)
 
 
 class _Absent(Exception):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dedupstore.errors import StoreError
+from dedupstore.errors import IntegrityError, StoreError
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo import layout
 from dedupstore.repo.badlist import BadRecord, put_bad
@@ -160,3 +160,30 @@ def test_what_cannot_be_asked_for_just_now_is_not_taken_for_lost(
         sweep(repository)
         back = undo(repository, snapshot.id)
         assert_sound(repository, {back.id: files_below(tree)})
+
+
+def test_damage_of_a_run_that_commits_while_it_is_looked_at_stops_the_prune(
+    store: MemoryStore, tree: Path, tmp_path: Path
+) -> None:
+    """It is a snapshot then, and what is damaged of it may be whole somewhere else."""
+    commits: dict[str, tuple[str, bytes]] = {}
+    """By the pack that is read when it comes."""
+
+    def hook(step: Step) -> None:
+        if step.verb == "get" and step.key in commits:
+            key, commit = commits.pop(step.key)
+            store.objects[key] = commit
+
+    with new_repository(FaultyStore(store, hook=hook), tmp_path / "cache") as repository:
+        left, key, commit = stop_run(repository, store, tree)
+        damaged = next(row for row in left if row.kind is Kind.DATA)
+        condemn(repository, [row.id for row in left])
+        flip_all(repository, store, damaged)
+        assert check(repository).recorded == 1
+        commits[damaged.name.key] = (key, commit)
+
+        with pytest.raises(IntegrityError) as caught:
+            sweep(repository)
+
+        assert caught.value.code == "prune.unmovable"
+        assert damaged.name.key in store.objects
