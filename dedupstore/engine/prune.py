@@ -223,6 +223,8 @@ class _Prune:
             bad=seen.bad,
         )  # fmt: skip
         marker.mark(roots)
+        if marker.left_out:
+            self._require_present(seen)
         lost = frozenset(evacuation.lost & packs)
         if lost & seen.misfits:
             raise _unreadable(len(lost & seen.misfits))
@@ -241,6 +243,13 @@ class _Prune:
         with _denials():
             self._delete(seen, packs)  # E6
             self._finish(plans, lost)  # E7
+
+    def _require_present(self, seen: Survey) -> None:
+        """Once something was taken for lost: another sweeper may have moved it, and what lies below it was not looked for."""
+        self._repository.settle()
+        there = {name.id for name, _ in list_packs(self._repository)}
+        if any(self._repository.index.pack(no).id not in there for no in seen.present):
+            raise Restart("packs were deleted by somebody else")
 
     def _delete(self, seen: Survey, packs: set[PackId]) -> None:
         """E6: delete, and believe that they are gone only when the listing says so."""

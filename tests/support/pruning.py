@@ -60,9 +60,9 @@ def forget(repository: Repository, snapshot: Snapshot | None) -> None:
     repository.store.barrier()
 
 
-def condemn(repository: Repository, packs: Iterable[PackId]) -> None:
+def condemn(repository: Repository, packs: Iterable[PackId], time_ns: int = 1) -> None:
     """A plan as somebody else made it, about anything."""
-    condemned = Plan(packs=tuple(sorted(packs)), roots=(), creator="another host", time_ns=1)
+    condemned = Plan(packs=tuple(sorted(packs)), roots=(), creator="another host", time_ns=time_ns)
     put_plan(repository.store, repository.keyring, condemned)
 
 
