@@ -158,15 +158,18 @@ def padme(size: int) -> int:
 
     Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and Communication with PURBs", PETS 2019.
     """
-    if size < 2:
-        return size
+    step = padme_step(size)
+    return (size + step - 1) // step * step
+
+
+def padme_step(size: int) -> int:
+    """What `padme` leaves of sizes about this one: the multiples of that."""
     exponent = size.bit_length() - 1
-    free_bits = exponent - exponent.bit_length()
-    mask = (1 << free_bits) - 1
-    return (size + mask) & ~mask
+    return 1 << max(0, exponent - exponent.bit_length())
 
 
-def _trailer_units(directory_bytes: int) -> int:
+def trailer_units(directory_bytes: int) -> int:
+    """The trailer of a pack in units of UNIT_BYTES; `directory_bytes`: of its directory, as encoded."""
     return padme(-(-(_LENGTH.size + directory_bytes + _SEAL_BYTES) // UNIT_BYTES))
 
 
@@ -204,7 +207,7 @@ class PackBuilder:
         if self._chunks + chunks > MAX_PACK_CHUNKS:
             self._crowded = True
             return False
-        units = _trailer_units(self._directory_bytes(1, chunks, bases))
+        units = trailer_units(self._directory_bytes(1, chunks, bases))
         total = self.size + stored_length + units * UNIT_BYTES
         return len(self.blocks) < MAX_BLOCKS and units <= MAX_UNITS and total <= self._target_size
 
@@ -243,7 +246,7 @@ class PackBuilder:
     def finish(self, full: bool) -> FinishedPack:
         """Fill, add the trailer, name the pack. `full`: to exactly the pack size; else by the Padme rule."""
         directory = encode_directory(self.blocks)
-        units = _trailer_units(len(directory))
+        units = trailer_units(len(directory))
         if units > MAX_UNITS:
             raise ValueError("the directory of one block is larger than a trailer may be")
         trailer_bytes = units * UNIT_BYTES

@@ -167,7 +167,9 @@ def complete(store: ObjectStore, keyring: KeyRing, fact: PackFacts) -> PackFacts
     try:
         whole = replace(fact, directory=read_trailer(store, fact.name, fact.size, header, keyring))
         whole.blocks()
-    except (ObjectNotFound, IntegrityError):
+    except (IntegrityError, StoreError) as error:
+        if not error.is_loss:
+            raise
         return fact
     return whole
 

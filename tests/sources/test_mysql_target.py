@@ -20,7 +20,7 @@ class Server(MysqlClient):
         self.tables = {"live": ["t"], "new": ["t"]}
 
     @contextlib.contextmanager
-    def explained(self) -> Iterator[None]:
+    def explained(self, rights: str = "") -> Iterator[None]:
         yield
 
     def query(self, sql: str, cancel: CancelToken, database: str = "") -> list[list[str]]:

@@ -1,0 +1,89 @@
+"""A pack of which a part lies on a bad sector: everything else is used, and what it held is moved from where it is whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dedupstore.errors import StoreError
+from dedupstore.repo.repository import Repository
+from dedupstore.storage.memory import MemoryStore
+from dedupstore.types import Kind, Span
+from tests.support.damaging import check, chunk_of, content_of
+from tests.support.pack_layouts import LAYOUTS, Scene, build
+from tests.support.pruning import condemn, plans, sweep
+from tests.support.repositories import assert_restores, files_below, open_repository, take
+
+
+class BadSector(MemoryStore):
+    """The bytes around one place of one object cannot be read."""
+
+    bad = ("", 0)
+
+    def get(self, key: str, span: Span | None = None) -> bytes:
+        bad, at = self.bad
+        if key == bad and (span is None or span.start <= at < span.start + span.length):
+            raise StoreError(f"cannot read {key}", why="Input/output error")
+        return super().get(key, span)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return tmp_path / "tree"
+
+
+@pytest.fixture(params=["full", "short"])
+def scene(tree: Path, request: pytest.FixtureRequest) -> Scene:
+    """Of full packs the index repeats what they hold, of short ones they alone say it."""
+    return build(LAYOUTS[request.param], tree)
+
+
+@pytest.fixture
+def store(scene: Scene) -> BadSector:
+    store = BadSector()
+    store.objects.update(scene.store().objects)
+    return store
+
+
+@pytest.fixture
+def repository(store: BadSector, tmp_path: Path) -> Iterator[Repository]:
+    with open_repository(store, tmp_path / "cache") as opened:
+        opened.look()
+        yield opened
+
+
+def assert_clean(store: BadSector) -> None:
+    """To a machine that knows nothing."""
+    with open_repository(store) as other:
+        assert [one for one in check(other).findings if one.severity != "note"] == []
+
+
+def test_a_machine_that_knows_nothing_uses_a_repository_with_a_pack_that_does_not_say_what_it_holds(
+    store: BadSector, scene: Scene, tree: Path
+) -> None:
+    fact = next(fact for files, fact in scene.packs.items() if files.startswith("a"))
+    store.bad = (fact.name.key, fact.size - 1)
+    with open_repository(store) as other:
+        check(other)
+        taken = take(other, tree).snapshot
+        assert taken is not None
+        assert_restores(other, taken, files_below(tree))
+
+
+def test_what_a_condemned_pack_does_not_give_is_moved_from_another_one(
+    repository: Repository, store: BadSector, scene: Scene
+) -> None:
+    chunk = chunk_of(repository, "a")
+    with repository.writer(repository.look()) as writer:
+        writer.store_again(Kind.DATA, chunk, content_of("a"))
+    packs = [repository.index.pack(copy.pack_no) for copy in repository.index.find_all(chunk)]
+    condemn(repository, [row.id for row in packs])
+    fact = next(fact for fact in scene.packs.values() if fact.id in [row.id for row in packs])
+    store.bad = (fact.name.key, fact.blocks()[0].offset)
+
+    sweep(repository)
+
+    assert not plans(store) and fact.name.key not in store.objects
+    assert_clean(store)
