@@ -174,7 +174,7 @@ class _Owners:
         """The copy that stays; of what is only in condemned packs yet, and will be moved, the one there is."""
         copies = [copy for copy in self._index.find_all(chunk) if copy.pack_no not in self._gone and fits(copy)]
         if not copies:
-            raise MissingChunk(f"chunk {chunk.hex()[:16]} is in no pack of this repository")
+            raise MissingChunk(f"chunk {chunk.hex()[:16]} is in no pack that the index knows")
         return next((copy for copy in copies if copy.pack_no in self._usable), copies[0])
 
     def _is_full(self, copy: Location) -> bool:

@@ -44,7 +44,7 @@ MAX_OPEN_PACKS = 1024
 """Packs whose keys are kept at hand: 3 KB each, and a big repository has hundreds of thousands."""
 
 
-_NOWHERE = "is in no pack of this repository"
+_NOWHERE = "is in no pack that the index knows"
 
 
 class _Decoded(NamedTuple):
@@ -104,7 +104,7 @@ class ChunkReader:
                 return location
         for location in self._copies(chunk):
             return location
-        raise MissingChunk(f"chunk {chunk.hex()[:16]} is in no pack of this repository")
+        raise MissingChunk(f"chunk {chunk.hex()[:16]} {_NOWHERE}")
 
     def read(self, kind: Kind, chunk: ChunkId) -> bytes:
         """The bytes of a chunk, from whichever copy is whole."""
