@@ -237,8 +237,11 @@ PAGES: dict[str, str] = {
     "choose another place.",
     "repo.failed": "There is trouble with the repository as a whole. The message says which; `dedup check` tells more.",
     "repo.foreign_slot": "The key slot belongs to another repository. Someone or something copied it here.",
-    "repo.missing_chunk": "A chunk that a snapshot needs is not there. `dedup check` names the files; a new "
-    "snapshot of the same data stores it again.",
+    "repo.missing_chunk": "No pack that the index knows holds a chunk that a snapshot needs. `dedup check` tells whether only "
+    "index segments are lost, which `dedup repair index` brings back, or else names the files; a new snapshot of the same data "
+    "stores the chunk again.",
+    "repo.missing_pack": "A pack that a snapshot needs is not there any more. When a prune ran just now, run the command "
+    "again; otherwise `dedup check` names the files that are hit and what helps.",
     "repo.early_key": "The key is of a rotation of the keys that was not finished. What opened the repository before still "
     "does; `dedup key rotate --take-over` finishes it.",
     "repo.no_slots": "The repository has no key slot, so no passphrase can open it. Put one back from the "
