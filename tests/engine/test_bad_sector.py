@@ -14,6 +14,7 @@ from dedupstore.engine.restore import restore
 from dedupstore.engine.restore_options import RestoreOptions
 from dedupstore.errors import StoreError
 from dedupstore.events import Collector
+from dedupstore.repo import layout
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.local import LocalStore
 from dedupstore.storage.memory import MemoryStore
@@ -133,3 +134,14 @@ def test_that_is_what_a_local_disk_says(tmp_path: Path) -> None:
     with pytest.raises(StoreError) as caught:
         LocalStore(tmp_path / "local", system=system).get("index/aa")
     assert caught.value.code == "store.unreadable"
+
+
+def test_an_index_segment_that_lies_there_is_made_up_for_by_the_packs(
+    store: BadSector, scene: Scene, tree: Path
+) -> None:
+    segment = next(info.key for info in layout.list_complete(store, layout.INDEX))
+    store.bad = (segment, 0)
+    with open_repository(store) as other:
+        other.look()
+        taken = take(other, tree).snapshot
+        assert_restores(other, taken, files_below(tree))
