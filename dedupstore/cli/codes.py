@@ -353,6 +353,8 @@ PAGES: dict[str, str] = {
     "it in AWS_CA_BUNDLE.",
     "store.unreachable": "There is no connection to the storage server. Is it up, is the name right, does it take a proxy "
     "(HTTPS_PROXY)? What was stored before stays and is used by the next run.",
+    "store.unreadable": "The disk does not give a part of an object: a bad sector, a cable, a disk that is failing. Look at its "
+    "health (`smartctl -a`), then `dedup check --read-data` names the files that are hit; what lies elsewhere is read.",
     "store.wrong_region": "The bucket lies in another region than the request went to. Add ?region=NAME to the URL.",
     "target.busy": "Another restore writes into the same directory. Wait for it, or choose another directory.",
     "target.failed": "A restore could not write its target: a full disk, missing rights. What was restored "

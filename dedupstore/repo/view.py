@@ -167,9 +167,7 @@ def complete(store: ObjectStore, keyring: KeyRing, fact: PackFacts) -> PackFacts
     try:
         whole = replace(fact, directory=read_trailer(store, fact.name, fact.size, header, keyring))
         whole.blocks()
-    except (IntegrityError, StoreError) as error:
-        if not error.is_loss:
-            raise
+    except (ObjectNotFound, IntegrityError):
         return fact
     return whole
 
