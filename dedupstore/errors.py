@@ -127,11 +127,6 @@ class StoreError(RepositoryError):
         """Whether the store does not let us: it is append-only, its objects are locked, it is mounted read-only."""
         return self.code in ("store.denied", "store.locked", "store.read_only")
 
-    @property
-    def is_loss(self) -> bool:
-        """Whether the object is gone, or cut, or on a bad sector, and not only that we may not read it, or not just now."""
-        return not self.transient and self.code in ("store.failed", "store.object_not_found", "store.short_object")
-
 
 class ObjectNotFound(StoreError):
     code = "store.object_not_found"
@@ -179,8 +174,6 @@ class IntegrityError(RepositoryError):
 
     code = "check.damaged"
     exit_code = 4
-    is_loss = True
-    """As of a `StoreError`."""
 
 
 class CorruptObject(IntegrityError):

@@ -14,6 +14,7 @@ Nothing here invents a reference to a base, and no full copy of a base becomes a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from dedupstore.cancel import CancelToken
 from dedupstore.codec.block import BASED
@@ -242,11 +243,8 @@ class Evacuation:
             whole = None
             if self._moves_as_is(pack_no, block_no, block, positions):
                 # Where this copy is damaged there may be others, to be stored in full.
-                try:
+                with suppress(IntegrityError):
                     whole = reader.read_payload(kind, pack_no, block_no, block.ids)
-                except (IntegrityError, StoreError) as error:
-                    if isinstance(error, ObjectNotFound | StoreGone):
-                        raise
             if whole is not None:
                 payload, bases = whole
                 # Not to be survived: a block that fails its check here leaves a pack that is never stored.

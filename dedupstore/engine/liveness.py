@@ -276,8 +276,11 @@ class Marker:
             twice(lambda: self._reader.read(kind, chunk))
         except StoreGone:
             raise
-        except (IntegrityError, StoreError) as error:
-            return error.is_loss
+        except (IntegrityError, ObjectNotFound):
+            return True
+        except StoreError:
+            # We may not read it, or not just now: that says nothing of it.
+            return False
         return False
 
     def _load(self, chunk: ChunkId) -> bytes:
@@ -292,8 +295,8 @@ class Marker:
         self._cancel.check()
         try:
             return self._reader.load_manifest(chunk)
-        except (IntegrityError, StoreError) as error:
-            if error.is_loss and self._forgiving and not self._sound.usable(chunk):
+        except (IntegrityError, ObjectNotFound):
+            if self._forgiving and not self._sound.usable(chunk):
                 raise _Absent from None
             raise
 

@@ -18,7 +18,7 @@ from dedupstore.engine.prune_needed import Needed
 from dedupstore.engine.prune_roots import Roots, survey_roots
 from dedupstore.engine.prune_survey import Survey, survey
 from dedupstore.errors import IntegrityError, StoreError, StoreGone
-from dedupstore.events import Listener
+from dedupstore.events import Finding, Listener
 from dedupstore.repo.catalog import UNDO_WINDOW_SECONDS
 from dedupstore.repo.directory import BASE_BYTES, BLOCK_BYTES, CHUNK_BYTES
 from dedupstore.repo.gcplan import Plan
@@ -28,6 +28,7 @@ from dedupstore.repo.packer import size_of_packs
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.writer import WriterSettings
 from dedupstore.types import Kind
+from dedupstore.units import format_number
 
 SECOND_NS = 10**9
 DAY_NS = 24 * 3600 * SECOND_NS
@@ -166,6 +167,8 @@ def _plan(repository: Repository, options: PruneOptions, listener: Listener, can
             )
         # Each round keeps more, until nothing that goes is leant on.
         pinned = needed.add_pinned(repository, rows, {choice.row.no for choice in choices})
+    if roots.doubted:
+        listener.finding(_doubted(roots))
     return PrunePlan(
         roots=roots,
         choices=choices,
@@ -176,6 +179,16 @@ def _plan(repository: Repository, options: PruneOptions, listener: Listener, can
         young=sum(use.needed == 0 for use in usage if use.row.no in young and _is_asked_for(use.row, options, epoch)),
         bytes_written=_written(choices, _full_sizes(repository)),
     )
+
+
+def _doubted(roots: Roots) -> Finding:
+    days = format_number(roots.pause_ns // DAY_NS, "day")
+    message = (
+        f"{format_number(len(roots.doubted), 'snapshot')} forgotten before a long pause can still be brought back: by this "
+        f"clock nothing was written here for {days}; is it right? They go when the time to undo it has passed once more, "
+        "or at once: dedup prune --undo-window 0"
+    )
+    return Finding(code="prune.clock", message=message, severity="note")
 
 
 def _full_sizes(repository: Repository) -> dict[Kind, int]:

@@ -74,6 +74,7 @@ _HEADER = struct.Struct(">8sHBBIB7s16s24s")
 _LENGTH = struct.Struct(">I")
 _SEAL_BYTES = 28
 _NAME = re.compile(r"packs/([0-9a-f]{2})/([0-9a-f]{64})\.([dm])([1-9a-f][0-9a-f]{0,3})")
+_DAMAGE = {"store.short_object": "it is cut short", "store.unreadable": "the disk does not give a part of it"}
 _KINDS = {kind.letter: kind for kind in Kind}
 
 
@@ -286,13 +287,15 @@ class PackBuilder:
 
 
 def read_part(store: ObjectStore, name: PackName, span: Span) -> bytes:
-    """A part of a pack. A pack that is too short for it is damage of this one pack, not trouble with the store."""
+    """A part of a pack. A pack that is too short for it, or lies on a bad sector there, is damage of this one pack, not trouble
+    with the store.
+    """
     try:
         return store.get(name.key, span)
     except StoreError as exc:
-        if exc.code != "store.short_object":
+        if exc.code not in _DAMAGE:
             raise
-        raise _damaged(name, CorruptObject("it is cut short", why=exc.why)) from exc
+        raise _damaged(name, CorruptObject(_DAMAGE[exc.code], why=exc.why)) from exc
 
 
 def read_directory(store: ObjectStore, name: PackName, size: int, keyring: KeyRing) -> tuple[PackHeader, bytes]:

@@ -37,7 +37,7 @@ def unreadable() -> set[str]:
 def repository(store: MemoryStore, unreadable: set[str], tmp_path: Path) -> Iterator[Repository]:
     def hook(step: Step) -> None:
         if step.verb == "get" and step.key in unreadable:
-            raise StoreError(f"{step.key} cannot be read", why="a bad sector")
+            raise StoreError(f"{step.key} cannot be read", why="a bad sector", code="store.unreadable")
 
     with new_repository(FaultyStore(store, hook=hook), tmp_path / "cache") as made:
         yield made
