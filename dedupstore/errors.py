@@ -132,6 +132,13 @@ class ObjectNotFound(StoreError):
     code = "store.object_not_found"
 
 
+class PackGone(ObjectNotFound):
+    """A pack that the index knows is not there, and no other one has the chunk: damage, unless a prune was faster."""
+
+    code = "repo.missing_pack"
+    exit_code = 4
+
+
 class StoreFull(StoreError):
     code = "store.full"
 

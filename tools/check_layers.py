@@ -43,7 +43,6 @@ ROOMS: dict[str, str] = {
     "blake3": "codec/hashing.py",
     "msgpack": "model/wire.py",
     "croniter": "policy/schedule.py",
-    "pathspec": "sources/exclude.py",
     "platformdirs": "service/dirs.py",
     "mfusepy": "service/fuse.py",
     "click": "cli/",

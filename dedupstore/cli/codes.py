@@ -214,6 +214,9 @@ PAGES: dict[str, str] = {
     "the same moment, or storage added one; nothing is done until someone has looked.",
     "priority.not_lowered": "The priority at the disk could not be lowered, so the snapshot is taken at full speed. Is "
     "`ionice` installed?",
+    "prune.clock": "By the clock of this machine nothing was written for so long that the clock may be wrong. What was "
+    "forgotten before can still be brought back, until the time for that has passed once more. Nothing is wrong if the "
+    "repository was really not used for so long; `dedup prune --undo-window 0` does not wait.",
     "prune.denied": "The storage does not let us delete. It is append-only, or its objects are locked: nothing is "
     "lost, what was condemned stays condemned, and a prune with the right to delete goes on from there.",
     "prune.index_damaged": "Index segments cannot be read and packs are described by no other. Prune deletes nothing "
@@ -237,8 +240,11 @@ PAGES: dict[str, str] = {
     "choose another place.",
     "repo.failed": "There is trouble with the repository as a whole. The message says which; `dedup check` tells more.",
     "repo.foreign_slot": "The key slot belongs to another repository. Someone or something copied it here.",
-    "repo.missing_chunk": "A chunk that a snapshot needs is not there. `dedup check` names the files; a new "
-    "snapshot of the same data stores it again.",
+    "repo.missing_chunk": "No pack that the index knows holds a chunk that a snapshot needs. `dedup check` tells whether only "
+    "index segments are lost, which `dedup repair index` brings back, or else names the files; a new snapshot of the same data "
+    "stores the chunk again.",
+    "repo.missing_pack": "A pack that a snapshot needs is not there any more. When a prune ran just now, run the command "
+    "again; otherwise `dedup check` names the files that are hit and what helps.",
     "repo.early_key": "The key is of a rotation of the keys that was not finished. What opened the repository before still "
     "does; `dedup key rotate --take-over` finishes it.",
     "repo.no_slots": "The repository has no key slot, so no passphrase can open it. Put one back from the "
@@ -350,6 +356,8 @@ PAGES: dict[str, str] = {
     "it in AWS_CA_BUNDLE.",
     "store.unreachable": "There is no connection to the storage server. Is it up, is the name right, does it take a proxy "
     "(HTTPS_PROXY)? What was stored before stays and is used by the next run.",
+    "store.unreadable": "The disk does not give a part of an object: a bad sector, a cable, a disk that is failing. Look at its "
+    "health (`smartctl -a`), then `dedup check --read-data` names the files that are hit; what lies elsewhere is read.",
     "store.wrong_region": "The bucket lies in another region than the request went to. Add ?region=NAME to the URL.",
     "target.busy": "Another restore writes into the same directory. Wait for it, or choose another directory.",
     "target.failed": "A restore could not write its target: a full disk, missing rights. What was restored "

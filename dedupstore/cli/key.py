@@ -119,9 +119,12 @@ def remove(session: Session, identifier: str) -> None:
 
     Who has copied the key's object from storage before can still use it.
     """
-    if not prompts.confirm(session, f"Remove the key {identifier}?"):
-        raise _not_confirmed()
-    removed = with_access(session, lambda access: service.remove_key(access, identifier))
+
+    def agree(found: service.KeyInfo) -> None:
+        if not prompts.confirm(session, f"Remove the key {_named(found)}?"):
+            raise _not_confirmed()
+
+    removed = with_access(session, lambda access: service.remove_key(access, identifier, agree))
     session.out.document({"removed": _fields(session, removed)})
     session.out.line(f"  removed  {_named(removed)}")
 

@@ -243,11 +243,22 @@ def path_fields(path: bytes) -> dict[str, str]:
 
 
 def prepare_streams() -> None:
-    """Let names that are not UTF-8 pass through stdout as they are, and let no character stop the program."""
+    """Let names that are not UTF-8 pass through stdout as they are, and let no character stop the program.
+
+    What is closed becomes /dev/null: its number would be that of the next file opened, and what is printed go there.
+    """
+    # Nobody can read from it: `--stdin` has to fail, and not to store nothing.
+    sys.stdin = sys.stdin or _nowhere()
+    sys.stdout = sys.stdout or _nowhere()
+    sys.stderr = sys.stderr or _nowhere()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             unicode = (stream.encoding or "").lower().replace("-", "") == "utf8"
             stream.reconfigure(errors="surrogateescape" if unicode and stream is sys.stdout else "backslashreplace")
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")
 
 
 def _cells(text: str) -> int:

@@ -32,7 +32,8 @@ def prune(session: Session, dry_run: bool, max_repack: str, grace: str, undo_win
     """Free the space of what no snapshot needs any more.
 
     What forget let go of counts as needed until its undo window is over. dedup forget --bytes says how much nothing else
-    needs; a prune leaves up to 5 % of it in packs that are hardly worth writing again.
+    needs; a prune leaves up to 5 % of it in packs that are hardly worth writing again, and frees more where it merges
+    small packs. What it says it will free counts what it will write.
 
     Works in two steps: packs are condemned, and deleted by the first prune after the grace time. Safe beside running
     snapshots and other prunes, from any machine; may be stopped at any time and goes on with the next one.

@@ -139,7 +139,7 @@ def snapshots(session: Session, dry_run: bool) -> int:
     """Make new snapshots without what is lost, and list that.
 
     For what no replica has any more: try dedup repair packs first. The damaged snapshots stay as they are; forget them
-    when you are sure.
+    when you are sure. Ends with exit code 3 when something is lost, and with 4 when nothing is left of a snapshot.
     """
     out = session.out
     out.begin("repair snapshots")
@@ -159,7 +159,7 @@ def snapshots(session: Session, dry_run: bool) -> int:
     if not found.snapshots:
         out.line("  damaged  no snapshot that was not repaired already")
     out.finish(
-        "failed" if found.exit_code else "ok",
+        {0: "ok", 3: "warnings"}.get(found.exit_code, "failed"),
         exit_code=found.exit_code,
         dry_run=dry_run,
         snapshots=[

@@ -25,6 +25,7 @@ from dedupstore.service.restore_set import SourceSet, find_set
 from dedupstore.units import format_bytes, format_count, format_duration, format_number, printable
 
 _SHOWN_STEPS = 20
+_RESTORED_BY = {"--special": {"setuid", "device", "attribute"}, "--owners as root": {"owner"}}
 _SIGNS = {"create": "+", "replace": "M", "metadata": "m", "delete": "-"}
 
 
@@ -287,11 +288,14 @@ def _tell(session: Session, outcome: service.Outcome) -> None:
     text = f"  restored {format_number(outcome.files, 'file')}  {format_bytes(outcome.bytes_written)} {where}"
     if kept:
         text += f"   {format_count(kept)} were right already"
+    if left := outcome.actions.get("skip", 0):
+        text += f"   {format_count(left)} left alone"
     if outcome.exit_code == 0:
         text += "   verified: all hashes match" if outcome.verified else "   verified: every chunk"
     out.line(f"{text}   {format_duration(outcome.seconds)}")
     if outcome.dropped:
         words = ", ".join(f"{format_count(count)} x {name}" for name, count in sorted(outcome.dropped.items()))
-        out.note(f"  left out {words} (--special and --owners restore more)")
+        helps = [option for option, names in _RESTORED_BY.items() if outcome.dropped.keys() & names]
+        out.note(f"  left out {words}" + (f" (restored with {' and '.join(helps)})" if helps else ""))
     if outcome.findings_total:
         out.note(f"  {format_number(outcome.findings_total, 'finding')} (exit code {outcome.exit_code})")

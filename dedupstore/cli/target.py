@@ -13,6 +13,8 @@ from dedupstore.cli.opening import credential_of, options_at, proven, require_th
 from dedupstore.cli.session import Session
 from dedupstore.errors import RepositoryNotFound, StoreMissing, WrongPassphrase
 from dedupstore.service.access import Access, Credential
+from dedupstore.service.copy import require_two
+from dedupstore.service.places import require_apart
 
 Answer = TypeVar("Answer")
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
@@ -54,6 +56,11 @@ def with_target(
     except (RepositoryNotFound, StoreMissing) as error:
         error.hints = (f"create it first: dedup init -r {url}", "is the disk mounted?")
         raise
+    source = session.require_place()
+    require_apart(source.url, url)
+    require_there(session, source)
+    # Before it is opened: who takes a mirror for a copy may well have another passphrase for it.
+    require_two(session.found[source.url], session.found[url], url)
     asked = options_at(session, place, storage_class)
     given = credential_of(session, place, environ)
     if given is not None:

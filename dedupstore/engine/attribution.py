@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from dedupstore.cancel import CancelToken
 from dedupstore.codec.block import BASED
 from dedupstore.engine.health import Marks
-from dedupstore.engine.prune_roots import is_undo_over
+from dedupstore.engine.prune_roots import marked_ns
+from dedupstore.engine.undo_window import Elapsed
 from dedupstore.engine.unreadable import as_forgotten
 from dedupstore.errors import IntegrityError, MissingChunk
 from dedupstore.events import Listener, Progress
@@ -91,12 +92,13 @@ def attribute(
 
 def _staying(repository: Repository, removed: Collection[SnapshotId]) -> list[ChunkId]:
     """The trees that a prune keeps when these snapshots are gone."""
-    catalog, now_ns = repository.catalog, repository.clock.now_ns()
+    catalog, elapsed = repository.catalog, Elapsed.in_repository(repository)
     listing = catalog.snapshots()
     window_ns = UNDO_WINDOW_SECONDS * 1_000_000_000
     stays = [snapshot.root for snapshot in listing.snapshots if snapshot.id not in removed]
     for identifier in listing.uncommitted:
-        if not is_undo_over(repository, identifier, now_ns, window_ns):
+        when_ns = marked_ns(repository, identifier)
+        if when_ns is None or elapsed.since(when_ns) < window_ns:
             try:
                 record: Snapshot | None = catalog.get_uncommitted(identifier)
             except IntegrityError:
@@ -174,7 +176,7 @@ class _Owners:
         """The copy that stays; of what is only in condemned packs yet, and will be moved, the one there is."""
         copies = [copy for copy in self._index.find_all(chunk) if copy.pack_no not in self._gone and fits(copy)]
         if not copies:
-            raise MissingChunk(f"chunk {chunk.hex()[:16]} is in no pack of this repository")
+            raise MissingChunk(f"chunk {chunk.hex()[:16]} is in no pack that the index knows")
         return next((copy for copy in copies if copy.pack_no in self._usable), copies[0])
 
     def _is_full(self, copy: Location) -> bool:

@@ -26,7 +26,7 @@ from dedupstore.repo import layout
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.view import View
 from dedupstore.repo.writer import ChunkWriter
-from dedupstore.types import ChunkId, SnapshotId
+from dedupstore.types import ChunkId, RepositoryId, SnapshotId
 from dedupstore.units import format_id, short_id
 
 
@@ -62,17 +62,22 @@ class _Known:
     by_origin: dict[Origin, SnapshotId]
 
 
+def require_two(source: RepositoryId, target: RepositoryId, target_url: str) -> None:
+    """Raises Refused when they are one repository; needs no key."""
+    if source == target:
+        raise Refused(
+            "source and target are the same repository",
+            why="they have the same id: one is a mirror of the other, or the same place by another name",
+            hints=[f"to keep it up to date: dedup mirror --to {target_url}"],
+            code="copy.same_repository",
+        )
+
+
 def split_known(
     source: Repository, target: Repository, chosen: Sequence[Snapshot]
 ) -> tuple[list[Snapshot], list[Snapshot]]:
     """Those of `chosen` that the target lacks, oldest first, and those it has. Raises Refused for one repository."""
-    if source.id == target.id:
-        raise Refused(
-            "source and target are the same repository",
-            why="they have the same id: one is a mirror of the other, or the same place by another name",
-            hints=[f"to keep it up to date: dedup mirror --to {target.store.url}"],
-            code="copy.same_repository",
-        )
+    require_two(source.id, target.id, target.store.url)
     known = _Records(target).refreshed().by_origin
     ordered = sorted(chosen, key=lambda snapshot: (snapshot.time_ns, snapshot.id))
     lacking = [snapshot for snapshot in ordered if origin_of(snapshot, source.id) not in known]

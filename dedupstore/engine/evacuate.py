@@ -21,7 +21,7 @@ from dedupstore.codec.block import BASED
 from dedupstore.engine.health import Health
 from dedupstore.engine.liveness import ChunkBits, ChunkCounts
 from dedupstore.engine.prune_survey import Survey
-from dedupstore.errors import IntegrityError
+from dedupstore.errors import IntegrityError, ObjectNotFound, StoreError, StoreGone
 from dedupstore.events import Listener, Progress
 from dedupstore.repo import layout
 from dedupstore.repo.deltas import DeltaBlocks
@@ -47,11 +47,16 @@ def packs_missing(index: Index, seen: Survey, chunk: ChunkId) -> set[int]:
 
 
 def directory_of(repository: Repository, row: PackRow) -> list[BlockRecord]:
-    """What a pack holds, by itself or, where it is damaged in that place, by a segment. Raises IntegrityError."""
+    """What a pack holds, by itself or, where that place is damaged or cannot be read, by a segment.
+
+    Raises ObjectNotFound for one that is gone; IntegrityError, StoreError where no segment says it.
+    """
     store, keyring = repository.store, repository.keyring
     try:
         return read_pack_directory(store, row.name, row.size, keyring)[1]
-    except IntegrityError:
+    except (IntegrityError, StoreError) as error:
+        if isinstance(error, ObjectNotFound | StoreGone):
+            raise
         segments = [info.key for info in layout.list_complete(store, layout.INDEX)]
         facts = find_facts(store, keyring, segments, row.id)
         if facts is None or not facts.directory:

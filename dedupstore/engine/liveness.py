@@ -126,7 +126,9 @@ class Marker:
     its manifests are there, and that a chunk which no packs give is not told of, is safe: a writer commits only after a
     last look, at which all its chunks were in packs of no plan. A plan made after that look is carried out by somebody
     who finds those packs; one made before was seen, and the writer does without its packs. What is known to be damaged
-    and cannot be read either is left out as well: it is lost whether or not that root becomes a snapshot.
+    and cannot be read either is left out as well: it is lost whether or not that root becomes a snapshot. Whoever deletes
+    for it must see afterwards that no pack has gone meanwhile, for then it may only have moved, and that none of these roots
+    has become a snapshot (`left_out`).
     """
 
     def __init__(
@@ -156,6 +158,9 @@ class Marker:
         self._health = Health(repository.index, present)
         self._sound = Health(repository.index, present, bad)
         self._reader = ChunkReader(repository.store, repository.keyring, repository.index, usable=present)
+        self.left_out: set[SnapshotId] = set()
+        """Roots without a commit of which anything was taken for lost."""
+
         self._progress = Progress(phase="mark")
         self._forgiving = False
         self._root = SnapshotId(b"")
@@ -251,10 +256,13 @@ class Marker:
             if not self._forgiving:
                 raise _unreadable(self._root, _absent(chunk))
             return
-        if self._met.add(at) and not (self._forgiving and self._is_lost(chunk, at)):
-            self._on_chunk(chunk, at)
-            if self._on_lost is not None and not self._health.usable(chunk):
-                self._on_lost(chunk)
+        if self._met.add(at):
+            if self._forgiving and self._is_lost(chunk, at):
+                self.left_out.add(self._root)
+            else:
+                self._on_chunk(chunk, at)
+                if self._on_lost is not None and not self._health.usable(chunk):
+                    self._on_lost(chunk)
         if len(known) >= _REMEMBERED:
             known.clear()
         known.add(chunk)
@@ -268,8 +276,11 @@ class Marker:
             twice(lambda: self._reader.read(kind, chunk))
         except StoreGone:
             raise
-        except (IntegrityError, StoreError):
+        except (IntegrityError, ObjectNotFound):
             return True
+        except StoreError:
+            # We may not read it, or not just now: that says nothing of it.
+            return False
         return False
 
     def _load(self, chunk: ChunkId) -> bytes:
@@ -284,9 +295,7 @@ class Marker:
         self._cancel.check()
         try:
             return self._reader.load_manifest(chunk)
-        except StoreGone:
-            raise
-        except (IntegrityError, StoreError):
+        except (IntegrityError, ObjectNotFound):
             if self._forgiving and not self._sound.usable(chunk):
                 raise _Absent from None
             raise
@@ -302,6 +311,7 @@ class Marker:
                 raise _unreadable(self._root, error) from error
             if not isinstance(error, _Absent) and not catalog.is_forgotten(self._root):
                 raise _unreadable(self._root, error) from error
+            self.left_out.add(self._root)
 
 
 class _Absent(Exception):

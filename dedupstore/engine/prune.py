@@ -7,7 +7,7 @@ and goes on with the next prune. See docs/protocols.md for why this is safe; the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -34,7 +34,7 @@ from dedupstore.repo.config import Operation, require_features
 from dedupstore.repo.gcplan import Done, Plan, put_done, put_plan, read_plans
 from dedupstore.repo.pack import PackName
 from dedupstore.repo.repository import Repository
-from dedupstore.types import PackId
+from dedupstore.types import PackId, SnapshotId
 
 MAX_ROUNDS = 8
 PACKS_PER_PLAN = 50_000
@@ -223,6 +223,8 @@ class _Prune:
             bad=seen.bad,
         )  # fmt: skip
         marker.mark(roots)
+        if marker.left_out:
+            self._require_same(marker.left_out, seen)
         lost = frozenset(evacuation.lost & packs)
         if lost & seen.misfits:
             raise _unreadable(len(lost & seen.misfits))
@@ -241,6 +243,17 @@ class _Prune:
         with _denials():
             self._delete(seen, packs)  # E6
             self._finish(plans, lost)  # E7
+
+    def _require_same(self, left_out: Set[SnapshotId], seen: Survey) -> None:
+        """Something of these roots was taken for lost, and what lies below it was not looked for. Another sweeper may only
+        have moved it, and of what is a snapshot by now nothing may be left out.
+        """
+        self._repository.settle()
+        there = {name.id for name, _ in list_packs(self._repository)}
+        if any(self._repository.index.pack(no).id not in there for no in seen.present):
+            raise Restart("packs were deleted by somebody else")
+        if left_out & self._repository.catalog.committed():
+            raise Restart("a run went on")
 
     def _delete(self, seen: Survey, packs: set[PackId]) -> None:
         """E6: delete, and believe that they are gone only when the listing says so."""

@@ -8,7 +8,7 @@ from dedupstore.codec.block import BASED
 from dedupstore.engine.evacuate import directory_of, packs_missing
 from dedupstore.engine.liveness import ChunkBits
 from dedupstore.engine.prune_survey import Survey
-from dedupstore.errors import IntegrityError, ObjectNotFound
+from dedupstore.errors import IntegrityError, StoreError, StoreGone
 from dedupstore.repo.deltas import DeltaBlocks
 from dedupstore.repo.directory import BlockRecord
 from dedupstore.repo.index import Index, Location, PackRow
@@ -86,7 +86,9 @@ class Needed:
                 if directory is None:
                     try:
                         directory = directory_of(repository, row)
-                    except (ObjectNotFound, IntegrityError):
+                    except StoreGone:
+                        raise
+                    except (IntegrityError, StoreError):
                         break
                 if any(self._is_kept(chunk) for chunk in directory[block_no].ids):
                     for at in pinned:

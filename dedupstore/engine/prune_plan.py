@@ -17,15 +17,18 @@ from dedupstore.engine.liveness import ChunkBits, Marker
 from dedupstore.engine.prune_needed import Needed
 from dedupstore.engine.prune_roots import Roots, survey_roots
 from dedupstore.engine.prune_survey import Survey, survey
-from dedupstore.errors import IntegrityError, ObjectNotFound
-from dedupstore.events import Listener
+from dedupstore.errors import IntegrityError, StoreError, StoreGone
+from dedupstore.events import Finding, Listener
 from dedupstore.repo.catalog import UNDO_WINDOW_SECONDS
+from dedupstore.repo.directory import BASE_BYTES, BLOCK_BYTES, CHUNK_BYTES
 from dedupstore.repo.gcplan import Plan
 from dedupstore.repo.index import Index, PackRow
 from dedupstore.repo.pack import PackName
+from dedupstore.repo.packer import size_of_packs
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.writer import WriterSettings
 from dedupstore.types import Kind
+from dedupstore.units import format_number
 
 SECOND_NS = 10**9
 DAY_NS = 24 * 3600 * SECOND_NS
@@ -74,6 +77,9 @@ class Choice:
 
     row: PackRow
     needed: int
+    directory: int
+    """Bytes that the directories of new packs need for what moves."""
+
     reason: Reason
 
 
@@ -106,6 +112,9 @@ class PrunePlan:
     young: int
     """Packs that nobody needs and that may belong to a snapshot being made."""
 
+    bytes_written: int
+    """What moves will take up in new packs, with directories and padding, near enough."""
+
     @property
     def bytes_going(self) -> int:
         return sum(choice.row.size for choice in self.choices) + sum(size for _, size in self.orphans)
@@ -117,7 +126,7 @@ class PrunePlan:
     @property
     def bytes_free(self) -> int:
         """What the choices will free, near enough."""
-        return self.bytes_going - self.bytes_moving
+        return max(0, self.bytes_going - self.bytes_written)
 
     def count(self, reason: Reason) -> int:
         return sum(choice.reason is reason for choice in self.choices)
@@ -158,6 +167,8 @@ def _plan(repository: Repository, options: PruneOptions, listener: Listener, can
             )
         # Each round keeps more, until nothing that goes is leant on.
         pinned = needed.add_pinned(repository, rows, {choice.row.no for choice in choices})
+    if roots.doubted:
+        listener.finding(_doubted(roots))
     return PrunePlan(
         roots=roots,
         choices=choices,
@@ -166,7 +177,32 @@ def _plan(repository: Repository, options: PruneOptions, listener: Listener, can
         packs=len(rows),
         bytes=sum(row.size for row in rows),
         young=sum(use.needed == 0 for use in usage if use.row.no in young and _is_asked_for(use.row, options, epoch)),
+        bytes_written=_written(choices, _full_sizes(repository)),
     )
+
+
+def _doubted(roots: Roots) -> Finding:
+    days = format_number(roots.pause_ns // DAY_NS, "day")
+    message = (
+        f"{format_number(len(roots.doubted), 'snapshot')} forgotten before a long pause can still be brought back: by this "
+        f"clock nothing was written here for {days}; is it right? They go when the time to undo it has passed once more, "
+        "or at once: dedup prune --undo-window 0"
+    )
+    return Finding(code="prune.clock", message=message, severity="note")
+
+
+def _full_sizes(repository: Repository) -> dict[Kind, int]:
+    """How large a pack may become."""
+    return {Kind.DATA: repository.config.pack_bytes, Kind.MANIFEST: WriterSettings().manifest_pack}
+
+
+def _written(choices: Sequence[Choice], full: dict[Kind, int]) -> int:
+    def of(kind: Kind) -> int:
+        moving = [choice for choice in choices if choice.row.kind is kind]
+        needed, directory = sum(choice.needed for choice in moving), sum(choice.directory for choice in moving)
+        return size_of_packs(needed, directory, full[kind])
+
+    return sum(map(of, Kind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,35 +214,43 @@ class _Use:
     needed: int
     """Bytes of what would be moved."""
 
+    directory: int
+    """Bytes that directories need for that."""
+
     @property
     def wasted(self) -> int:
         return self.used - self.needed
 
+    def going(self, reason: Reason) -> Choice:
+        return Choice(row=self.row, needed=self.needed, directory=self.directory, reason=reason)
+
 
 def _use(index: Index, row: PackRow, copies: ChunkBits) -> _Use:
-    used = needed = 0
+    used = needed = directory = 0
     for block_no, block in enumerate(index.blocks(row.no)):
         used += block.stored
         kept = copies.positions(row.no, block_no)
         if kept and block.codec in BASED:
             # It moves as it is.
             needed += block.stored
+            directory += BLOCK_BYTES + CHUNK_BYTES * len(block.lengths) + BASE_BYTES * len(block.bases)
         elif kept:
             # Not rounded down to nothing: what nobody needs is deleted by plans that need no room.
             needed += max(1, block.stored * sum(block.lengths[position] for position in kept) // block.raw)
-    return _Use(row, used, needed)
+            directory += BLOCK_BYTES + CHUNK_BYTES * len(kept)
+    return _Use(row, used, needed, directory)
 
 
 def _lost(index: Index, seen: Survey, needed: Needed) -> list[Choice]:
     """Packs that are gone, are known to be, and of which nothing is missed: the record of this prune explains them."""
     rows = [index.pack(no) for no in sorted(seen.lost - needed.missed)]
-    return [Choice(row=row._replace(size=0), needed=0, reason=Reason.DEAD) for row in rows]
+    return [Choice(row=row._replace(size=0), needed=0, directory=0, reason=Reason.DEAD) for row in rows]
 
 
 def _choose(
     usage: Sequence[_Use], repository: Repository, options: PruneOptions, seen: Survey, needed: Needed
 ) -> tuple[Choice, ...]:
-    chosen = [Choice(row=use.row, needed=0, reason=Reason.DEAD) for use in usage if not use.needed]
+    chosen = [use.going(Reason.DEAD) for use in usage if not use.needed]
     alive = [use for use in usage if use.needed and use.row.no not in needed.irreplaceable]
     budget = options.max_repack
     wasted, kept = sum(use.wasted for use in alive), sum(use.needed for use in alive)
@@ -222,7 +266,7 @@ def _choose(
             budget -= use.needed
         wasted -= use.wasted
         moving.add(use.row.no)
-        chosen.append(Choice(row=use.row, needed=use.needed, reason=Reason.DAMAGED))
+        chosen.append(use.going(Reason.DAMAGED))
     alive = [use for use in alive if use.row.no not in damaged]
     for use in sorted(alive, key=lambda use: use.wasted / use.used, reverse=True):
         if not use.wasted or wasted <= kept * MAX_WASTE:
@@ -233,9 +277,9 @@ def _choose(
             budget -= use.needed
         wasted -= use.wasted
         moving.add(use.row.no)
-        chosen.append(Choice(row=use.row, needed=use.needed, reason=Reason.SPARSE))
+        chosen.append(use.going(Reason.SPARSE))
     for use in _small(repository, [use for use in alive if use.row.no not in moving], budget):
-        chosen.append(Choice(row=use.row, needed=use.needed, reason=Reason.SMALL))
+        chosen.append(use.going(Reason.SMALL))
     return tuple(chosen)
 
 
@@ -257,10 +301,10 @@ def _choose_old(
             continue
         if not use.needed:
             if use.row.no not in young:
-                chosen.append(Choice(row=use.row, needed=0, reason=Reason.DEAD))
+                chosen.append(use.going(Reason.DEAD))
         elif max_repack is None or not moved or moved + use.needed <= max_repack:
             moved += use.needed
-            chosen.append(Choice(row=use.row, needed=use.needed, reason=Reason.OLD_KEY))
+            chosen.append(use.going(Reason.OLD_KEY))
     return tuple(chosen)
 
 
@@ -268,14 +312,16 @@ def _is_described(repository: Repository, row: PackRow) -> bool:
     """Whether it can still be said which chunks a damaged pack holds: those that move are found by that."""
     try:
         directory_of(repository, row)
-    except (ObjectNotFound, IntegrityError):
+    except StoreGone:
+        raise
+    except (IntegrityError, StoreError):
         return False
     return True
 
 
 def _small(repository: Repository, usage: Sequence[_Use], budget: int | None) -> list[_Use]:
     """Many small packs of a kind. Too few to be worth it are none."""
-    full = {Kind.DATA: repository.config.pack_bytes, Kind.MANIFEST: WriterSettings().manifest_pack}
+    full = _full_sizes(repository)
     by_kind: dict[Kind, list[_Use]] = defaultdict(list)
     for use in sorted(usage, key=lambda use: use.row.size):
         if use.row.size * SMALL_SHARE > full[use.row.kind]:

@@ -3,7 +3,7 @@
 | root | becomes |
 |---|---|
 | with a commit marker | a snapshot: stays, whatever else is there |
-| forgotten less than the undo window ago | stays, so that forgetting can be undone |
+| forgotten less than the undo window ago | stays, so that forgetting can be undone (see `undo_window`) |
 | forgotten longer ago | goes; then its forget marker does |
 | neither committed nor forgotten | a run under way or abandoned: forgotten here once it is 30 days old |
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
+from dedupstore.engine.undo_window import IMPLAUSIBLE_NS, Elapsed
 from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound, RepositoryTooNew, StoreFull
 from dedupstore.repo import layout
 from dedupstore.repo.forgotten import Forgotten, get_forgotten, put_forgotten
@@ -34,7 +35,7 @@ ABANDONED_NS = 30 * 24 * 3600 * 10**9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roots:
-    """What the listings say. The four sets share no id."""
+    """What the listings say. The first four sets share no id."""
 
     kept: frozenset[SnapshotId]
     expired: frozenset[SnapshotId]
@@ -45,6 +46,15 @@ class Roots:
 
     orphaned_markers: frozenset[SnapshotId]
     """Old forget markers whose root is gone already."""
+
+    doubted: frozenset[SnapshotId] = frozenset()
+    """Those of `kept` that only the clock of this machine would let go, by a leap that nothing vouches for."""
+
+    pause_ns: int = 0
+    """The pause that is doubted."""
+
+    quiet_ns: int = 0
+    """How long nothing was written until now, by this clock."""
 
 
 def list_roots(repository: Repository) -> frozenset[SnapshotId]:
@@ -77,13 +87,23 @@ def survey_roots(repository: Repository, undo_window_ns: int) -> Roots:
     roots = list_roots(repository)
     commits = _listed(repository, layout.COMMITS)
     markers = _listed(repository, layout.FORGOTTEN)
-    now_ns = repository.clock.now_ns()
+    elapsed = Elapsed.in_repository(repository)
+    now_ns = elapsed.now_ns
     expired: set[SnapshotId] = set()
+    doubted: set[SnapshotId] = set()
+    pause_ns = 0
     abandoned: set[SnapshotId] = set()
     orphaned: set[SnapshotId] = set()
     for identifier in markers - commits:
-        if is_undo_over(repository, identifier, now_ns, undo_window_ns):
+        when_ns = marked_ns(repository, identifier)
+        if when_ns is None:
+            continue
+        # Without a window the clocks of two machines do not matter.
+        if undo_window_ns == 0 or elapsed.since(when_ns) >= undo_window_ns:
             (expired if identifier in roots else orphaned).add(identifier)
+        elif now_ns - when_ns >= undo_window_ns and identifier in roots:
+            doubted.add(identifier)
+            pause_ns = max(pause_ns, elapsed.pause_ns(when_ns))
     for identifier in roots - commits - markers:
         if _ended_ns(repository, identifier, now_ns) + ABANDONED_NS <= now_ns:
             abandoned.add(identifier)
@@ -93,6 +113,9 @@ def survey_roots(repository: Repository, undo_window_ns: int) -> Roots:
         expired=frozenset(expired),
         abandoned=frozenset(abandoned),
         orphaned_markers=frozenset(orphaned),
+        doubted=frozenset(doubted),
+        pause_ns=pause_ns,
+        quiet_ns=elapsed.quiet_ns,
     )
 
 
@@ -100,9 +123,13 @@ def expire_roots(repository: Repository, roots: Roots, undo_window_ns: int) -> i
     """Carry out what `survey_roots` found; how many roots went. Root first: a marker without a root is no harm.
 
     The marker goes last, when a record says what became of its snapshot: one of the two explains at any time that it is
-    not withheld.
+    not withheld. After a long silence a record that says nothing is put: the next prune sees that time passes since.
     """
     store = repository.store
+    if roots.doubted and roots.quiet_ns > IMPLAUSIBLE_NS:
+        with suppress(StoreFull):
+            now_ns = repository.clock.now_ns()
+            put_done(store, repository.keyring, Done(packs=(), creator=CREATOR, time_ns=now_ns))
     marked: set[SnapshotId] = set()
     for identifier in sorted(roots.abandoned):
         # On a full disk there may be no room for the marker, and no hurry.
@@ -129,14 +156,12 @@ def expire_roots(repository: Repository, roots: Roots, undo_window_ns: int) -> i
     return len(going)
 
 
-def is_undo_over(repository: Repository, identifier: SnapshotId, now_ns: int, undo_window_ns: int) -> bool:
-    """Whether a snapshot was forgotten long enough ago. One whose marker does not say when stays."""
+def marked_ns(repository: Repository, identifier: SnapshotId) -> int | None:
+    """When a snapshot was forgotten; None where its marker does not say so: such a one stays."""
     try:
-        marked_ns = get_forgotten(repository.store, repository.keyring, identifier).time_ns
+        return get_forgotten(repository.store, repository.keyring, identifier).time_ns
     except (ObjectNotFound, CorruptObject, RepositoryTooNew):
-        return False
-    # Without a window the clocks of two machines do not matter.
-    return undo_window_ns == 0 or marked_ns + undo_window_ns <= now_ns
+        return None
 
 
 def _listed(repository: Repository, prefix: str) -> frozenset[SnapshotId]:

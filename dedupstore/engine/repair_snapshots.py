@@ -53,7 +53,10 @@ class SnapshotsReport:
 
     @property
     def exit_code(self) -> int:
-        return 4 if self.unreadable or (any(one.repaired is None for one in self.mended) and not self.dry_run) else 0
+        """3: snapshots were made, or would be, without what is lost. 4: of one there is nothing left to make it of."""
+        if self.unreadable or (any(one.repaired is None for one in self.mended) and not self.dry_run):
+            return 4
+        return 3 if self.mended else 0
 
 
 def repair_snapshots(

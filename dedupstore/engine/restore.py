@@ -242,6 +242,8 @@ class _Restore:
                 self._links.settle(entry.link_group, identity)
 
     def _file(self, folder: Folder, entry: Entry) -> None:
+        # The total counts files with their holes.
+        self._kept_bytes += entry.size - entry.data_size
         window = self._window
         window.files += 1
         if entry.size == 0:
@@ -343,6 +345,8 @@ class _Restore:
         try:
             self._sink.clear(folder, entry)
             self._sink.link(folder, entry, first)
+            self._kept_files += 1
+            self._kept_bytes += entry.size
         except OSError as exc:
             self._work.trouble(exc, path)
 

@@ -31,8 +31,7 @@ def same_entry(metadata: Metadata, parent_fd: int, entry: Entry, status: os.stat
     """Whether time, owner, mode and attributes are right."""
     if status.st_mtime_ns != entry.mtime:
         return False
-    # A link's own mode means nothing, and it has no attributes of the kinds that are kept.
-    return entry.kind == SYMLINK or not metadata.differs(parent_fd, entry, status)
+    return not metadata.differs(parent_fd, entry, status)
 
 
 def same_content(parent_fd: int, entry: Entry, status: os.stat_result, reader: Reader, options: RestoreOptions) -> bool:

@@ -156,6 +156,8 @@ class Work:
     def trouble(self, exc: OSError, path: bytes) -> None:
         """A name that could not be made is a finding; raises TargetFailed when the target as a whole is at fault."""
         reason = exc.strerror or str(exc)
+        if exc.errno == errno.ENOTEMPTY:
+            reason = "a directory that is not empty is in its place; --delete replaces it"
         if exc.errno in _FATAL:
             hints = ["make room and run it again: finished files are kept"] if exc.errno == errno.ENOSPC else []
             raise TargetFailed(f"cannot write {printable(path)}", why=reason, hints=hints) from exc

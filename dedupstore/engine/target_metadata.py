@@ -12,7 +12,7 @@ import threading
 
 from dedupstore.engine.restore_options import Dropped
 from dedupstore.engine.target import Folder
-from dedupstore.model.entry import Entry
+from dedupstore.model.entry import SYMLINK, Entry
 
 SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID
 _OPEN_ATTRIBUTES = (b"user.", b"system.posix_acl_")
@@ -113,10 +113,7 @@ class Metadata:
         owner = self.owner(entry)
         if owner is not None and owner != (status.st_uid, status.st_gid):
             os.fchown(fd, *owner)
-        if self.attributes_differ(fd, entry):
-            for name in self._actual(fd).keys() - dict(self._wanted(entry)).keys():
-                os.removexattr(fd, name)
-            self._set_attributes(fd, entry)
+        self._match_attributes(fd, entry)
         mode = self.mode(entry)
         if not self._special:
             # What stays where it is keeps the rights it already has.
@@ -126,10 +123,11 @@ class Metadata:
         os.utime(fd, ns=(entry.mtime, entry.mtime))
 
     def to_name(self, parent_fd: int, name: bytes, entry: Entry, *, is_link: bool) -> None:
-        """Onto a link, pipe or device just made: nothing is opened, no link is followed."""
+        """Onto a link, pipe or device: nothing is opened, no link is followed."""
         owner = self.owner(entry)
-        if owner is not None and owner != self._ids:
+        if owner is not None:
             os.chown(name, *owner, dir_fd=parent_fd, follow_symlinks=False)
+        self._match_attributes(b"/proc/self/fd/%d/%s" % (parent_fd, name), entry)
         if not is_link:
             # A descriptor that only names: opening a pipe or a device for real may block or act.
             fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
@@ -144,7 +142,8 @@ class Metadata:
         mode = entry.mode
         if not self._special:
             mode &= status.st_mode | ~SPECIAL_BITS
-        if stat.S_IMODE(status.st_mode) != mode:
+        # A link's own mode means nothing.
+        if stat.S_IMODE(status.st_mode) != mode and entry.kind != SYMLINK:
             return True
         if self._owners and self.owner(entry) != (status.st_uid, status.st_gid):
             return True
@@ -171,13 +170,24 @@ class Metadata:
             if self._allowed(name) and name not in _NEVER_COMPARED
         }
 
-    def _set_attributes(self, fd: int, entry: Entry) -> None:
+    def _match_attributes(self, place: int | bytes, entry: Entry) -> None:
+        if not self.attributes_differ(place, entry):
+            # What is left out all the same is told.
+            for name, _ in entry.xattrs:
+                if not self._allowed(name):
+                    self.drop("attribute")
+            return
+        for extra in self._actual(place).keys() - dict(self._wanted(entry)).keys():
+            os.removexattr(place, extra, follow_symlinks=isinstance(place, int))
+        self._set_attributes(place, entry)
+
+    def _set_attributes(self, place: int | bytes, entry: Entry) -> None:
         for name, value in entry.xattrs:
             if not self._allowed(name):
                 self.drop("attribute")
                 continue
             try:
-                os.setxattr(fd, name, value)
+                os.setxattr(place, name, value, follow_symlinks=isinstance(place, int))
             except OSError as exc:
                 if exc.errno not in _UNSUPPORTED:
                     raise

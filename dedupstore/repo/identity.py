@@ -27,6 +27,8 @@ def identify(store: ObjectStore) -> RepositoryId:
         hints.append("was it deleted, and the bucket keeps versions? look at it as it was: --at-store-time yesterday")
     raise RepositoryNotFound(
         f"no repository at {store.url}",
-        why="the place is empty; is the disk mounted?" if empty else "FORMAT is missing; was it created completely?",
+        why="dedup has stored nothing there; is the disk mounted?"
+        if empty
+        else "FORMAT is missing; was it created completely?",
         hints=hints,
     )

@@ -74,6 +74,7 @@ _HEADER = struct.Struct(">8sHBBIB7s16s24s")
 _LENGTH = struct.Struct(">I")
 _SEAL_BYTES = 28
 _NAME = re.compile(r"packs/([0-9a-f]{2})/([0-9a-f]{64})\.([dm])([1-9a-f][0-9a-f]{0,3})")
+_DAMAGE = {"store.short_object": "it is cut short", "store.unreadable": "the disk does not give a part of it"}
 _KINDS = {kind.letter: kind for kind in Kind}
 
 
@@ -158,15 +159,18 @@ def padme(size: int) -> int:
 
     Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and Communication with PURBs", PETS 2019.
     """
-    if size < 2:
-        return size
+    step = padme_step(size)
+    return (size + step - 1) // step * step
+
+
+def padme_step(size: int) -> int:
+    """What `padme` leaves of sizes about this one: the multiples of that."""
     exponent = size.bit_length() - 1
-    free_bits = exponent - exponent.bit_length()
-    mask = (1 << free_bits) - 1
-    return (size + mask) & ~mask
+    return 1 << max(0, exponent - exponent.bit_length())
 
 
-def _trailer_units(directory_bytes: int) -> int:
+def trailer_units(directory_bytes: int) -> int:
+    """The trailer of a pack in units of UNIT_BYTES; `directory_bytes`: of its directory, as encoded."""
     return padme(-(-(_LENGTH.size + directory_bytes + _SEAL_BYTES) // UNIT_BYTES))
 
 
@@ -204,7 +208,7 @@ class PackBuilder:
         if self._chunks + chunks > MAX_PACK_CHUNKS:
             self._crowded = True
             return False
-        units = _trailer_units(self._directory_bytes(1, chunks, bases))
+        units = trailer_units(self._directory_bytes(1, chunks, bases))
         total = self.size + stored_length + units * UNIT_BYTES
         return len(self.blocks) < MAX_BLOCKS and units <= MAX_UNITS and total <= self._target_size
 
@@ -243,7 +247,7 @@ class PackBuilder:
     def finish(self, full: bool) -> FinishedPack:
         """Fill, add the trailer, name the pack. `full`: to exactly the pack size; else by the Padme rule."""
         directory = encode_directory(self.blocks)
-        units = _trailer_units(len(directory))
+        units = trailer_units(len(directory))
         if units > MAX_UNITS:
             raise ValueError("the directory of one block is larger than a trailer may be")
         trailer_bytes = units * UNIT_BYTES
@@ -283,13 +287,15 @@ class PackBuilder:
 
 
 def read_part(store: ObjectStore, name: PackName, span: Span) -> bytes:
-    """A part of a pack. A pack that is too short for it is damage of this one pack, not trouble with the store."""
+    """A part of a pack. A pack that is too short for it, or lies on a bad sector there, is damage of this one pack, not trouble
+    with the store.
+    """
     try:
         return store.get(name.key, span)
     except StoreError as exc:
-        if exc.code != "store.short_object":
+        if exc.code not in _DAMAGE:
             raise
-        raise _damaged(name, CorruptObject("it is cut short", why=exc.why)) from exc
+        raise _damaged(name, CorruptObject(_DAMAGE[exc.code], why=exc.why)) from exc
 
 
 def read_directory(store: ObjectStore, name: PackName, size: int, keyring: KeyRing) -> tuple[PackHeader, bytes]:

@@ -15,9 +15,9 @@ from dedupstore.codec.block import BlockSealer, Payload, split_verified
 from dedupstore.codec.crypto import random_bytes
 from dedupstore.codec.hashing import digest
 from dedupstore.errors import CorruptObject
-from dedupstore.repo.directory import BLOCK_OVERHEAD, parse_directory
+from dedupstore.repo.directory import BLOCK_OVERHEAD, HEADER_BYTES, parse_directory
 from dedupstore.repo.keyring import KeyRing
-from dedupstore.repo.pack import FinishedPack, PackBuilder
+from dedupstore.repo.pack import UNIT_BYTES, FinishedPack, PackBuilder, padme, padme_step, trailer_units
 from dedupstore.repo.pack_cache import PackCache
 from dedupstore.repo.parity import make_parity, parity_key
 from dedupstore.repo.segment import PackFacts
@@ -28,6 +28,22 @@ OPEN_PACKS = 2
 PUTS_IN_FLIGHT = 2
 _SECOND_PACK_AFTER = 1 << 20
 """A second pack opens once the first holds this much: a small snapshot should not leave two small packs."""
+
+
+def size_of_packs(stored: int, directory: int, pack_size: int) -> int:
+    """What packs take up together that hold so many bytes of blocks and of their directories.
+
+    On the average: chance decides which of the open packs a block falls into, and so how much padding each gets.
+    """
+    held = stored + directory
+    if not held:
+        return 0
+    full, rest = divmod(held, pack_size)
+    packs = OPEN_PACKS if min(held, pack_size) > _SECOND_PACK_AFTER else 1
+    blocks, described = (rest * part // held // packs for part in (stored, directory))
+    least = HEADER_BYTES + blocks + trailer_units(described) * UNIT_BYTES
+    short = padme(least) if held == rest and packs == 1 else least + padme_step(least) // 2
+    return full * pack_size + packs * min(short, pack_size)
 
 
 @dataclass(slots=True)

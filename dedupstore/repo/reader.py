@@ -20,6 +20,7 @@ from dedupstore.errors import (
     IntegrityError,
     MissingChunk,
     ObjectNotFound,
+    PackGone,
     RepositoryError,
     StoreError,
     StoreGone,
@@ -44,7 +45,7 @@ MAX_OPEN_PACKS = 1024
 """Packs whose keys are kept at hand: 3 KB each, and a big repository has hundreds of thousands."""
 
 
-_NOWHERE = "is in no pack of this repository"
+_NOWHERE = "is in no pack that the index knows"
 
 
 class _Decoded(NamedTuple):
@@ -104,7 +105,7 @@ class ChunkReader:
                 return location
         for location in self._copies(chunk):
             return location
-        raise MissingChunk(f"chunk {chunk.hex()[:16]} is in no pack of this repository")
+        raise _missing(chunk, _NOWHERE)
 
     def read(self, kind: Kind, chunk: ChunkId) -> bytes:
         """The bytes of a chunk, from whichever copy is whole."""
@@ -284,7 +285,9 @@ class ChunkReader:
                 # A sector that cannot be read is no reason to do without the other copies.
                 self._forget(location.pack_no, location.block_no)
                 failure = failure or error
-        raise failure or MissingChunk(f"chunk {chunk.hex()[:16]} {absent}")
+        if isinstance(failure, ObjectNotFound):
+            raise PackGone(f"chunk {chunk.hex()[:16]} cannot be read: {failure.message}", hints=["dedup check"])
+        raise failure or _missing(chunk, absent)
 
     def _copies(self, chunk: ChunkId) -> list[Location]:
         found = self._index.find_all(chunk)
@@ -382,6 +385,13 @@ class ChunkReader:
                 self._packs.clear()
             self._packs[pack_no] = known
         return known
+
+
+def _missing(chunk: ChunkId, absent: str) -> MissingChunk:
+    return MissingChunk(
+        f"chunk {chunk.hex()[:16]} {absent}",
+        hints=["dedup check", "if it says that index segments are lost: dedup repair index"],
+    )
 
 
 def _mismatch(chunk: ChunkId) -> CorruptChunk:

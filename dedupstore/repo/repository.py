@@ -169,7 +169,7 @@ class Repository:
                 if self.cache_path is None:
                     self._index = temporary_index(self.id, key)
                 else:
-                    self._index = open_index(self.cache_path, self.id, key, place_of(self.store))
+                    self._index = open_index(self.cache_path, self.id, key, self._index_place)
             except CacheError as error:
                 self.on_note(
                     Finding(
@@ -180,6 +180,11 @@ class Repository:
                 )
                 self._index = temporary_index(self.id, key)
         return self._index
+
+    @property
+    def _index_place(self) -> str:
+        # What it was at any time has one index together: whoever looks for the right time names many.
+        return "the past" if shows_past(self.store) else place_of(self.store)
 
     @property
     def versions(self) -> VersionTable:
@@ -217,7 +222,7 @@ class Repository:
         if to_temporary:
             self._index = temporary_index(self.id, self.keyring.cache_key())
         elif self.cache_path is not None:
-            drop_index(self.cache_path, self.id, place_of(self.store))
+            drop_index(self.cache_path, self.id, self._index_place)
 
     def look(self) -> View:
         """A fresh view of what may be used (protocol steps W1 and W5)."""

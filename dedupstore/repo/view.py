@@ -145,10 +145,12 @@ def _sync_listed(store: ObjectStore, keyring: KeyRing, index: Index) -> list[str
         segment = layout.parse_segment_key(info.key)
         if segment in known:
             continue
-        sealed = store.get(info.key)
         try:
+            sealed = store.get(info.key)
             facts = [complete(store, keyring, fact) for fact in decode_segment(keyring, info.key, sealed)]
-        except CorruptObject:
+        except (CorruptObject, StoreError) as error:
+            if isinstance(error, StoreError) and error.code != "store.unreadable":
+                raise
             # Not learned, so tried again next time: a wrong reading must not become this machine's lasting view.
             damaged.append(info.key)
             continue

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.copy import CopyResult, copy_snapshots, split_known
+from dedupstore.engine.copy import require_two as require_two
 from dedupstore.engine.select import Filter, by_name, matching
 from dedupstore.events import Finding, Listener
 from dedupstore.model.snapshot import Snapshot

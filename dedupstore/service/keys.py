@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dedupstore.errors import IntegrityError, NothingMatches, UsageError
@@ -84,13 +85,15 @@ def import_kit(url: str, text: str) -> str:
     return format_id(parse_header(kit.slot).slot_id)
 
 
-def remove_key(access: Access, prefix: str) -> KeyInfo:
-    """Raises Refused for the last key, NothingMatches for an id that is none."""
+def remove_key(access: Access, prefix: str, agree: Callable[[KeyInfo], None]) -> KeyInfo:
+    """Raises Refused for the last key, NothingMatches for an id that is none. `agree` is told which goes, and may raise."""
     with open_repository(access) as repository:
         slot_id = _slot_id(repository, prefix)
         row = next(row for row in list_slots(repository.store, repository.keyring) if row.slot_id == slot_id)
+        info = _info(row, repository.keyring.epoch)
+        agree(info)
         remove_slot(repository.store, repository.keyring, slot_id)
-        return _info(row, repository.keyring.epoch)
+        return info
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from importlib import metadata
 from dedupstore import __version__
 from dedupstore.chunking.kernel import implementation
 
-LIBRARIES = ("blake3", "zstandard", "cryptography", "lmdb", "msgpack", "boto3", "click", "rich", "pathspec", "croniter")
+LIBRARIES = ("blake3", "zstandard", "cryptography", "lmdb", "msgpack", "boto3", "click", "rich", "croniter")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 import re
 import stat as modes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from importlib import import_module
-from typing import TYPE_CHECKING, cast
 
 from dedupstore.errors import UsageError
 from dedupstore.sources.attributes import cachedir_tag, nodump
+from dedupstore.sources.gitignore import parse
 from dedupstore.units import format_bytes, printable
 
-if TYPE_CHECKING:
-    from pathspec import GitIgnoreSpec
-
+_Match = Callable[[str], "re.Match[str] | None"]
 _CACHEDIR_TAG = b"CACHEDIR.TAG"
 
 
@@ -44,7 +41,7 @@ class Excluder:
     `cache/keep`, when the way there is spelled out from the root.
     """
 
-    __slots__ = ("_bridges", "_candidate", "_lines", "_rules", "_spec", "active")
+    __slots__ = ("_any_directory", "_any_file", "_bridges", "_patterns", "_rules", "active")
 
     def __init__(self, rules: ExcludeRules) -> None:
         self._rules = rules
@@ -52,11 +49,11 @@ class Excluder:
         lines = [f"\\{line}" if line.startswith("#") else line for line in rules.patterns if line.strip()]
         for path in rules.pattern_files:
             lines += _read_patterns(path)
-        self._lines = lines
-        self._spec = _compile(lines) if lines else None
-        self._candidate = _candidate(self._spec) if self._spec is not None else None
+        self._patterns = [_compile(number, line) for number, line in enumerate(lines)]
+        self._any_file = _any([pattern for pattern in self._patterns if not pattern.only_directories])
+        self._any_directory = _any(self._patterns)
         self._bridges = [bridge for line in lines if (bridge := _bridge(line)) is not None]
-        self.active = self._spec is not None or rules.larger_than is not None or rules.nodump
+        self.active = bool(lines) or rules.larger_than is not None or rules.nodump
         """False: `excludes` always says None, and need not be called."""
 
     def excludes(self, path: bytes, is_directory: bool, stat: os.stat_result, dir_fd: int | None = None) -> str | None:
@@ -65,7 +62,7 @@ class Excluder:
         `path` is relative to its root and does not contain the root's own name; the root itself is never asked
         about. `dir_fd`, the directory that holds the name, is needed for the nodump flag only.
         """
-        if self._spec is not None and (reason := self._matches(self._spec, path, is_directory)) is not None:
+        if self._patterns and (reason := self._reason(os.fsdecode(path), is_directory)) is not None:
             return reason
         rules = self._rules
         if rules.larger_than is not None and stat.st_size > rules.larger_than and modes.S_ISREG(stat.st_mode):
@@ -94,62 +91,84 @@ class Excluder:
         return None
 
     def matches(self, path: bytes, is_directory: bool) -> bool:
-        """Whether the patterns alone say that this name is meant."""
-        return self._spec is not None and self._matches(self._spec, path, is_directory) is not None
+        """Whether the patterns alone say that this name, or a directory above it, is meant."""
+        return bool(self._patterns) and self._decided(os.fsdecode(path), is_directory) is not None
 
-    def _matches(self, spec: GitIgnoreSpec, path: bytes, is_directory: bool) -> str | None:
-        text = _text(os.fsdecode(path))
-        if is_directory:
-            text += "/"
-        if self._candidate is not None and self._candidate(text) is None:
-            return None
-        result = spec.check_file(text)
-        if not result.include or result.index is None:
-            return None
-        if is_directory and self._bridges and self._leads_to_kept(text):
-            return None
-        return f"pattern {printable(os.fsencode(self._lines[result.index]))}"
+    def _reason(self, path: str, is_directory: bool) -> str | None:
+        if not self._bridges:
+            # What is below an excluded directory is not asked about, so the name decides alone.
+            of_path, of_name = self._any_directory if is_directory else self._any_file
+            if not (of_name and of_name(path.rpartition("/")[2])) and not (of_path and of_path(path)):
+                return None
+            decision = self._last(path, is_directory)
+            if decision is None or decision.negated:
+                return None
+        else:
+            decision = self._decided(path, is_directory)
+            if decision is None or (is_directory and self._leads_to_kept(path)):
+                return None
+        return f"pattern {printable(os.fsencode(decision.line))}"
 
-    def _leads_to_kept(self, text: str) -> bool:
-        parts = text.rstrip("/").split("/")
+    def _decided(self, path: str, is_directory: bool) -> _Compiled | None:
+        """The pattern that excludes the path or a directory above it, if no later one takes that back."""
+        excluding: _Compiled | None = None
+        end = path.find("/")
+        while True:
+            prefix = path if end < 0 else path[:end]
+            found = self._last(prefix, is_directory or end >= 0)
+            if found is not None and (excluding is None or found.number > excluding.number):
+                excluding = None if found.negated else found
+            if end < 0:
+                return excluding
+            end = path.find("/", end + 1)
+
+    def _last(self, path: str, is_directory: bool) -> _Compiled | None:
+        """The last pattern that matches exactly this name."""
+        name = path.rpartition("/")[2]
+        for pattern in reversed(self._patterns):
+            if (is_directory or not pattern.only_directories) and pattern.match(name if pattern.of_name else path):
+                return pattern
+        return None
+
+    def _leads_to_kept(self, path: str) -> bool:
+        parts = path.split("/")
         return any(
             len(parts) < len(bridge) and all(map(fnmatchcase, parts, bridge[: len(parts)])) for bridge in self._bridges
         )
 
 
-def _text(path: str) -> str:
-    # "." and "$" of regular expressions treat a newline as special; NUL, which no name contains, they do not.
-    return path.replace("\n", "\0")
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    number: int
+    line: str
+    expression: str
+    match: _Match
+    of_name: bool
+    negated: bool
+    only_directories: bool
 
 
-def _compile(lines: Sequence[str]) -> GitIgnoreSpec:
-    # Loaded only when there are patterns: the library costs more than the rest of a small snapshot's start.
-    library = import_module("pathspec")
-    patterns = []
-    for line in lines:
-        try:
-            pattern = library.GitIgnoreSpec.from_lines([_text(line)], backend="simple").patterns[0]
-        except (ValueError, IndexError, re.error) as error:
-            raise _meaningless(line) from error
-        # git skips what it cannot read ("/", "[z-a]"); whoever typed it believes that something is left out.
-        if pattern.include is None:
-            raise _meaningless(line)
-        patterns.append(pattern)
-    return cast("GitIgnoreSpec", library.GitIgnoreSpec(patterns, backend="simple"))
-
-
-def _candidate(spec: GitIgnoreSpec) -> Callable[[str], re.Match[str] | None] | None:
-    """One expression that matches whatever any excluding pattern matches: most names are done with one call.
-
-    With 50 patterns asking them one by one takes 18 us a name, this 9 us.
-    """
-    expressions = [pattern.regex.pattern for pattern in spec.patterns if pattern.include and pattern.regex is not None]
-    # The patterns' own groups have one name in all of them, which one expression cannot have.
-    plain = [re.sub(r"\(\?P<\w+>", "(?:", str(expression)) for expression in expressions]
+def _compile(number: int, line: str) -> _Compiled:
     try:
-        return re.compile("|".join(f"(?:{expression})" for expression in plain)).match if plain else None
-    except re.error:
-        return None
+        pattern = parse(line)
+    except ValueError as error:
+        # git skips what it cannot read ("/", "[z-a]"); whoever typed it believes that something is left out.
+        raise _meaningless(line) from error
+    match = re.compile(pattern.expression, re.DOTALL).fullmatch
+    return _Compiled(
+        number, line, pattern.expression, match, pattern.of_name, pattern.negated, pattern.only_directories
+    )
+
+
+def _any(patterns: Sequence[_Compiled]) -> tuple[_Match | None, _Match | None]:
+    """For paths and for last names: one expression of all patterns that exclude. Most names are done with these."""
+    excluding = [pattern for pattern in patterns if not pattern.negated]
+    return _either(p for p in excluding if not p.of_name), _either(p for p in excluding if p.of_name)
+
+
+def _either(patterns: Iterable[_Compiled]) -> _Match | None:
+    expression = "|".join(f"(?:{pattern.expression})" for pattern in patterns)
+    return re.compile(expression, re.DOTALL).fullmatch if expression else None
 
 
 def _meaningless(line: str) -> UsageError:

@@ -199,4 +199,6 @@ def store_error(error: OSError, *, what: str, where: str, writing: bool) -> Stor
         return StoreError(message, why="the repository is spread over two file systems; it must be on one")
     if number == errno.ELOOP:
         return StoreError(message, why="there is a symbolic link where an object should be")
+    if number == errno.EIO and not writing:
+        return StoreError(message, why=reason, hints=["ask the disk how it is: smartctl -a"], code="store.unreadable")
     return StoreError(message, why=reason, transient=number in _TRANSIENT)

@@ -16,7 +16,7 @@ from dedupstore.cli.main import main
 from tests.support.dedup import PATIENCE_SECONDS, Dedup
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("rich", "boto3", "botocore", "cryptography", "lmdb", "zstandard", "blake3", "msgpack", "pathspec", "croniter",
+HEAVY = ("rich", "boto3", "botocore", "cryptography", "lmdb", "zstandard", "blake3", "msgpack", "croniter",
          "platformdirs", "subprocess", "hashlib", "logging", "asyncio", "socket", "json", "zoneinfo")  # fmt: skip
 OPENING = {"cryptography", "blake3", "msgpack", "hashlib", "json"}
 """What opening a repository takes, and comparing it with what this machine has seen of it."""

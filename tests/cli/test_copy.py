@@ -133,7 +133,6 @@ def test_targets_of_another_kind_are_refused(dedup: Dedup, site: Path, replica: 
     assert dedup("copy", "--to", tmp_path / "photos").exit_code == 10
     assert dedup("copy", "--to", tmp_path / "missing").exit_code == 10
     assert dedup("copy", "--to", newer).exit_code == 13
-    dedup.setenv("DEDUP_TO_PASSPHRASE", "tangerine-forty-two-umbrellas")
     same = dedup("copy", "--to", dedup.repository)
     assert (same.exit_code, same.code) == (8, "copy.same_place")
     mirrored = dedup("copy", "--to", tmp_path / "mirror")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
-from tests.support.dedup import Dedup
+import pytest
+
+from tests.support.dedup import COMMAND, SENTINELS, Dedup
 
 
 def test_no_repository_is_10(dedup: Dedup) -> None:
@@ -83,3 +88,50 @@ def test_a_damaged_record_is_4_and_hides_no_other(dedup: Dedup, site: Path) -> N
     assert len(run.out.splitlines()) == 2
     assert "cannot be read" in run.err
     assert dedup("check").exit_code == 4
+
+
+def test_a_pack_that_is_gone_is_4_also_for_a_machine_that_knows_it(dedup: Dedup, site: Path) -> None:
+    dedup.snapshot(site)
+    for pack in dedup.repository.glob("packs/*/*.m*"):
+        pack.unlink()
+
+    run = dedup("ls", "latest")
+
+    assert (run.exit_code, run.code) == (4, "repo.missing_pack")
+    assert "try: dedup check" in run.err
+
+
+def test_a_machine_without_cache_that_finds_no_index_is_told_how_to_get_it(dedup: Dedup, site: Path) -> None:
+    dedup.snapshot(site)
+    shutil.rmtree(dedup.home / "cache")
+    for segment in dedup.repository.glob("index/*"):
+        if segment.name not in SENTINELS:
+            segment.unlink()
+
+    run = dedup("ls", "latest")
+
+    assert (run.exit_code, run.code) == (4, "repo.missing_chunk")
+    assert "dedup repair index" in run.err
+    dedup.ok("repair", "index")
+    dedup.ok("ls", "latest")
+    dedup.ok("check")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_stop_no_snapshot(dedup: Dedup, site: Path, closed: str) -> None:
+    command = f"{shlex.join([*COMMAND, 'snapshot', str(site)])} {closed}"
+
+    run = subprocess.run(["sh", "-c", command], env=dedup.process_environment(), capture_output=True, check=False)
+
+    assert run.returncode == 0, run.stderr
+    assert len(dedup.ok("snapshots", "--json").document["snapshots"]) == 1
+    dedup.ok("check")
+
+
+def test_a_closed_standard_input_is_no_empty_file(dedup: Dedup) -> None:
+    command = f"{shlex.join([*COMMAND, 'snapshot', '--stdin', 'dump.sql'])} <&-"
+
+    run = subprocess.run(["sh", "-c", command], env=dedup.process_environment(), capture_output=True, check=False)
+
+    assert run.returncode == 6
+    assert dedup.ok("snapshots", "--json").document["snapshots"] == []

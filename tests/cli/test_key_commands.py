@@ -45,7 +45,7 @@ def test_a_removed_passphrase_opens_nothing(dedup: Dedup) -> None:
     assert dedup("key", "remove", second[:8]).code == "usage.no_input"
     dedup.ok("key", "remove", second[:8], "--yes")
     assert dedup("key", "remove", first, "--yes").code == "refused.last_slot"
-    assert dedup("key", "remove", "yyyyyyyy", "--yes").code == "key.not_found"
+    assert dedup("key", "remove", "yyyyyyyy").code == "key.not_found", "there is nothing to agree to"
     assert dedup("key", "remove", "yy", "--yes").exit_code == 2
 
     use(dedup, passphrase=OTHER)

@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -207,3 +208,18 @@ def test_of_a_mirror_made_after_a_prune_that_was_killed_a_check_says_how_it_gets
     forgotten.ok("prune", "--grace", "0", "--undo-window", "0")
     forgotten.ok("mirror", "--to", mirror)
     forgotten.ok("check", "-r", mirror, "--read-data")
+
+
+def test_a_clock_set_a_year_ahead_is_told_and_ends_no_undo_window(
+    forgotten: Dedup, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real = time.time_ns
+    monkeypatch.setattr(SystemClock, "now_ns", lambda self: real() + 365 * 24 * 3600 * 10**9)
+
+    told = forgotten.ok("prune", "--grace", "0")
+    events = forgotten.ok("prune", "--grace", "0", "--json")
+
+    assert "note: 1 snapshot forgotten before a long pause" in told.err and "for 365 days" in told.err
+    assert events.summary["roots_expired"] == []
+    assert forgotten.ok("prune", "--grace", "0", "--undo-window", "0", "--json").summary["done"]["roots_expired"] == 1
+    forgotten.ok("check")

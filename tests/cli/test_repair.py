@@ -106,10 +106,12 @@ def test_snapshots_go_on_without_what_is_lost_and_say_what_that_is(dedup: Dedup,
     assert dedup("check", "--read-data").exit_code == 4
     lost = {"uploads/a.txt", "uploads/b.bin", "index.html", "cache/tmp"}
 
-    planned = dedup.ok("repair", "snapshots", "--dry-run", "--json").summary
-    shown = dedup.ok("repair", "snapshots", "--dry-run")
-    done = dedup.ok("repair", "snapshots", "--json").summary
+    planned = dedup("repair", "snapshots", "--dry-run", "--json").summary
+    shown = dedup("repair", "snapshots", "--dry-run")
+    done = dedup("repair", "snapshots", "--json").summary
 
+    assert shown.exit_code == 3
+    assert [(one["status"], one["exit_code"]) for one in (planned, done)] == [("warnings", 3)] * 2
     assert {path["path"] for path in planned["snapshots"][0]["lost"]} <= {f"site/{name}" for name in lost}
     assert "lost     site/" in shown.out and "would be made anew" in shown.out
     (one,) = done["snapshots"]
@@ -172,7 +174,7 @@ def test_neither_a_damaged_snapshot_nor_what_is_left_of_it_is_the_newest_good_on
     damaged = dedup.snapshot(site, "--source", "site")
     break_data(dedup, but=before)
     assert dedup("check", "--read-data").exit_code == 4
-    (one,) = dedup.ok("repair", "snapshots", "--json").summary["snapshots"]
+    (one,) = dedup("repair", "snapshots", "--json").summary["snapshots"]
 
     run = dedup("forget", whole, "--yes")
 

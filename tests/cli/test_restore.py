@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -142,7 +143,7 @@ def test_a_policy_says_what_may_be_replaced(dedup: Dedup, site: Path) -> None:
     file.write_text("mine")
     os.utime(file, (time.time() + 60, time.time() + 60))
 
-    dedup.ok("restore", "--to", target, "--overwrite", "never")
+    assert "1 left alone" in dedup.ok("restore", "--to", target, "--overwrite", "never").out
     dedup.ok("restore", "--to", target, "--overwrite", "older", "--yes")
     assert file.read_text() == "mine"
     assert dedup("restore", "--to", target).code == "refused.not_confirmed"
@@ -204,3 +205,13 @@ def test_damage_is_told_and_everything_else_restored(dedup: Dedup, site: Path) -
     human = dedup("check", "--read-data")
     assert human.code == "check.damaged"
     assert "hit      site/" in human.out
+
+
+def test_no_option_is_promised_to_restore_a_socket(dedup: Dedup, site: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(os.fspath(site / "socket"))
+    dedup.snapshot(site)
+
+    run = dedup.ok("restore", "--to", dedup.home / "r")
+
+    assert "left out 1 x socket\n" in run.err

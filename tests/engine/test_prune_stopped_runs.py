@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dedupstore.errors import StoreError
+from dedupstore.errors import IntegrityError, StoreError
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo import layout
 from dedupstore.repo.badlist import BadRecord, put_bad
@@ -17,7 +17,8 @@ from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import Kind
 from tests.support.damaging import flip
 from tests.support.faults import FaultyStore, Step
-from tests.support.pruning import assert_comes_to_rest, assert_sound, check, condemn, plans, sweep
+from tests.support.forgetting import undo
+from tests.support.pruning import assert_comes_to_rest, assert_sound, check, condemn, forget, plans, sweep
 from tests.support.repositories import files_below, make_tree, new_repository, take
 
 
@@ -36,7 +37,7 @@ def unreadable() -> set[str]:
 def repository(store: MemoryStore, unreadable: set[str], tmp_path: Path) -> Iterator[Repository]:
     def hook(step: Step) -> None:
         if step.verb == "get" and step.key in unreadable:
-            raise StoreError(f"{step.key} cannot be read", why="a bad sector")
+            raise StoreError(f"{step.key} cannot be read", why="a bad sector", code="store.unreadable")
 
     with new_repository(FaultyStore(store, hook=hook), tmp_path / "cache") as made:
         yield made
@@ -130,3 +131,59 @@ def test_what_is_wrongly_said_to_be_damaged_of_a_run_that_goes_on_is_moved(
     store.objects[commit_key] = commit
     (went_on,) = repository.catalog.committed() - {kept.id}
     assert_sound(repository, {kept.id: files_below(tmp_path / "kept"), went_on: files_below(tree)})
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_what_cannot_be_asked_for_just_now_is_not_taken_for_lost(
+    store: MemoryStore, tree: Path, tmp_path: Path, kind: Kind
+) -> None:
+    """The list of damage is wrong, and the keys have expired: nothing that a forgotten snapshot has is let go for that."""
+    refused: set[str] = set()
+
+    def hook(step: Step) -> None:
+        if step.verb == "get" and step.key in refused:
+            raise StoreError(f"cannot read {step.key}", why="the server says ExpiredToken", code="store.credentials")
+
+    with new_repository(FaultyStore(store, hook=hook), tmp_path / "cache") as repository:
+        snapshot = take(repository, tree).snapshot
+        assert snapshot is not None
+        forget(repository, snapshot)
+        known = packs(repository)
+        condemn(repository, [row.id for row in known])
+        put_bad(store, repository.keyring, BadRecord(packs={row.id: None for row in known}))
+        refused.update(row.name.key for row in known if row.kind is kind)
+
+        with pytest.raises(StoreError, match="cannot read"):
+            sweep(repository)
+
+        refused.clear()
+        sweep(repository)
+        back = undo(repository, snapshot.id)
+        assert_sound(repository, {back.id: files_below(tree)})
+
+
+def test_damage_of_a_run_that_commits_while_it_is_looked_at_stops_the_prune(
+    store: MemoryStore, tree: Path, tmp_path: Path
+) -> None:
+    """It is a snapshot then, and what is damaged of it may be whole somewhere else."""
+    commits: dict[str, tuple[str, bytes]] = {}
+    """By the pack that is read when it comes."""
+
+    def hook(step: Step) -> None:
+        if step.verb == "get" and step.key in commits:
+            key, commit = commits.pop(step.key)
+            store.objects[key] = commit
+
+    with new_repository(FaultyStore(store, hook=hook), tmp_path / "cache") as repository:
+        left, key, commit = stop_run(repository, store, tree)
+        damaged = next(row for row in left if row.kind is Kind.DATA)
+        condemn(repository, [row.id for row in left])
+        flip_all(repository, store, damaged)
+        assert check(repository).recorded == 1
+        commits[damaged.name.key] = (key, commit)
+
+        with pytest.raises(IntegrityError) as caught:
+            sweep(repository)
+
+        assert caught.value.code == "prune.unmovable"
+        assert damaged.name.key in store.objects

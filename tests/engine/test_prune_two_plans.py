@@ -10,11 +10,10 @@ import pytest
 
 from dedupstore.clock import FrozenClock
 from dedupstore.engine.prune_plan import DAY_NS, PruneOptions
-from dedupstore.repo.gcplan import Plan, put_plan
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import PackId, SnapshotId
-from tests.support.pruning import NOW, assert_comes_to_rest, assert_sound, plans, sweep
+from tests.support.pruning import NOW, assert_comes_to_rest, assert_sound, condemn, plans, sweep
 from tests.support.repositories import files_below, make_tree, mutate_tree, new_repository, open_repository, take
 
 START_NS = 1_900_000_000 * 10**9
@@ -40,8 +39,7 @@ class Scene:
         return sorted(row.id for row in self.repository.index.packs() if row.name.key in self.store.objects)
 
     def condemn(self, packs: list[PackId]) -> None:
-        plan = Plan(packs=tuple(packs), roots=(), creator="test", time_ns=self.clock.now_ns())
-        put_plan(self.store, self.repository.keyring, plan)
+        condemn(self.repository, packs, self.clock.now_ns())
 
     def there(self, packs: list[PackId]) -> int:
         return len(set(packs) & set(self.packs()))

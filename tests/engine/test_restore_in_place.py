@@ -13,6 +13,7 @@ import pytest
 from dedupstore.engine.restore_options import Action, Overwrite, RestoreOptions, Verdict
 from dedupstore.errors import UsageError
 from dedupstore.events import Collector
+from dedupstore.model.entry import Entry
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.types import ChunkId
 from tests.support.restoring import (
@@ -239,9 +240,54 @@ def test_a_full_directory_gives_way_to_a_file_only_with_delete(
     refused = run_restore(reader, restored, RestoreOptions(target=target))
 
     assert (refused.codes, refused.paths, refused.result.exit_code) == (["restore.not_written"], [b"site/a"], 3)
+    assert "--delete replaces it" in refused.result.findings[0].message
     assert content_of(target + b"/site/a") == {b"mine": b"mine"}
     run_restore(reader, restored, RestoreOptions(target=target, delete=True))
     assert content_of(target) == SITE
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="owners and trusted attributes are root's")
+def test_owners_and_attributes_of_links_and_pipes_are_restored_and_compared(reader: DictReader, target: bytes) -> None:
+    ours = ((b"trusted.ours", b"1"),)
+    link = replace(link_entry(b"l", b"one"), xattrs=ours, uid=0, gid=0)
+    pipe = Entry(name=b"p", kind="p", mode=0o640, uid=0, gid=0, mtime=MTIME, ctime=0, xattrs=ours)
+    snapshot = snapshot_of(save_tree(reader, {b"l": link, b"p": pipe}))
+    options = RestoreOptions(target=target, owners=True, special=True)
+    run_restore(reader, snapshot, options)
+    paths = [target + b"/l", target + b"/p"]
+    for path in paths:
+        assert os.getxattr(path, "trusted.ours", follow_symlinks=False) == b"1"
+        os.removexattr(path, "trusted.ours", follow_symlinks=False)
+        os.setxattr(path, "trusted.other", b"2", follow_symlinks=False)
+        os.chown(path, 77, 88, follow_symlinks=False)
+        os.utime(path, ns=(MTIME, MTIME), follow_symlinks=False)
+
+    again = run_restore(reader, snapshot, options)
+
+    assert again.result.actions == {Action.METADATA: 2}
+    for path in paths:
+        assert os.listxattr(path, follow_symlinks=False) == ["trusted.ours"]
+        assert os.lstat(path).st_uid == os.lstat(path).st_gid == 0
+    assert run_restore(reader, snapshot, options).result.actions == {Action.KEEP: 2}
+
+
+def test_progress_comes_to_its_end_with_holes_and_hard_links(
+    reader: DictReader, target: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        Collector, "progress", lambda _, progress: told.append((progress.files_done, progress.bytes_done))
+    )
+    linked = file_entry(reader, b"x", b"linked", link_group=1)
+    sparse = replace(file_entry(reader, b"s", b"data"), size=1_000_004, holes=(4, 1_000_000))
+
+    run_restore(
+        reader,
+        snapshot_of(save_tree(reader, {b"s": sparse, b"x": linked, b"y": linked})),
+        RestoreOptions(target=target),
+    )
+
+    assert told[-1] == (3, 1_000_004 + 2 * len(b"linked"))
 
 
 def test_links_and_their_times_are_compared_and_replaced(reader: DictReader, target: bytes) -> None:

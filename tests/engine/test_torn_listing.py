@@ -11,15 +11,15 @@ from dedupstore.clock import FrozenClock
 from dedupstore.engine.prune_plan import DAY_NS, PruneOptions
 from dedupstore.errors import StoreError
 from dedupstore.repo import layout
-from dedupstore.repo.gcplan import Plan, put_plan
+from dedupstore.repo.badlist import BadRecord, put_bad
 from dedupstore.repo.pack import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.base import ObjectInfo
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import Kind
-from tests.support.faults import Fault, FaultPlan, FaultyStore
+from tests.support.faults import Fault, FaultPlan, FaultyStore, Step
 from tests.support.forgetting import undo
-from tests.support.pruning import assert_sound, forget, sweep
+from tests.support.pruning import assert_sound, condemn, forget, sweep
 from tests.support.replicating import run_mirror
 from tests.support.repositories import (
     assert_restores,
@@ -56,10 +56,9 @@ class TornStore(MemoryStore):
         return iter([row for row in rows if row.key in left])
 
 
-def condemn(repository: Repository, kind: Kind, time_ns: int) -> None:
+def condemn_all(repository: Repository, kind: Kind, time_ns: int) -> None:
     repository.look()
-    packs = tuple(row.id for row in repository.index.packs() if row.kind is kind)
-    put_plan(repository.store, repository.keyring, Plan(packs=packs, roots=(), creator="test", time_ns=time_ns))
+    condemn(repository, [row.id for row in repository.index.packs() if row.kind is kind], time_ns)
 
 
 def test_a_forgotten_snapshot_whose_manifests_move_during_the_listing_is_walked_all_the_same(tmp_path: Path) -> None:
@@ -70,18 +69,52 @@ def test_a_forgotten_snapshot_whose_manifests_move_during_the_listing_is_walked_
         snapshot = take(repository, tree).snapshot
         assert snapshot is not None
         forget(repository, snapshot)
-        condemn(repository, Kind.DATA, NOW_NS)
+        condemn_all(repository, Kind.DATA, NOW_NS)
         moved = []
 
         def other_prune() -> None:
             with open_repository(store, clock=clock) as other:
-                condemn(other, Kind.MANIFEST, NOW_NS - 2 * DAY_NS)
+                condemn_all(other, Kind.MANIFEST, NOW_NS - 2 * DAY_NS)
                 moved.append(sweep(other, PruneOptions(grace_ns=DAY_NS)).bytes_moved)
 
         store.meanwhile = other_prune
         report = sweep(repository, PruneOptions(grace_ns=0))
 
         assert moved[0] > 0 and report.packs_deleted > 0
+        back = undo(repository, snapshot.id)
+        assert_restores(repository, back, files_below(tree))
+        assert_sound(repository, {back.id: files_below(tree)})
+
+
+@pytest.mark.parametrize("known_bad", [False, True])
+def test_a_forgotten_snapshot_whose_manifests_move_after_the_listing_is_walked_all_the_same(
+    tmp_path: Path, known_bad: bool
+) -> None:
+    """They are listed, and gone when they are read. `known_bad`: somebody has said wrongly that they are damaged."""
+    store, clock = MemoryStore(), FrozenClock(NOW_NS)
+    tree = make_tree(tmp_path / "tree")
+    moved: list[int] = []
+
+    def other_prune(step: Step) -> None:
+        if armed and step.verb == "get" and step.key.startswith(layout.PACKS):
+            armed.clear()
+            with open_repository(store, clock=clock) as other:
+                condemn_all(other, Kind.MANIFEST, NOW_NS - 2 * DAY_NS)
+                moved.append(sweep(other, PruneOptions(grace_ns=DAY_NS)).bytes_moved)
+
+    armed: list[bool] = []
+    with new_repository(FaultyStore(store, hook=other_prune), clock=clock) as repository:
+        snapshot = take(repository, tree).snapshot
+        assert snapshot is not None
+        forget(repository, snapshot)
+        condemn_all(repository, Kind.DATA, NOW_NS)
+        if known_bad:
+            manifests = {row.id: None for row in repository.index.packs() if row.kind is Kind.MANIFEST}
+            put_bad(store, repository.keyring, BadRecord(packs=manifests))
+        armed.append(True)
+        sweep(repository, PruneOptions(grace_ns=0))
+
+        assert moved[0] > 0
         back = undo(repository, snapshot.id)
         assert_restores(repository, back, files_below(tree))
         assert_sound(repository, {back.id: files_below(tree)})
@@ -108,11 +141,9 @@ def test_a_mirror_shows_no_snapshot_whose_data_moved_during_a_listing(tmp_path: 
             nonlocal moved
             killed = FaultPlan(fault=Fault.FAIL_BEFORE, at=0, verb="put", below=f"{layout.GC}done-")
             faulty = FaultyStore(source, killed)
-            new = tuple(
-                PackName.parse(key).id for key in source.objects.keys() - before if key.startswith(layout.PACKS)
-            )
+            new = [PackName.parse(key).id for key in source.objects.keys() - before if key.startswith(layout.PACKS)]
             with open_repository(faulty) as other:
-                put_plan(source, other.keyring, Plan(packs=new, roots=(), creator="test", time_ns=0))
+                condemn(other, new)
                 with pytest.raises(StoreError):
                     sweep(other, PruneOptions(grace_ns=0))
             moved = faulty.fired > 0

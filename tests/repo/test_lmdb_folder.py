@@ -14,11 +14,13 @@ from dedupstore.errors import CacheError, Refused
 from dedupstore.repo import index_values as values
 from dedupstore.repo.directory import BlockRecord
 from dedupstore.repo.lmdb_index import LmdbIndex, drop_index, open_index, temporary_index
+from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import RepositoryId
 from tests.support import index_process
 from tests.support.dedup import PATIENCE_SECONDS
 from tests.support.index_process import KEY, facts_of, fill, ids_of, read_everything, segment_of
 from tests.support.packs import REPOSITORY, chunk_id
+from tests.support.repositories import new_repository, open_repository
 
 ALL = index_process.PACKS * index_process.CHUNKS
 ROOT = Path(__file__).parents[2]
@@ -187,3 +189,23 @@ def test_a_closed_index_says_so(tmp_path: Path) -> None:
         index.find(chunk_id("x"))
     with pytest.raises(CacheError, match="closed"):
         index.apply(segment_of(0), [])
+
+
+class AsItWas(MemoryStore):
+    """What a bucket was at some time."""
+
+    past_ns = 0
+
+    @property
+    def place(self) -> str:
+        return f"memory: at {self.past_ns}"
+
+
+def test_looks_at_the_past_leave_one_index_however_many_times_are_named(tmp_path: Path) -> None:
+    store = AsItWas()
+    new_repository(store).close()
+    for store.past_ns in range(1, 4):
+        with open_repository(store, tmp_path) as repository:
+            repository.look()
+
+    assert len([folder for folder in tmp_path.iterdir() if folder.is_dir()]) == 1

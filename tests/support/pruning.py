@@ -60,9 +60,9 @@ def forget(repository: Repository, snapshot: Snapshot | None) -> None:
     repository.store.barrier()
 
 
-def condemn(repository: Repository, packs: Iterable[PackId]) -> None:
+def condemn(repository: Repository, packs: Iterable[PackId], time_ns: int = 1) -> None:
     """A plan as somebody else made it, about anything."""
-    condemned = Plan(packs=tuple(sorted(packs)), roots=(), creator="another host", time_ns=1)
+    condemned = Plan(packs=tuple(sorted(packs)), roots=(), creator="another host", time_ns=time_ns)
     put_plan(repository.store, repository.keyring, condemned)
 
 
@@ -78,7 +78,7 @@ def prune(repository: Repository, options: PruneOptions = NOW) -> PruneReport:
 def sweep(repository: Repository, options: PruneOptions = NOW) -> PruneReport:
     """Carry out what waits, without a plan of one's own."""
     nothing = Roots(kept=frozenset(), expired=frozenset(), abandoned=frozenset(), orphaned_markers=frozenset())
-    empty = PrunePlan(roots=nothing, choices=(), waiting=(), orphans=(), packs=0, bytes=0, young=0)
+    empty = PrunePlan(roots=nothing, choices=(), waiting=(), orphans=(), packs=0, bytes=0, young=0, bytes_written=0)
     return execute_prune(repository, empty, options, listener=NullListener(), cancel=CancelToken())
 
 

@@ -9,7 +9,7 @@ from dedupstore.engine.check_session import Session
 from dedupstore.engine.damage import DamageWalk
 from dedupstore.engine.sound_walk import SoundWalk
 from dedupstore.events import Finding
-from dedupstore.units import printable, short_id
+from dedupstore.units import format_number, printable, short_id
 
 
 class StructureCheck:
@@ -43,8 +43,8 @@ class StructureCheck:
             if rest.files_total < damage.files_total:
                 yield Finding(
                     code="check.index_incomplete",
-                    message=f"{damage.files_total - rest.files_total} files cannot be found because index segments "
-                    "are lost; their data is there; try: dedup repair index",
+                    message=f"{format_number(damage.files_total - rest.files_total, 'file')} cannot be found because index "
+                    "segments are lost; their data is there; try: dedup repair index",
                     severity="error",
                 )
             damage = rest
