@@ -5,6 +5,8 @@ from __future__ import annotations
 PAGES: dict[str, str] = {
     "database.altered": "Somebody altered a table while it was dumped. The dump is taken again once; when that fails, too, there "
     "is no snapshot: take it when nobody alters tables.",
+    "database.broken_view": "A view of the database that was replaced reads a table that is not there. No server makes such a view, so the "
+    "database that is kept does not have it.",
     "database.client_too_old": "The program that dumps is older than the server, or the client too old to be given a dump safely. "
     "Run it where the server is (`exec` in the configuration), or install the client programs of the server's version.",
     "database.copy_failed": "The copy of a SQLite database could not be made. The message says why; the copy lies in "
@@ -28,7 +30,7 @@ PAGES: dict[str, str] = {
     "database.globals_made": "A role or a user that did not exist was made as it was. Roles of PostgreSQL have no password: it is "
     "not kept.",
     "database.in_use": "Somebody has the database open. Whoever writes to it would go on writing to the old one: "
-    "stop that program, then swap again.",
+    "stop that program, then swap again. MySQL and MariaDB were waited for 20 seconds.",
     "database.locked": "Another program keeps the database locked for longer than we wait. There is no snapshot.",
     "database.login_failed": "The server does not let us in. Name the password in the configuration (`password = "
     '"file:PATH"`), in DEDUP_DATABASE_PASSWORD_FILE for an address, or in ~/.pgpass.',
@@ -43,9 +45,9 @@ PAGES: dict[str, str] = {
     "(`globals.sql` of the snapshot has them) to get the owners back.",
     "database.no_room": "A consistent copy of the database needs as much room as the database has. Name another "
     "directory for it: TMPDIR.",
-    "database.not_movable": "MySQL and MariaDB move tables between databases, and nothing else. A database with "
-    "views, triggers, routines or events is not swapped: tell the program that uses it the "
-    "new name.",
+    "database.not_movable": "Something in one of the two databases cannot be moved with it. A trigger, routine or event that names its own "
+    "database would go on to work there when it is kept under another name. Drop it where it is not needed, and swap "
+    "again; or tell the program the new name. Nothing was changed.",
     "database.not_replaced": "A database is not replaced file by file: its log would be applied to the wrong one. "
     "Restore it beside with `dedup restore --as NAME`, look at it, then `dedup db swap`.",
     "database.not_set": "The new database lacks a setting (ALTER DATABASE … SET), the owner, or a grant, of the old one. All else is "

@@ -40,13 +40,18 @@ def swap(session: Session, database: str, new: str, keep_as: str) -> None:
     """Put a restored database in the place of the one that is used.
 
     DATABASE is a source of the configuration, or an address; NEW is what `dedup restore --as` was given. The old one is
-    kept under another name. Of SQLite nobody may have it open; on a server, sessions that use one of the two are ended.
+    kept under another name. Of SQLite nobody may have it open; sessions of PostgreSQL that use one of the two are ended. Of
+    MySQL and MariaDB, the same command goes on with a swap that was interrupted.
     """
     found = database_named(session, database)
     given = _given(session)
     live = service.live_name(found, *given)
     joint = ".before-" if found.type == "sqlite" else "_before_"
-    kept = keep_as or f"{live}{joint}{session.out.compact(session.clock.now_ns())}"
+    kept = (
+        service.begun(found, new, live, *given)
+        or keep_as
+        or f"{live}{joint}{session.out.compact(session.clock.now_ns())}"
+    )
     if not session.settings.yes:
         agreed = session.can_ask and prompts.confirm(
             session, f"Put {safe(new)} in the place of {safe(live)}, and keep that as {safe(kept)}?"

@@ -9,7 +9,8 @@ from dedupstore.cancel import CancelToken
 from dedupstore.events import Finding
 from dedupstore.service.config_schema import SqliteSource
 from dedupstore.service.databases import Database, connected
-from dedupstore.sources import mysql_target, postgres_target, sqlite_target
+from dedupstore.sources import mysql_swap, postgres_target, sqlite_target
+from dedupstore.sources.mysql_client import MysqlClient
 from dedupstore.sources.postgres_client import PostgresClient
 
 Note = Callable[[Finding], None]
@@ -23,6 +24,14 @@ def live_name(database: Database, environ: Mapping[str, str], note: Note, cancel
         return client.database(cancel)
 
 
+def begun(database: Database, new: str, live: str, environ: Mapping[str, str], note: Note, cancel: CancelToken) -> str:
+    """What the old one is called by a swap of these two that was interrupted, and that `swap` goes on with; or empty."""
+    if isinstance(database, SqliteSource):
+        return ""
+    with connected(database, environ, note, cancel) as client, client.explained():
+        return mysql_swap.kept_name(client, new, live, cancel) if isinstance(client, MysqlClient) else ""
+
+
 def swap(
     database: Database, new: str, live: str, kept: str, environ: Mapping[str, str], note: Note, cancel: CancelToken
 ) -> None:
@@ -34,4 +43,4 @@ def swap(
         if isinstance(client, PostgresClient):
             postgres_target.swap(client, new, live, kept, cancel)
         else:
-            mysql_target.swap(client, new, live, kept, cancel)
+            mysql_swap.swap(client, new, live, kept, note, cancel)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from dedupstore.cancel import CancelToken
@@ -18,6 +19,9 @@ _CLIENTS = {"mariadb-dump": "mariadb", "mysqldump": "mysql"}
 _SYSTEM = "'mysql', 'information_schema', 'performance_schema', 'sys'"
 _OPTIONS = frozenset(("socket",))
 _MAY_READ = "SELECT, SHOW VIEW, TRIGGER, EVENT, LOCK TABLES ON *.*"
+
+NOT_TAKEN = re.compile(r"need \(at least one of\) the .*(SET USER|SET_USER_ID|SET_ANY_DEFINER)")
+"""Said to who may not make anything in another's name."""
 
 _BINARY = "--binary-mode"
 _NO_COMMANDS = (_BINARY, "--sandbox", "--skip-system-command")
@@ -99,6 +103,21 @@ class MysqlClient:
             raise
         return [[_unescaped(value) for value in line.split("\t")] for line in text.split("\n") if line]
 
+    def script(self, sql: str, cancel: CancelToken, database: str = "") -> None:
+        """Several statements, in one session, until one fails. Raises SourceFailed."""
+        program = self.program(["--max-allowed-packet=1G", "--", *([database] if database else [])])
+        try:
+            answer(replace(program, first=program.first + sql.encode("utf-8", "surrogateescape")), cancel)
+        except SourceFailed as error:
+            error.why = complaint(error.why)
+            raise
+
+    @property
+    def account(self) -> str:
+        """Who asks, as GRANT wants it."""
+        account = self._account or f"{self.user}@%"
+        return "'{}'@'{}'".format(*account.rpartition("@")[::2])
+
     def require_guarded(self) -> None:
         """Before the client is given text that a repository holds. Raises SourceFailed when it would obey commands in it."""
         if _BINARY not in self._guards:
@@ -177,8 +196,6 @@ class MysqlClient:
     def _explain(self, error: SourceFailed, rights: str) -> SourceFailed:
         where = self._settings["host"] or self._settings["socket"] or "the local server"
         user = self.user or "this user"
-        account = self._account or f"{self.user}@%"
-        name = "'{}'@'{}'".format(*account.rpartition("@")[::2])
         known = (
             (
                 "Access denied for user .*using password",
@@ -190,7 +207,7 @@ class MysqlClient:
                 "denied|privilege",
                 f"{user} may not {'read everything' if rights == _MAY_READ else 'do this'}",
                 "database.missing_rights",
-                [f"as root: GRANT {rights} TO {name};"],
+                [f"as root: GRANT {rights} TO {self.account};"],
             ),
             ("Unknown database", f"{where} has no such database", "database.unknown", ["dedup db list"]),
             (

@@ -1,0 +1,317 @@
+"""MariaDB databases with more than tables, put in the place of one another; whatever interrupts it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dedupstore.sources import mysql_swap
+from tests.support import servers
+from tests.support.databases import address, instead, prepared, write_password
+from tests.support.dedup import Dedup
+from tests.support.servers import Server
+
+
+@pytest.fixture
+def server(mariadb_server: Server) -> Server:
+    return mariadb_server
+
+
+@pytest.fixture
+def dedup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> Dedup:
+    return prepared(tmp_path, monkeypatch, server)
+
+
+OBJECTS = """
+CREATE TABLE items (id int PRIMARY KEY, body varchar(20));
+CREATE TABLE log (id int, word varchar(20));
+CREATE VIEW z_first AS SELECT id, body FROM items WHERE body <> 'it''s';
+CREATE VIEW a_second AS SELECT id FROM z_first;
+CREATE DEFINER = {other}@'%' FUNCTION twice (x int) RETURNS int DETERMINISTIC RETURN 2 * x;
+CREATE VIEW doubled AS SELECT twice(id) AS y, {name}.twice(id) AS {live} FROM items;
+CREATE SQL SECURITY INVOKER VIEW joined AS SELECT i.id FROM items i JOIN {elsewhere}.t ON t.id = i.id WHERE {name}.twice(i.id) > 0
+  WITH LOCAL CHECK OPTION;
+SET sql_mode = 'ANSI_QUOTES,PIPES_AS_CONCAT';
+DELIMITER ;;
+CREATE DEFINER = {other}@'%' TRIGGER told AFTER INSERT ON items FOR EACH ROW BEGIN
+  INSERT INTO "log" VALUES (NEW.id, 'new ' || '{0}');
+END;;
+CREATE PROCEDURE clean() BEGIN DELETE FROM log; -- {name}.log is meant
+END;;
+DELIMITER ;
+SET sql_mode = DEFAULT;
+SET NAMES latin1;
+CREATE PROCEDURE greet() SELECT 'Gr\u00fc\u00dfe';
+SET NAMES utf8mb4;
+CREATE TRIGGER second AFTER INSERT ON items FOR EACH ROW FOLLOWS told SET @seen = '{0}';
+CREATE DEFINER = {other}@'%' EVENT often ON SCHEDULE EVERY 1 SECOND COMMENT '{0}' DO INSERT INTO log VALUES (0, '{0}');
+CREATE EVENT never ON SCHEDULE EVERY 1 SECOND DISABLE DO DELETE FROM items;
+INSERT INTO items VALUES (1, '{0}');
+SET sql_mode = 'ORACLE';
+DELIMITER ;;
+CREATE PACKAGE pack AS PROCEDURE p; END;;
+CREATE PACKAGE BODY pack AS PROCEDURE p AS BEGIN SELECT '{0}' FROM DUAL; END; END;;
+DELIMITER ;
+SET sql_mode = DEFAULT;
+ALTER DATABASE {name} COLLATE {collation};
+"""
+
+DESCRIBED = (
+    ("schemata", "schema_name", "default_character_set_name, default_collation_name"),
+    ("tables", "table_schema", "table_name, table_type"),
+    (
+        "views", "table_schema",
+        "table_name, view_definition, check_option, definer, security_type, character_set_client",
+    ),
+    (
+        "triggers", "trigger_schema",
+        ("trigger_name, event_manipulation, event_object_table, action_order, action_statement, action_timing, sql_mode, definer, "
+        "character_set_client, collation_connection, database_collation"),
+    ),
+    (
+        "routines", "routine_schema",
+        ("routine_name, routine_type, dtd_identifier, routine_definition, is_deterministic, sql_mode, definer, "
+        "character_set_client, collation_connection, database_collation"),
+    ),
+    (
+        "events", "event_schema",
+        ("event_name, definer, event_definition, event_type, interval_value, interval_field, sql_mode, starts, status, "
+        "on_completion, event_comment, time_zone, character_set_client, database_collation"),
+    ),
+)  # fmt: skip
+"""Of each table of the server about databases: which column has their names, and what else it tells."""
+
+
+class Two:
+    """A database that is used and one that was restored, each with everything a database can have, all of it different."""
+
+    def __init__(self, server: Server, objects: str = OBJECTS) -> None:
+        self._server = server
+        self.live = servers.name()
+        self.new, self.kept, self.elsewhere = f"{self.live}_restored", f"{self.live}_old", f"{self.live}_elsewhere"
+        other = servers.name()
+        server.run(f"CREATE USER {other}; CREATE DATABASE {self.elsewhere}; CREATE TABLE {self.elsewhere}.t (id int)")
+        server.run(f"GRANT ALL ON *.* TO {other}")
+        for name, word, collation in ((self.live, "old", "utf8mb4_bin"), (self.new, "restored", "latin1_swedish_ci")):
+            server.run(f"CREATE DATABASE {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci")
+            filled = objects.format(
+                word, name=name, live=self.live, other=other, elsewhere=self.elsewhere, collation=collation
+            )
+            server.run(filled, name)
+        server.run("CREATE TABLE only_new (x int); CREATE VIEW log_or_not AS SELECT 1 AS x", self.new)
+        server.run("CREATE TABLE log_or_not (x int)", self.live)
+        self.before = {name: self.described(name) for name in (self.live, self.new)}
+
+    def turn(self) -> None:
+        """After a swap: what was kept is what is put in place by the next one."""
+        self.before = {self.live: self.before[self.new], self.kept: self.before[self.live]}
+        self.new, self.kept = self.kept, self.new
+
+    def described(self, name: str) -> list[str]:
+        """All of it as the server tells, wherever it is now."""
+        return [
+            self._server.run(
+                f"SELECT {columns} FROM information_schema.{table} WHERE {key} = '{name}' ORDER BY 1, 2"
+            ).replace(f"`{name}`.", "`*`.")
+            for table, key, columns in DESCRIBED
+        ]
+
+    def databases(self) -> set[str]:
+        return set(self._server.run(f"SHOW DATABASES LIKE '{self.live}%'").split()) - {self.elsewhere}
+
+    def require_swapped(self) -> None:
+        assert self.databases() == {self.live, self.kept}
+        assert self.described(self.live) == self.before[self.new]
+        assert self.described(self.kept) == self.before[self.live]
+
+    def require_untouched(self) -> None:
+        assert self.databases() == {self.live, self.new}
+        for name, described in self.before.items():
+            assert self.described(name) == described
+
+
+@pytest.fixture
+def two(server: Server) -> Two:
+    return Two(server)
+
+
+def words(server: Server, two: Two, user: str = "") -> tuple[str, ...]:
+    return "db", "swap", address(server, two.live, user), two.new, "--keep-as", two.kept, "--yes"
+
+
+def test_everything_goes_where_its_tables_go(dedup: Dedup, server: Server, two: Two) -> None:
+    dedup.ok(*words(server, two))
+
+    two.require_swapped()
+    for name, word in ((two.live, "restored"), (two.kept, "old")):
+        server.run("CALL clean(); CALL greet(); INSERT INTO items VALUES (7, 'x')", name)
+        assert server.run("SELECT word FROM log", name) == f"new {word}"
+        assert server.run("SELECT count(*) FROM doubled", name) == "2"
+
+
+def test_a_swap_is_taken_back_by_another(dedup: Dedup, server: Server, two: Two) -> None:
+    dedup.ok(*words(server, two))
+    dedup.ok("db", "swap", address(server, two.live), two.kept, "--keep-as", two.new, "--yes")
+
+    two.require_untouched()
+
+
+INTERRUPTED = """
+case "$*" in *--execute*) exec /usr/bin/mariadb "$@";; esac
+cat > $TEST_SCRIPT
+if grep -q '^INSERT INTO .*dedup_swap_plan.*"kept"' $TEST_SCRIPT || [ -s $TEST_CALLS ]; then echo >> $TEST_CALLS; fi
+if [ $(wc -l < $TEST_CALLS) -ne $TEST_AT ]; then exec /usr/bin/mariadb "$@" < $TEST_SCRIPT; fi
+lines=$(($(wc -l < $TEST_SCRIPT) * $TEST_PART / 4))
+head -n $lines $TEST_SCRIPT | /usr/bin/mariadb "$@"
+kill -9 $PPID
+"""
+"""The client, which does a part of one of the scripts that it is given, the plan being the first; who gave it is killed then."""
+
+SMALL = """
+CREATE TABLE items (id int PRIMARY KEY);
+CREATE TABLE log (word varchar(20));
+CREATE VIEW v AS SELECT id FROM items;
+CREATE TRIGGER told AFTER INSERT ON items FOR EACH ROW INSERT INTO log VALUES ('{0}');
+CREATE PROCEDURE p() SELECT '{0}';
+CREATE EVENT e ON SCHEDULE EVERY 1 DAY DO INSERT INTO log VALUES ('{0}');
+"""
+
+
+@pytest.mark.parametrize("part", [pytest.param(part, marks=() if part == 2 else pytest.mark.slow) for part in range(5)])
+def test_a_swap_that_is_killed_anywhere_is_gone_on_with(
+    dedup: Dedup, server: Server, tmp_path: Path, part: int
+) -> None:
+    two = Two(server, SMALL)
+    calls = tmp_path / "calls"
+    for name, value in (("CALLS", calls), ("SCRIPT", tmp_path / "script"), ("PART", part)):
+        dedup.setenv(f"TEST_{name}", str(value))
+    instead(dedup, "mariadb", INTERRUPTED)
+    for at in range(1, 10):
+        calls.write_text("")
+        dedup.setenv("TEST_AT", str(at))
+        process = multiprocessing.get_context("fork").Process(target=dedup, args=words(server, two))
+        process.start()
+        process.join()
+        if len(calls.read_text()) < at:
+            break
+        assert process.exitcode == -9
+        dedup.setenv("TEST_AT", "0")
+        if two.databases() != {two.live, two.kept}:
+            dedup.ok(*words(server, two))
+        two.require_swapped()
+        # The next one goes the other way.
+        two.turn()
+    assert at == 6
+
+
+LOST = """
+case "$*" in *--execute*) exec /usr/bin/mariadb "$@";; esac
+cat > $TEST_SCRIPT
+/usr/bin/mariadb "$@" < $TEST_SCRIPT
+if grep -q "^RENAME TABLE" $TEST_SCRIPT; then echo "ERROR 2013 (HY000): Lost connection to server during query" >&2; exit 1; fi
+"""
+
+
+def test_a_swap_whose_answer_was_lost_undoes_nothing(dedup: Dedup, server: Server, two: Two, tmp_path: Path) -> None:
+    dedup.setenv("TEST_SCRIPT", str(tmp_path / "script"))
+    instead(dedup, "mariadb", LOST)
+
+    run = dedup(*words(server, two))
+
+    assert run.code == "database.session_ended"
+    assert "the same command goes on" in run.err
+    dedup.ok(*words(server, two))
+    two.require_swapped()
+
+
+def test_who_may_not_make_it_is_told_what_to_grant_before_anything_is_moved(
+    dedup: Dedup, server: Server, two: Two, tmp_path: Path
+) -> None:
+    user = servers.name()
+    server.run(
+        f"CREATE USER {user}@'%' IDENTIFIED BY 'secret'; GRANT SELECT, INSERT, CREATE, ALTER, DROP ON *.* TO {user}"
+    )
+    write_password(tmp_path, "secret")
+
+    run = dedup(*words(server, two, user))
+    assert run.code == "database.missing_rights"
+    server.run(run.err[run.err.index("GRANT ") :].partition(";")[0])
+    run = dedup(*words(server, two, user))
+    assert run.code == "database.owner_refused"
+    two.require_untouched()
+    server.run(run.err[run.err.index("GRANT ") :].partition(";")[0])
+    dedup.ok(*words(server, two, user))
+
+    two.require_swapped()
+
+
+def test_all_is_as_it_was_when_the_tables_cannot_be_moved(dedup: Dedup, server: Server, two: Two) -> None:
+    server.run("CREATE TABLE gone (x int); CREATE VIEW only_new AS SELECT x FROM gone; DROP TABLE gone", two.live)
+    two.before[two.live] = two.described(two.live)
+
+    run = dedup(*words(server, two))
+
+    assert run.exit_code != 0
+    assert "all is as it was" in run.err
+    two.require_untouched()
+
+
+def test_a_table_that_somebody_uses_is_not_waited_for_for_ever(
+    dedup: Dedup, server: Server, two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mysql_swap, "_LONGEST_WAIT_SECONDS", 1)
+    with subprocess.Popen([*server.ask, two.live], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as user:
+        assert user.stdin is not None and user.stdout is not None
+        user.stdin.write("BEGIN; SELECT count(*) FROM log;\n")
+        user.stdin.flush()
+        user.stdin.write("SELECT repeat('x', 100000);\n" * 2)
+        user.stdin.flush()
+        user.stdout.readline()
+        run = dedup(*words(server, two))
+        user.stdin.close()
+        user.stdout.read()
+
+    assert run.code == "database.in_use"
+    two.require_untouched()
+    dedup.ok(*words(server, two))
+    two.require_swapped()
+
+
+def test_what_would_go_on_to_work_in_the_database_in_use_is_not_moved(dedup: Dedup, server: Server, two: Two) -> None:
+    server.run(f"CREATE EVENT emptied ON SCHEDULE EVERY 1 DAY DISABLE DO DELETE FROM {two.live} . `log`", two.live)
+    two.before[two.live] = two.described(two.live)
+
+    run = dedup(*words(server, two))
+
+    assert run.code == "database.not_movable"
+    two.require_untouched()
+    server.run(run.err[run.err.index("DROP EVENT ") :].partition(";")[0])
+    two.before[two.live] = two.described(two.live)
+    dedup.ok(*words(server, two))
+    two.require_swapped()
+
+
+def test_a_view_whose_table_is_gone_hinders_nothing(dedup: Dedup, server: Server) -> None:
+    two = Two(server, SMALL)
+    server.run("DROP TABLE items", two.live)
+
+    run = dedup.ok(*words(server, two))
+
+    assert f"the view v of {two.live} reads what is not there" in run.err
+    assert server.run("SHOW FULL TABLES WHERE Table_type = 'VIEW'", two.kept) == ""
+    assert server.run("SELECT * FROM v", two.live) == ""
+
+
+def test_one_swap_is_ended_before_another(dedup: Dedup, server: Server, two: Two) -> None:
+    server.run(
+        f"CREATE DATABASE {two.kept}; CREATE TABLE {two.kept}.dedup_swap_plan (new text, live text, plan longblob);"
+        f"INSERT INTO {two.kept}.dedup_swap_plan VALUES ('another', '{two.live}', NULL)"
+    )
+
+    run = dedup(*words(server, two))
+
+    assert run.code == "database.in_use"
+    assert "another" in run.err
