@@ -52,7 +52,7 @@ def secure_folder(path: Path) -> None:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = os.lstat(path)
     except FileExistsError as exc:
-        raise Refused(f"the cache folder {path} is not a folder", hints=[f"look at it: ls -ld {path}"]) from exc
+        raise CacheError(f"the cache folder {path} is not a folder") from exc
     except OSError as exc:
         raise CacheError(f"the cache folder {path} cannot be used", why=exc.strerror or str(exc)) from exc
     if not stat.S_ISDIR(found.st_mode):
