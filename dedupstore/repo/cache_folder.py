@@ -66,7 +66,10 @@ def secure_folder(path: Path) -> None:
             hints=[f"sudo chown -R $(id -u) {path}"],
         )
     if stat.S_IMODE(found.st_mode) & 0o077:
-        os.chmod(path, 0o700)
+        try:
+            os.chmod(path, 0o700)
+        except OSError as exc:
+            raise CacheError(f"the cache folder {path} cannot be used", why=exc.strerror or str(exc)) from exc
 
 
 def mark_damaged(folder: Path) -> None:
