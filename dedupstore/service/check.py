@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.check import check_repository
 from dedupstore.engine.check_options import CheckOptions, CheckReport, Counts, Coverage, DataShare, Level
+from dedupstore.errors import NothingMatches
 from dedupstore.events import Finding, Listener
 from dedupstore.repo.repository import Repository
 from dedupstore.service.access import Access
@@ -84,6 +86,8 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
         chosen: tuple[SnapshotId, ...] = tuple(
             choose(repository.catalog, selection, cached=False).id for selection in request.snapshots
         )
+        if request.restore_sources:
+            _require(repository, request.restore_sources)
         report = check_repository(
             repository,
             CheckOptions(
@@ -118,6 +122,18 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
         checked.proven,
     )
     return outcome
+
+
+def _require(repository: Repository, sources: Collection[str]) -> None:
+    """A name that nothing has must not be found intact. Raises NothingMatches."""
+    listing = repository.catalog.marked(cached=False)[0]
+    known = {snapshot.source for snapshot in listing.snapshots}
+    for name in sources:
+        # One that cannot be read may be of any source; the check says so.
+        if name not in known and not listing.damaged:
+            raise NothingMatches(
+                f'there is no snapshot of a source "{name}"', hints=["dedup snapshots"], code="snapshot.not_found"
+            )
 
 
 def run_and_mend(

@@ -149,3 +149,24 @@ def test_a_closed_standard_input_is_no_empty_file(dedup: Dedup) -> None:
 
     assert run.returncode == 6
     assert dedup.ok("snapshots", "--json").document["snapshots"] == []
+
+
+def test_a_check_of_a_source_that_nothing_is_of_finds_nothing_intact(dedup: Dedup, site: Path) -> None:
+    dedup.snapshot(site, "--source", "blog")
+
+    run = dedup("check", "--restore=blgo")
+
+    assert (run.exit_code, run.code) == (5, "snapshot.not_found")
+    dedup.ok("check", "--restore=blog")
+
+
+def test_damaged_files_are_told_together(dedup: Dedup, site: Path) -> None:
+    dedup.snapshot(site)
+    for pack in dedup.repository.glob("packs/*/*.d*"):
+        pack.unlink()
+
+    run = dedup("check")
+
+    assert run.exit_code == 4
+    (told,) = [line for line in run.err.splitlines() if line.endswith("; the newest copy is hit (4)")]
+    assert told.startswith("error: file damaged in 1 snapshot of ")

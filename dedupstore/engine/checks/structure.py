@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from dedupstore.engine.check_options import Damage, DamagedFile, Level
@@ -99,10 +100,12 @@ def _finding(file: DamagedFile) -> Finding:
     count = len(file.snapshots)
     newest = {True: "; the newest copy is intact", False: "; the newest copy is hit", None: ""}[file.newest_intact]
     what = "directory" if file.directory else "file"
+    # Without the path, which is told beside it: equal ones are shown as one, with their paths below it.
+    where = "" if file.path else "the top "
     return Finding(
         code=f"check.{what}_damaged",
-        message=f"{what} {printable(file.path) or '/'} of source {file.source!r} is damaged in {count} "
-        f"snapshot{'s' if count > 1 else ''} ({names}{more}){newest}",
+        message=f"{where}{what} damaged in {format_number(count, 'snapshot')} of {printable(os.fsencode(file.source))} "
+        f"({names}{more}){newest}",
         path=file.path,
         severity="error",
     )
