@@ -89,6 +89,10 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
             # Of single tables only the rows come back, without indexes and what refers to other tables.
             recorded = {name: (rows, found.get(name, (0, ""))[1]) for name, (rows, _) in recorded.items()}
         _compare(recorded, found, collector)
+        for table in stored.about["tables"]:
+            if table["name"] in recorded and table.get("rows_left_out"):
+                message = f'the table "{table["name"]}" has no rows, as the options of the source say; it had {table["rows_left_out"]}'
+                collector.finding(Finding(code="database.rows_left_out", message=message, severity="note"))
         seconds = repository.clock.monotonic() - began
         if not request.tables:
             database_downtime.remember(access.environ, snapshot.source, stored.dump.size, seconds, access.note)
