@@ -18,7 +18,7 @@ from dedupstore.engine.restore_walk import Met
 from dedupstore.engine.small_batch import SmallBatch
 from dedupstore.engine.target import CREATE_FLAGS, Folder, Identity, Target, identity_of
 from dedupstore.engine.target_file import TargetFile, write_at
-from dedupstore.engine.target_metadata import Metadata
+from dedupstore.engine.target_metadata import OWNER_REFUSED, Metadata
 from dedupstore.errors import IntegrityError, ObjectNotFound, UsageError
 from dedupstore.model.entry import BLOCK_DEVICE, CHARACTER_DEVICE, FIFO, FILE, SOCKET, SYMLINK, Entry
 from dedupstore.model.snapshot import Snapshot
@@ -253,14 +253,16 @@ class DirectorySink:
             batch.write()
         finally:
             batch.close()
-        failures = batch.failures
+        # Alone, a file whose owner is refused is made without it.
+        alone = [whole for whole, exc in batch.failures if exc.errno in OWNER_REFUSED]
+        failures = [failure for failure in batch.failures if failure[1].errno not in OWNER_REFUSED]
         if len(plain) < len(files):
-            for whole in files:
-                if whole.entry.xattrs or len(whole.data) >= sparse_from:
-                    try:
-                        self.put(*whole)
-                    except OSError as exc:
-                        failures.append((whole, exc))
+            alone += [whole for whole in files if whole.entry.xattrs or len(whole.data) >= sparse_from]
+        for whole in alone:
+            try:
+                self.put(*whole)
+            except OSError as exc:
+                failures.append((whole, exc))
         return failures
 
     def start(self, folder: Folder, entry: Entry) -> SinkFile:

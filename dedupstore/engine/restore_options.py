@@ -92,7 +92,7 @@ class RestoreOptions:
 
 
 class Dropped(Counter[str]):
-    """How often something was left out: `owner`, `setuid`, `device`, `attribute`, `socket`, `unsupported`."""
+    """How often something was left out: `owner`, `refused owner`, `setuid`, `device`, `attribute`, `socket`, `unsupported`."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -19,6 +19,7 @@ _OPEN_ATTRIBUTES = (b"user.", b"system.posix_acl_")
 _SPECIAL_ATTRIBUTES = (b"security.", b"trusted.")
 # A label is the target system's own affair: it is there on every file and cannot be removed.
 _NEVER_COMPARED = frozenset((b"security.selinux",))
+OWNER_REFUSED = frozenset((errno.EPERM, errno.EINVAL, errno.ENOTSUP))
 _UNSUPPORTED = frozenset((errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENODATA, errno.E2BIG))
 
 Owner = tuple[int, int]
@@ -59,6 +60,21 @@ class Metadata:
             mode &= ~SPECIAL_BITS
         return mode
 
+    def _give(self, place: int | bytes, owner: Owner, dir_fd: int | None = None) -> bool:
+        """Set the owner; False where not even root may: in a container, on a file system that has none."""
+        try:
+            os.chown(place, *owner, dir_fd=dir_fd, follow_symlinks=isinstance(place, int))
+        except OSError as exc:
+            if exc.errno not in OWNER_REFUSED:
+                raise
+            self.drop("refused owner")
+            return False
+        return True
+
+    def _mode_of(self, entry: Entry, given: bool) -> int:
+        """Without its owner a setuid file would act for somebody else."""
+        return self.mode(entry) if given else self.mode(entry) & ~SPECIAL_BITS
+
     def creation(self, folder: Folder, entry: Entry) -> tuple[int, Owner | None]:
         """The mode to create a file with, and the owner to set after that.
 
@@ -90,20 +106,18 @@ class Metadata:
     def to_file(self, fd: int, entry: Entry, created: tuple[int, Owner | None]) -> None:
         """Everything onto a new file that was made as `creation` said."""
         mode, owner = created
-        if owner is not None:
-            os.fchown(fd, *owner)
+        given = owner is None or self._give(fd, owner)
         if entry.xattrs:
             self._set_attributes(fd, entry)
         if mode != entry.mode or owner is not None:
-            os.fchmod(fd, self.mode(entry))
+            os.fchmod(fd, self._mode_of(entry, given))
         os.utime(fd, ns=(entry.mtime, entry.mtime))
 
     def to_made_folder(self, fd: int, entry: Entry) -> None:
         """Onto a directory without attributes that this run made as its own, with mode 0700 (`Folder.exact`)."""
         owner = self.owner(entry)
-        if owner is not None and owner != self._ids:
-            os.fchown(fd, *owner)
-        mode = self.mode(entry)
+        given = owner is None or owner == self._ids or self._give(fd, owner)
+        mode = self._mode_of(entry, given)
         if mode != 0o700:
             os.fchmod(fd, mode)
         os.utime(fd, ns=(entry.mtime, entry.mtime))
@@ -111,10 +125,9 @@ class Metadata:
     def to_existing(self, fd: int, entry: Entry, status: os.stat_result) -> None:
         """What differs onto a file or directory that is already there."""
         owner = self.owner(entry)
-        if owner is not None and owner != (status.st_uid, status.st_gid):
-            os.fchown(fd, *owner)
+        given = owner is None or owner == (status.st_uid, status.st_gid) or self._give(fd, owner)
         self._match_attributes(fd, entry)
-        mode = self.mode(entry)
+        mode = self._mode_of(entry, given)
         if not self._special:
             # What stays where it is keeps the rights it already has.
             mode |= entry.mode & status.st_mode & SPECIAL_BITS
@@ -125,14 +138,13 @@ class Metadata:
     def to_name(self, parent_fd: int, name: bytes, entry: Entry, *, is_link: bool) -> None:
         """Onto a link, pipe or device: nothing is opened, no link is followed."""
         owner = self.owner(entry)
-        if owner is not None:
-            os.chown(name, *owner, dir_fd=parent_fd, follow_symlinks=False)
+        given = owner is None or self._give(name, owner, parent_fd)
         self._match_attributes(b"/proc/self/fd/%d/%s" % (parent_fd, name), entry)
         if not is_link:
             # A descriptor that only names: opening a pipe or a device for real may block or act.
             fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
             try:
-                os.chmod(f"/proc/self/fd/{fd}", self.mode(entry))
+                os.chmod(f"/proc/self/fd/{fd}", self._mode_of(entry, given))
             finally:
                 os.close(fd)
         os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=parent_fd, follow_symlinks=False)

@@ -52,7 +52,7 @@ def secure_folder(path: Path) -> None:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = os.lstat(path)
     except FileExistsError as exc:
-        raise Refused(f"the cache folder {path} is not a folder", hints=[f"look at it: ls -ld {path}"]) from exc
+        raise CacheError(f"the cache folder {path} is not a folder") from exc
     except OSError as exc:
         raise CacheError(f"the cache folder {path} cannot be used", why=exc.strerror or str(exc)) from exc
     if not stat.S_ISDIR(found.st_mode):
@@ -66,7 +66,10 @@ def secure_folder(path: Path) -> None:
             hints=[f"sudo chown -R $(id -u) {path}"],
         )
     if stat.S_IMODE(found.st_mode) & 0o077:
-        os.chmod(path, 0o700)
+        try:
+            os.chmod(path, 0o700)
+        except OSError as exc:
+            raise CacheError(f"the cache folder {path} cannot be used", why=exc.strerror or str(exc)) from exc
 
 
 def mark_damaged(folder: Path) -> None:

@@ -174,7 +174,7 @@ class Repository:
                 self.on_note(
                     Finding(
                         code="cache.temporary",
-                        message=f"the cache cannot be used ({error.message}); working without it takes longer",
+                        message=f"the cache cannot be used ({error.in_one_line}); working without it takes longer",
                         severity="note",
                     )
                 )

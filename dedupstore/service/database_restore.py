@@ -75,7 +75,7 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
 
     def work(repository: Repository) -> Outcome:
         began = repository.clock.monotonic()
-        snapshot = choose(repository.catalog, request.selection)
+        snapshot = choose(repository.catalog, request.selection, note=repository.on_note)
         require_database(snapshot)
         repository.look()
         stored = one_stored(repository, snapshot, request.which)

@@ -80,7 +80,7 @@ def to_reader(
     archive: Archive | None = None
     try:
         with open_repository(access) as repository:
-            snapshot = choose(repository.catalog, request.selection)
+            snapshot = choose(repository.catalog, request.selection, note=repository.on_note)
             repository.look()
             archive = FORMATS[request.format](stream)
             done = dump(repository, snapshot.root, request.path, archive, collector, cancel)

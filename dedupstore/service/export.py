@@ -64,7 +64,7 @@ def to_directory(
     Raises Refused when one of them exists, before anything is written; TargetFailed when one cannot be written.
     """
     with open_repository(access) as repository:
-        snapshot = choose(repository.catalog, request.selection)
+        snapshot = choose(repository.catalog, request.selection, note=repository.on_note)
         require_database(snapshot)
         repository.look()
         found = (
@@ -91,7 +91,7 @@ def to_directory(
 def to_reader(request: Request, access: Access, write: Write, listener: Listener, cancel: CancelToken) -> Outcome:
     """Hand one database to `write`. Raises NothingMatches when there are several and none is named."""
     with open_repository(access) as repository:
-        snapshot = choose(repository.catalog, request.selection)
+        snapshot = choose(repository.catalog, request.selection, note=repository.on_note)
         require_database(snapshot)
         repository.look()
         stored = one_stored(repository, snapshot, request.which)

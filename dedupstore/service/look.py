@@ -29,7 +29,7 @@ def list_files(
     """Call `visit` for the entries of a directory (or for the one file) of a snapshot, in order."""
 
     def work(repository: Repository) -> SnapshotInfo:
-        snapshot = choose(repository.catalog, selection)
+        snapshot = choose(repository.catalog, selection, note=repository.on_note)
         repository.look()
         load = repository.reader.load_manifest
         entry = find_path(load, snapshot.root, path)
@@ -49,7 +49,7 @@ def read_file(
 ) -> EntryInfo:
     """Hand the bytes of one file to `write`, verified chunk by chunk, holes as zeros."""
     with open_repository(access) as repository:
-        snapshot = choose(repository.catalog, selection)
+        snapshot = choose(repository.catalog, selection, note=repository.on_note)
         repository.look()
         load = repository.reader.load_manifest
         entry = find_path(load, snapshot.root, path)
@@ -88,7 +88,10 @@ def compare(
     """Call `visit` for every difference between two snapshots (below `path`, when one is given)."""
 
     def work(repository: Repository) -> DiffSummary:
-        left, right = choose(repository.catalog, before), choose(repository.catalog, after)
+        left, right = (
+            choose(repository.catalog, before, note=repository.on_note),
+            choose(repository.catalog, after, note=repository.on_note),
+        )
         repository.look()
         summary = DiffSummary(before=snapshot_info(left), after=snapshot_info(right), counts={})
         for change in _changes(repository, left, right, path):

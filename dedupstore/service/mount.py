@@ -49,7 +49,7 @@ def run(request: Request, access: Access, ready: Callable[[], None], trouble: Ca
         trouble(Finding(code=error.code, message=f"{error.message}: {error.why}", path=path, severity="error"))
 
     with open_repository(access) as repository:
-        one = choose(repository.catalog, request.one) if request.one is not None else None
+        one = choose(repository.catalog, request.one, note=repository.on_note) if request.one is not None else None
         mounted = MountedSnapshots(repository, View(stamp=request.stamp, one=one), tell)
         code: int = fuse.serve(mounted, os.fspath(request.target), ready, allow_other=request.allow_other)
     if code:

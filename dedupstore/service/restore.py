@@ -150,7 +150,7 @@ class _Restore:
     def run(self) -> Outcome:
         request, repository = self._request, self._repository
         began = repository.clock.monotonic()
-        snapshot = choose(repository.catalog, request.selection)
+        snapshot = choose(repository.catalog, request.selection, note=repository.on_note)
         if request.in_place and snapshot.kind in DATABASES:
             raise _not_replaced(snapshot)
         target = b"" if request.in_place else request.target or new_name(request.new_target(snapshot.time_ns))

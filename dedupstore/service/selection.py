@@ -13,7 +13,7 @@ from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo.catalog import Catalog, Listing
 from dedupstore.service.access import Access
 from dedupstore.service.records import SnapshotInfo, snapshot_info
-from dedupstore.units import format_id
+from dedupstore.units import format_id, format_number, short_id
 
 SAFETY = "safety"
 """The trigger of snapshots taken before a restore in place. They are chosen by id, tag or source only."""
@@ -31,10 +31,22 @@ class Selection:
     describe: Callable[[int], str] = str
 
 
-def choose(catalog: Catalog, selection: Selection, *, cached: bool = True) -> Snapshot:
-    """The one snapshot a selection means; the newest complete one when it says nothing. `cached`: see Catalog.snapshots."""
+def choose(
+    catalog: Catalog,
+    selection: Selection,
+    *,
+    cached: bool = True,
+    note: Callable[[Finding], None] = lambda finding: None,
+) -> Snapshot:
+    """The one snapshot a selection means; the newest complete one when it says nothing. `cached`: see Catalog.snapshots.
+
+    `note` is told of those that cannot be read when the selection could have meant one of them.
+    """
+    listing = catalog.marked(cached=cached)[0]
+    if listing.damaged and (not selection.snapshot or selection.snapshot.startswith("latest")):
+        note(_perhaps_older(listing))
     found = matching(
-        catalog.marked(cached=cached)[0].snapshots,
+        listing.snapshots,
         Filter(source=selection.source, host=selection.host, tags=selection.tags),
     )
     if not (selection.source or selection.tags) and (not selection.snapshot or selection.snapshot.startswith("latest")):
@@ -44,6 +56,16 @@ def choose(catalog: Catalog, selection: Selection, *, cached: bool = True) -> Sn
     if selection.at_ns is not None:
         return by_time(found, selection.at_ns, selection.describe)
     return by_name(found, selection.snapshot or "latest")
+
+
+def _perhaps_older(listing: Listing) -> Finding:
+    names = ", ".join(short_id(identifier) for identifier, _ in listing.damaged)
+    return Finding(
+        code="snapshot.unreadable",
+        message=f"{format_number(len(listing.damaged), 'snapshot')} cannot be read ({names}); "
+        "the one chosen may not be the newest; see: dedup check",
+        severity="warning",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import Any
 from dedupstore.errors import DedupError, Refused
 from dedupstore.events import Finding
 from dedupstore.service.dirs import private_directory
+from dedupstore.units import printable
 
 VERSION = 1
 MAX_BYTES = 64 << 20
@@ -58,7 +59,8 @@ def keep(path: Path, change: Callable[[Document], None], note: Note) -> None:
         update(path, change)
     except (OSError, DedupError) as error:
         reason = error.message if isinstance(error, DedupError) else error.strerror
-        note(Finding(code="local.state_not_kept", message=f"this run is not remembered: {reason}", severity="note"))
+        message = f"this run is not remembered in {printable(os.fsencode(path))}: {reason}"
+        note(Finding(code="local.state_not_kept", message=message, severity="note"))
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -90,6 +90,20 @@ def test_a_damaged_record_is_4_and_hides_no_other(dedup: Dedup, site: Path) -> N
     assert dedup("check").exit_code == 4
 
 
+def test_who_gets_the_newest_is_told_of_snapshots_that_cannot_be_read(dedup: Dedup, site: Path) -> None:
+    older = dedup.snapshot(site)
+    newer = dedup.snapshot(site)
+    marker = dedup.repository / "commits" / newer
+    marker.chmod(0o600)
+    marker.write_bytes(b"rotten")
+
+    for arguments in (["restore", "--to", "r"], ["ls"], ["cat", "latest:site/index.html"]):
+        told = dedup.ok(*arguments).err
+        assert "warning: 1 snapshot cannot be read" in told
+        assert newer[:4] in told
+    assert "warning" not in dedup.ok("ls", older).err
+
+
 def test_a_pack_that_is_gone_is_4_also_for_a_machine_that_knows_it(dedup: Dedup, site: Path) -> None:
     dedup.snapshot(site)
     for pack in dedup.repository.glob("packs/*/*.m*"):

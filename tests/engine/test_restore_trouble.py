@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dedupstore.cancel import CancelToken
+from dedupstore.engine import small_batch
 from dedupstore.engine.restore import restore
 from dedupstore.engine.restore_options import Action, RestoreOptions
 from dedupstore.errors import Interrupted, Refused, StoreError, TargetFailed
@@ -23,6 +24,7 @@ from tests.support.restoring import (
     content_of,
     file_entry,
     folder_entry,
+    link_entry,
     restore_tree,
     run_restore,
     save_tree,
@@ -196,3 +198,29 @@ def test_an_owner_that_cannot_exist_is_left_as_it_is_made(reader: DictReader, ta
 
     assert done.result.files == 2
     assert os.stat(os.path.join(target, b"odd")).st_uid == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root sets owners")
+def test_where_root_may_not_set_owners_everything_else_is_restored(
+    reader: DictReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container without the right, a share that squashes root, a memory stick without owners."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "chown", refuse)
+    monkeypatch.setattr(small_batch, "write_files", lambda files: [errno.EPERM] * len(files))
+    setuid = file_entry(reader, b"s", b"program", uid=1234, gid=1234, mode=0o4755)
+    tree: Tree = {
+        b"s": setuid,
+        b"d": folder_entry(reader, b"d", {b"f": file_entry(reader, b"f", b"content", uid=1234)}, uid=1234),
+        b"l": replace(link_entry(b"l", b"s"), uid=1234),
+    }
+    target = os.fsencode(tmp_path / "r")
+
+    done = restore_tree(reader, tree, target, owners=True, special=True)
+
+    assert content_of(target) == {b"s": b"program", b"d": {b"f": b"content"}, b"l": ("link", b"s")}
+    assert (done.codes, done.result.dropped) == ([], {"refused owner": 4})
+    assert os.stat(target + b"/s").st_mode & 0o7777 == 0o755

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from dedupstore.errors import CacheError, Refused
 from dedupstore.repo import index_values as values
+from dedupstore.repo.cache_folder import secure_folder
 from dedupstore.repo.directory import BlockRecord
 from dedupstore.repo.lmdb_index import LmdbIndex, drop_index, open_index, temporary_index
 from dedupstore.storage.memory import MemoryStore
@@ -129,6 +131,17 @@ def test_a_place_that_cannot_be_written_is_a_cache_error(tmp_path: Path) -> None
         open_index(tmp_path / "file", REPOSITORY, KEY)
     with pytest.raises(CacheError):
         temporary_index(REPOSITORY, KEY, tmp_path / "file")
+
+
+def test_a_folder_of_a_read_only_disk_is_a_cache_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: object, mode: int) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr(os, "chmod", refuse)
+
+    with pytest.raises(CacheError, match="cannot be used"):
+        secure_folder(tmp_path)
 
 
 def test_a_full_disk_is_a_cache_error_and_the_old_facts_stay(tmp_path: Path) -> None:

@@ -72,7 +72,8 @@ class _Node:
         """The object server; one that asks a monitor in its first second may be told "wrong fsid", and ends."""
         disk = self._serve("ceph-osd", "-f", "-i", "0")
         end = time.monotonic() + 60
-        while b'"num_up_osds":1' not in self._run("ceph", "osd", "stat", "-f", "json").stdout:
+        # The monitor itself may have no answer yet on a busy machine.
+        while b'"num_up_osds":1' not in self._run("ceph", "osd", "stat", "-f", "json", check=False).stdout:
             if time.monotonic() > end:
                 raise subprocess.TimeoutExpired("ceph-osd", 60)
             if disk.poll() is not None:
@@ -84,8 +85,8 @@ class _Node:
             process.kill()
             process.wait()
 
-    def _run(self, *words: str) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(words, env=self._environ, check=True, timeout=60, capture_output=True)
+    def _run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(words, env=self._environ, check=check, timeout=60, capture_output=True)
 
     def _serve(self, *words: str) -> subprocess.Popen[bytes]:
         with (self._folder / f"{words[0]}.out").open("ab") as output:
