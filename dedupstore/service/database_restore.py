@@ -22,7 +22,7 @@ from dedupstore.service.records import SnapshotInfo, snapshot_info
 from dedupstore.service.selection import Selection, choose
 from dedupstore.sources import mysql, mysql_accounts, postgres, postgres_roles
 from dedupstore.sources.mysql_client import MysqlClient
-from dedupstore.sources.mysql_dump import only_tables, portable, without_definers
+from dedupstore.sources.mysql_dump import about, only_tables, portable, without_definers
 from dedupstore.sources.mysql_target import NewMysqlDatabase
 from dedupstore.sources.postgres_client import PostgresClient
 from dedupstore.sources.postgres_target import NewPostgresDatabase
@@ -208,6 +208,7 @@ def _mysql(job: _Job) -> Tables:
         assert isinstance(client, MysqlClient)
         _give_globals(job, mysql_accounts.give(client, job.script, cancel))
         content = job.content() if client.is_mariadb else portable(job.content())
+        content = about(content, name)
         if job.request.owners is False:
             content = without_definers(content)
         if job.request.tables:

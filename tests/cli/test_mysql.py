@@ -160,6 +160,24 @@ def test_what_is_not_there_is_told(dedup: Dedup, server: Server, shop: str) -> N
     assert dedup("snapshot", f"mysql://backup@127.0.0.1:1/{shop}").code == "database.unreachable"
 
 
+def test_the_live_database_is_not_altered_by_a_restore(dedup: Dedup, server: Server, shop: str) -> None:
+    server.run("CREATE PROCEDURE p() SELECT 1", shop)
+    server.run(f"ALTER DATABASE {shop} COLLATE utf8mb4_general_ci")
+    dedup.ok("snapshot", address(server, shop))
+    server.run(f"ALTER DATABASE {shop} COLLATE utf8mb4_bin")
+    collation = f"SELECT default_collation_name FROM information_schema.schemata WHERE schema_name = '{shop}"
+
+    dedup.ok("restore", "--as", f"{shop}_restored")
+    assert server.run(f"{collation}'") == "utf8mb4_bin"
+    assert server.run(f"{collation}_restored'") == "utf8mb4_general_ci"
+    server.run(f"DROP DATABASE {shop}")
+    dedup.ok("restore", "--as", f"{shop}_again")
+
+    made = f"SELECT database_collation FROM information_schema.routines WHERE routine_schema = '{shop}_again'"
+    assert server.run(made) == "utf8mb4_unicode_ci"
+    dedup.ok("check", "--read-data")
+
+
 def test_events_that_the_program_cannot_dump_are_told(dedup: Dedup, server: Server, tmp_path: Path) -> None:
     name = f"{servers.name()}'s"
     server.run(f"CREATE DATABASE `{name}`; CREATE TABLE `{name}`.t (x int)")
