@@ -45,6 +45,8 @@ PAGES: dict[str, str] = {
     "(`globals.sql` of the snapshot has them) to get the owners back.",
     "database.no_room": "A consistent copy of the database needs as much room as the database has. Name another "
     "directory for it: TMPDIR.",
+    "database.not_dumpable": "mariadb-dump does not escape names as it should, and finds no events of a database with an apostrophe in its name. Leave "
+    'them out (`options = ["--skip-events"]`), or give the database another name.',
     "database.not_movable": "Something in one of the two databases cannot be moved with it. A trigger, routine or event that names its own "
     "database would go on to work there when it is kept under another name. Drop it where it is not needed, and swap "
     "again; or tell the program the new name. Nothing was changed.",
@@ -61,6 +63,7 @@ PAGES: dict[str, str] = {
     "MariaDB, in the name of another user (DEFINER). Restore with `--no-owners`, and all of it "
     "belongs to who restores; or as a superuser.",
     "database.restore_failed": "The database could not be made from its SQL. Nothing that was there was touched.",
+    "database.rows_left_out": "The options of the source (`--exclude-table-data`) leave out the rows of a table: it was restored without any.",
     "database.session_ended": "The connection to the server ended while it was asked. There is no snapshot.",
     "database.unknown": "The server has no database of that name.",
     "database.unprotected": "A table of an engine without transactions (MyISAM, Aria, MEMORY) is read as it is when its turn comes. "

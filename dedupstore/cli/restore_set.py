@@ -90,7 +90,10 @@ def _show(session: Session, found: SourceSet, at_ns: int) -> None:
         )
         for member in found.members
     ]
-    rows += [(safe(name), "-", "-", "no snapshot", "") for name in found.lacking]
+    rows += [
+        (safe(name), "-", "-", "no snapshot", "nothing was ever piped into it" if name in found.not_given else "")
+        for name in found.lacking
+    ]
     out.table(("SOURCE", "ID", "TIME", "DISTANCE", ""), rows)
     out.event(
         "set",

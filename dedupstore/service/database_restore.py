@@ -22,7 +22,7 @@ from dedupstore.service.records import SnapshotInfo, snapshot_info
 from dedupstore.service.selection import Selection, choose
 from dedupstore.sources import mysql, mysql_accounts, postgres, postgres_roles
 from dedupstore.sources.mysql_client import MysqlClient
-from dedupstore.sources.mysql_dump import only_tables, portable, without_definers
+from dedupstore.sources.mysql_dump import about, only_tables, portable, without_definers
 from dedupstore.sources.mysql_target import NewMysqlDatabase
 from dedupstore.sources.postgres_client import PostgresClient
 from dedupstore.sources.postgres_target import NewPostgresDatabase
@@ -89,6 +89,10 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
             # Of single tables only the rows come back, without indexes and what refers to other tables.
             recorded = {name: (rows, found.get(name, (0, ""))[1]) for name, (rows, _) in recorded.items()}
         _compare(recorded, found, collector)
+        for table in stored.about["tables"]:
+            if table["name"] in recorded and table.get("rows_left_out"):
+                message = f'the table "{table["name"]}" has no rows, as the options of the source say; it had {table["rows_left_out"]}'
+                collector.finding(Finding(code="database.rows_left_out", message=message, severity="note"))
         seconds = repository.clock.monotonic() - began
         if not request.tables:
             database_downtime.remember(access.environ, snapshot.source, stored.dump.size, seconds, access.note)
@@ -204,6 +208,7 @@ def _mysql(job: _Job) -> Tables:
         assert isinstance(client, MysqlClient)
         _give_globals(job, mysql_accounts.give(client, job.script, cancel))
         content = job.content() if client.is_mariadb else portable(job.content())
+        content = about(content, name)
         if job.request.owners is False:
             content = without_definers(content)
         if job.request.tables:

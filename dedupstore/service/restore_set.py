@@ -8,6 +8,7 @@ that failed in the last run is there with an older snapshot, or lacking; both ar
 from __future__ import annotations
 
 import socket
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from dedupstore.repo.repository import Repository
 from dedupstore.service.access import Access
 from dedupstore.service.config_kinds import NAME
 from dedupstore.service.opened import with_repository
-from dedupstore.service.records import SOURCES, SnapshotInfo, snapshot_info
+from dedupstore.service.records import CONFIG, SOURCES, SnapshotInfo, snapshot_info
 from dedupstore.service.selection import SAFETY
 from dedupstore.units import format_duration, printable
 
@@ -37,11 +38,15 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSet:
-    """In the order of the configuration. `lacking`: sources without any snapshot at or before the time."""
+    """In the order of the configuration. `lacking`: sources without any snapshot at or before the time.
+
+    `not_given`: those of them into which something is piped when somebody likes to, and never was.
+    """
 
     host: str
     members: tuple[Member, ...]
     lacking: tuple[str, ...] = ()
+    not_given: frozenset[str] = frozenset()
 
 
 def find_set(access: Access, at_ns: int, *, host: str = "", paths: Sequence[bytes] = ()) -> SourceSet | None:
@@ -57,18 +62,15 @@ def require_together(found: SourceSet, tolerance_ns: int | None) -> None:
     if tolerance_ns is None:
         return
     late = [member for member in found.members if member.behind_ns > tolerance_ns]
-    if not late and not found.lacking:
+    lost = [name for name in found.lacking if name not in found.not_given]
+    if not late and not lost:
         return
     words = [
         f'"{member.snapshot.source}" is {format_duration(member.behind_ns / 1e9)} older than the newest'
         for member in late
-    ] + [f'"{name}" has no snapshot at or before that time' for name in found.lacking]
+    ] + [f'"{name}" has no snapshot at or before that time' for name in lost]
     farthest_days = max((-(-member.behind_ns // _DAY_NS) for member in late), default=0)
-    way = (
-        "take what there is: --tolerance any"
-        if found.lacking
-        else f"take them all the same: --tolerance {farthest_days}d"
-    )
+    way = "take what there is: --tolerance any" if lost else f"take them all the same: --tolerance {farthest_days}d"
     raise Refused(
         "the sources as of that time do not belong together",
         why="; ".join(words),
@@ -104,7 +106,18 @@ def _find(repository: Repository, at_ns: int, host: str, paths: Sequence[bytes])
         host=chosen,
         members=tuple(Member(snapshot=snapshot_info(member), behind_ns=latest - member.time_ns) for member in members),
         lacking=lacking,
+        not_given=frozenset(lacking) & _piped(last),
     )
+
+
+def _piped(snapshot: Snapshot) -> set[str]:
+    """The sources of type stdin of its configuration, where that was kept."""
+    try:
+        sources = tomllib.loads(dict(snapshot.details).get(CONFIG, ""))["sources"]
+        return {name for name, source in sources.items() if source["type"] == "stdin"}
+    except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError):
+        # What a repository holds may be anything.
+        return set()
 
 
 def _host(hosts: Sequence[str]) -> str:

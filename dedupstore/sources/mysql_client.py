@@ -209,6 +209,12 @@ class MysqlClient:
                 "database.missing_rights",
                 [f"as root: GRANT {rights} TO {self.account};"],
             ),
+            (
+                r"Unknown database '.*\\'",
+                f"{self.dumper} cannot dump the events of a database with an apostrophe in its name",
+                "database.not_dumpable",
+                ['leave them out: options = ["--skip-events"]', "or give the database another name"],
+            ),
             ("Unknown database", f"{where} has no such database", "database.unknown", ["dedup db list"]),
             (
                 "Table definition has changed",

@@ -45,6 +45,8 @@ _DEFINER = re.compile(
 )
 """Of a view, a trigger, an event (both kinds of server) and a routine, which all begin a line."""
 
+_ALTERED = re.compile(rb"(\nALTER DATABASE )`(?:[^`]|``)*`( CHARACTER SET \w+ COLLATE \w+ ;\n)")
+
 _LONGEST_DEFINER = 2048
 
 
@@ -163,21 +165,34 @@ def only_tables(pieces: Iterable[bytes | memoryview], tables: Sequence[str]) -> 
 
 def without_definers(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
     """The same dump with nobody named in whose name its views, triggers, routines and events act: who restores it will be."""
+    return _replaced(pieces, _DEFINER, rb"\1")
+
+
+def about(pieces: Iterable[bytes | memoryview], name: str) -> Iterator[bytes]:
+    """The same dump for the database `name`: around what was made under another default collation the programs alter the
+    database, by the name that it had.
+    """
+    made = quoted(name).encode("utf-8", "surrogateescape").replace(b"\\", rb"\\")
+    return _replaced(pieces, _ALTERED, rb"\g<1>" + made + rb"\g<2>")
+
+
+def _replaced(pieces: Iterable[bytes | memoryview], pattern: re.Pattern[bytes], made: bytes) -> Iterator[bytes]:
+    """A text with each match, which is not longer than the longest definer, replaced."""
     text = b""
     for piece in pieces:
         text, at = text + bytes(piece), 0
         # What begins later may go on with what follows.
         settled = max(len(text) - _LONGEST_DEFINER, 0)
-        for match in _DEFINER.finditer(text):
+        for match in pattern.finditer(text):
             if match.start() >= settled:
                 break
             yield text[at : match.start()]
-            yield match[1]
+            yield match.expand(made)
             at = match.end()
         settled = max(at, settled)
         yield text[at:settled]
         text = text[settled:]
-    yield _DEFINER.sub(rb"\1", text)
+    yield pattern.sub(made, text)
 
 
 def _without_sandbox(head: bytes) -> bytes:

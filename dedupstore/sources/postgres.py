@@ -8,9 +8,11 @@ held against them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from types import TracebackType
 from typing import Any, Self
 
@@ -49,6 +51,9 @@ WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {_OWN} ORDER BY n.nspname,
 
 _BEGIN = """SET search_path = ''; SET row_security = off; SET statement_timeout = 0;
 SET idle_in_transaction_session_timeout = 0; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"""
+
+_LEFT_OUT = "--exclude-table-data"
+_LETTER = re.compile(r'"((?:[^"]|"")*)"|(.)', re.DOTALL)
 
 
 class PostgresSource:
@@ -115,6 +120,9 @@ class PostgresSource:
                 with program.stream(cancel) as dump:
                     yield NamedStream(name=file, stream=Translated(dump, partial(_explained, client, talk)))
                 document = _document(name, self._server, talk.lines())
+            for table in document["tables"]:
+                if table["rows"] and _left_out(self._options, table["name"]):
+                    table |= {"rows": 0, "rows_left_out": table["rows"]}
             yield NamedStream(name=file + TABLES.encode(), stream=Texts.of(document))
         if self._with_globals:
             with client.program(_GLOBALS, self._names[0]).stream(cancel) as stream:
@@ -157,3 +165,30 @@ def _document(name: str, server: str, lines: Sequence[str]) -> dict[str, Any]:
         if len(row) > 2
     ]
     return {"v": 1, "type": KIND, "server": server, "database": name, **about, "tables": found}
+
+
+def _left_out(options: Sequence[str], table: str) -> bool:
+    """Whether pg_dump, given these options, takes no rows of the table `schema.name`.
+
+    A pattern that names no schema means the tables that are found without one: those of `public`.
+    """
+    words = [*options, ""]
+    patterns = [
+        word.partition("=")[2] or following
+        for word, following in pairwise(words)
+        if word.partition("=")[0] == _LEFT_OUT
+    ]
+    return any(re.fullmatch(_expression(pattern), table, re.DOTALL) for pattern in patterns)
+
+
+def _expression(pattern: str) -> str:
+    """A pattern of psql as a regular expression: `*` and `?`, and letters that are small unless they are quoted."""
+    said, dotted = "", False
+    for match in _LETTER.finditer(pattern):
+        letter = match[2]
+        if letter is None:
+            said += re.escape(match[1].replace('""', '"'))
+        else:
+            said += {"*": ".*", "?": "."}.get(letter) or re.escape(letter.lower())
+            dotted = dotted or letter == "."
+    return said if dotted else rf"public\.{said}"

@@ -15,6 +15,7 @@ from dedupstore.sources import mysql_accounts
 from dedupstore.sources.mysql_client import MysqlClient
 from dedupstore.sources.mysql_target import NewMysqlDatabase
 from tests.support import servers
+from tests.support.configuration import write
 from tests.support.databases import address, instead, prepared, snapshots, write_password
 from tests.support.dedup import Dedup
 from tests.support.servers import MARIADB_PASSWORD, Server
@@ -157,6 +158,41 @@ def test_nothing_that_is_there_is_replaced(dedup: Dedup, server: Server, shop: s
 def test_what_is_not_there_is_told(dedup: Dedup, server: Server, shop: str) -> None:
     assert dedup("snapshot", address(server, f"{shop}_typo")).code == "database.unknown"
     assert dedup("snapshot", f"mysql://backup@127.0.0.1:1/{shop}").code == "database.unreachable"
+
+
+def test_the_live_database_is_not_altered_by_a_restore(dedup: Dedup, server: Server, shop: str) -> None:
+    server.run("CREATE PROCEDURE p() SELECT 1", shop)
+    server.run(f"ALTER DATABASE {shop} COLLATE utf8mb4_general_ci")
+    dedup.ok("snapshot", address(server, shop))
+    server.run(f"ALTER DATABASE {shop} COLLATE utf8mb4_bin")
+    collation = f"SELECT default_collation_name FROM information_schema.schemata WHERE schema_name = '{shop}"
+
+    dedup.ok("restore", "--as", f"{shop}_restored")
+    assert server.run(f"{collation}'") == "utf8mb4_bin"
+    assert server.run(f"{collation}_restored'") == "utf8mb4_general_ci"
+    server.run(f"DROP DATABASE {shop}")
+    dedup.ok("restore", "--as", f"{shop}_again")
+
+    made = f"SELECT database_collation FROM information_schema.routines WHERE routine_schema = '{shop}_again'"
+    assert server.run(made) == "utf8mb4_unicode_ci"
+    dedup.ok("check", "--read-data")
+
+
+def test_events_that_the_program_cannot_dump_are_told(dedup: Dedup, server: Server, tmp_path: Path) -> None:
+    name = f"{servers.name()}'s"
+    server.run(f"CREATE DATABASE `{name}`; CREATE TABLE `{name}`.t (x int)")
+    server.run("CREATE EVENT e ON SCHEDULE EVERY 1 DAY DISABLE DO DO 0", name)
+
+    run = dedup("snapshot", address(server, name))
+
+    assert run.code == "database.not_dumpable"
+    assert "mariadb-dump cannot dump the events" in run.err
+    write(
+        tmp_path / "etc" / "config.toml",
+        f'[sources.it]\ntype = "mysql"\ndsn = "{address(server, name)}"\npassword = "file:{tmp_path}/db.pass"\noptions = ["--skip-events"]\n',
+    )
+    dedup.ok("snapshot", "it")
+    dedup.ok("check", "--read-data")
 
 
 def test_a_server_is_looked_at(dedup: Dedup, server: Server, shop: str) -> None:

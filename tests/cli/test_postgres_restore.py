@@ -248,3 +248,21 @@ def test_what_a_manipulated_dump_records_is_no_statement() -> None:
         "owner": """ALTER DATABASE "new" OWNER TO "a""; \\! touch x";""",
         "rights of PUBLIC": """REVOKE ALL ON DATABASE "new" FROM PUBLIC, "a""; \\! touch x";""",
     }
+
+
+def test_rows_that_the_options_leave_out_are_no_difference(
+    dedup: Dedup, server: Server, blog: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "etc" / "config.toml"
+    text = f'[sources.blog]\ntype = "postgresql"\ndsn = "{address(server, blog)}"\npassword = "file:{tmp_path}/db.pass"\noptions = OPTIONS\n'
+    options = """["--exclude-table-data=Post?", "--exclude-table-data", "\\"Odd schema\\".*"]"""
+    write(config, text.replace("OPTIONS", options))
+    dedup.ok("snapshot", "blog")
+
+    run = dedup.ok("restore", "--source", "blog", "--as", f"{blog}_restored")
+
+    assert 'the table "public.posts" has no rows, as the options of the source say; it had 20000' in run.err
+    assert (
+        server.run("SELECT (SELECT count(*) FROM posts), (SELECT count(*) FROM authors)", f"{blog}_restored") == "0|20"
+    )
+    dedup.ok("check", "--read-data")

@@ -106,6 +106,22 @@ def test_a_source_without_any_snapshot_is_told_and_refused(machine: Dedup, tmp_p
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"site", "conf"}
 
 
+def test_what_was_never_piped_in_is_told_and_not_missed(machine: Dedup, tmp_path: Path) -> None:
+    with (tmp_path / "etc" / "config.toml").open("a") as config:
+        config.write('[sources.piped]\ntype = "stdin"\nfilename = "x"\n')
+    for name in ("site", "conf"):
+        take(machine, 20, name)
+
+    lost = machine("restore", "--at", "now", "--to", tmp_path / "out")
+    assert lost.code == "restore.set_apart"
+    assert '"numbers" has no snapshot' in lost.err and '"piped"' not in lost.err
+    take(machine, 20, "numbers")
+    run = machine.ok("restore", "--at", "now", "--to", tmp_path / "out")
+
+    assert "nothing was ever piped into it" in run.out
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"site", "conf", "numbers"}
+
+
 def test_one_source_by_itself_is_never_too_far_away(machine: Dedup, tmp_path: Path) -> None:
     take(machine, 10)
 
