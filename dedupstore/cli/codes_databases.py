@@ -45,7 +45,7 @@ PAGES: dict[str, str] = {
     "(`globals.sql` of the snapshot has them) to get the owners back.",
     "database.no_room": "A consistent copy of the database needs as much room as the database has. Name another "
     "directory for it: TMPDIR.",
-    "database.not_dumpable": "mariadb-dump does not escape names as it should, and finds no events of a database with an apostrophe in its name. Leave "
+    "database.not_dumpable": "The program mariadb-dump finds no events of a database with an apostrophe in its name. Leave "
     'them out (`options = ["--skip-events"]`), or give the database another name.',
     "database.not_movable": "Something in one of the two databases cannot be moved with it. A trigger, routine or event that names its own "
     "database would go on to work there when it is kept under another name. Drop it where it is not needed, and swap "

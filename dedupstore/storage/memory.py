@@ -54,7 +54,7 @@ class MemoryStore:
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         check_prefix(prefix)
         with self._lock:
-            rows = [ObjectInfo(key, len(data)) for key, data in self.objects.items() if key.startswith(prefix)]
+            rows = [ObjectInfo(key, len(data)) for key, data in list(self.objects.items()) if key.startswith(prefix)]
         rows.sort(key=lambda row: row.key)
         return iter(rows)
 
