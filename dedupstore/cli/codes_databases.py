@@ -24,6 +24,9 @@ PAGES: dict[str, str] = {
     "replaces a database: give another name, look at what was restored, then `dedup db swap`.",
     "database.export_failed": "A dump of PostgreSQL is written as SQL by its own program, pg_restore, which failed or is not "
     "there. The message says why. What is stored is not hit by it.",
+    "database.foreign_plan": "A database has a table `dedup_swap_plan` that this machine did not write, or that was altered. A plan is SQL that "
+    "is carried out with the rights of who swaps, so it is not taken from just anyone. Go on where the swap was begun; or look at it, and "
+    "add `--trust-plan`. If nobody began one, drop the table.",
     "database.globals_incomplete": "A role or a user, or a right of it, could not be given back. The database itself is there; "
     "the message says what the server answered. Whoever restores needs the rights that are given, and to give "
     "them on: CREATE USER and GRANT OPTION in MariaDB, CREATEROLE in PostgreSQL.",

@@ -35,8 +35,9 @@ def db() -> None:
 @click.argument("database", metavar="DATABASE")
 @click.argument("new", metavar="NEW")
 @click.option("--keep-as", metavar="NAME", default="", help="What the old one is called from then on.")
+@click.option("--trust-plan", is_flag=True, help="Go on with an interrupted swap that another machine began.")
 @click.pass_obj
-def swap(session: Session, database: str, new: str, keep_as: str) -> None:
+def swap(session: Session, database: str, new: str, keep_as: str, trust_plan: bool) -> None:
     """Put a restored database in the place of the one that is used.
 
     DATABASE is a source of the configuration, or an address; NEW is what `dedup restore --as` was given. The old one is
@@ -48,7 +49,7 @@ def swap(session: Session, database: str, new: str, keep_as: str) -> None:
     live = service.live_name(found, *given)
     joint = ".before-" if found.type == "sqlite" else "_before_"
     kept = (
-        service.begun(found, new, live, *given)
+        service.begun(found, new, live, *given, trusting=trust_plan)
         or keep_as
         or f"{live}{joint}{session.out.compact(session.clock.now_ns())}"
     )
@@ -60,7 +61,7 @@ def swap(session: Session, database: str, new: str, keep_as: str) -> None:
             raise Refused(
                 "not confirmed", why="nothing was changed", hints=["add --yes to agree"], code="refused.not_confirmed"
             )
-    service.swap(found, new, live, kept, *given)
+    service.swap(found, new, live, kept, *given, trusting=trust_plan)
     session.out.line(f"  swapped  {safe(live)} is now what was {safe(new)}")
     session.out.line(f"  kept     the old one is {safe(kept)}")
     session.out.document({"database": safe(live), "was": safe(new), "kept": safe(kept)})

@@ -3,11 +3,13 @@
 The server moves tables between databases, nothing else that may hold. So views, triggers, routines and events of both are
 tried in a database without rows, then dropped, and made again when the tables have been moved. A plan with all that makes them
 lies, from before the first of them is dropped until the last is made, in a table of the database that the old one becomes:
-whoever swaps the same two again goes on by it.
+whoever swaps the same two again goes on by it. It is SQL that is carried out with our rights, and anyone who may make a table can
+make one of that name: only what was sealed with the key of this machine is taken for a plan.
 """
 
 from __future__ import annotations
 
+import hmac
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,6 +25,9 @@ from dedupstore.sources.mysql_objects import Objects, names, objects, queries, s
 from dedupstore.sources.new_database import exists
 
 _PLAN = "dedup_swap_plan"
+_NO_PLAN = ""
+"""What stands in its place until it is known that all can be done."""
+
 _LONGEST_WAIT_SECONDS = 20
 """How long a statement waits for who uses a table. Everybody else who comes to that table waits behind it."""
 
@@ -42,35 +47,77 @@ _AGAIN = "nothing is lost: the same command goes on where it stopped"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSeal:
+    """What tells our plans from those of others."""
+
+    key: bytes
+    trusting: bool = False
+    """Go on by a plan of another machine, too: somebody has looked at it."""
+
+    def of(self, kept: str, new: str, live: str, plan: str) -> str:
+        """The seal of a plan, in hex."""
+        return hmac.digest(self.key, json.dumps([kept, new, live, plan]).encode(), "sha256").hex()
+
+    def require(self, seal: str, kept: str, new: str, live: str, plan: str) -> None:
+        """Raise Refused for a plan that was sealed with another key, or altered."""
+        if self.trusting or hmac.compare_digest(seal.encode(), self.of(kept, new, live, plan).encode()):
+            return
+        table = f"{quoted(kept)}.{_PLAN}"
+        raise Refused(
+            f"{kept} has a plan for a swap of {live} that this machine did not write",
+            why="what it says would be carried out with your rights",
+            hints=[
+                "go on with the swap where it was begun, as the same user",
+                f"see what it says: SELECT * FROM {table}; and if you know it to be yours: add --trust-plan",
+                f"if nobody began a swap, somebody made that table: DROP TABLE {table};",
+            ],
+            code="database.foreign_plan",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
     kept: str
     old: Objects
     new: Objects
 
 
-def kept_name(client: MysqlClient, new: str, live: str, cancel: CancelToken) -> str:
+def kept_name(client: MysqlClient, new: str, live: str, seal: PlanSeal, cancel: CancelToken) -> str:
     """What the old one is called by a swap of these two that was interrupted; empty when there was none. Raises SourceFailed.
 
-    Raises Refused when one of them is in the middle of a swap with another.
+    Raises Refused when one of them is in the middle of a swap with another, or of one that is not ours.
     """
+    # Tables only: a view would do, when it is read, whatever its maker has thought of.
     found = client.query(
-        f"SELECT table_schema FROM information_schema.tables WHERE table_name = {literal(_PLAN)} ORDER BY 1", cancel
+        "SELECT c.table_schema FROM information_schema.columns c JOIN information_schema.tables t USING (table_schema, table_name) "
+        f"WHERE table_name = {literal(_PLAN)} AND column_name = 'seal' AND table_type = 'BASE TABLE' ORDER BY 1",
+        cancel,
     )
     for (place,) in found:
-        for other_new, other_live in client.query(f"SELECT new, live FROM {quoted(place)}.{_PLAN}", cancel):
+        for other_new, other_live, plan, sealed in client.query(
+            f"SELECT new, live, plan, seal FROM {quoted(place)}.{_PLAN}", cancel
+        ):
+            if not {other_new, other_live} & {new, live}:
+                continue
+            seal.require(sealed, place, other_new, other_live, plan)
             if (other_new, other_live) == (new, live):
                 return place
-            if {other_new, other_live} & {new, live}:
-                raise Refused(
-                    f"{other_live} is in the middle of another swap",
-                    hints=[f"go on with that first: dedup db swap … {other_new}"],
-                    code="database.in_use",
-                )
+            raise Refused(
+                f"{other_live} is in the middle of another swap",
+                hints=[f"go on with that first: dedup db swap … {other_new}"],
+                code="database.in_use",
+            )
     return ""
 
 
 def swap(
-    client: MysqlClient, new: str, live: str, kept: str, note: Callable[[Finding], None], cancel: CancelToken
+    client: MysqlClient,
+    new: str,
+    live: str,
+    kept: str,
+    seal: PlanSeal,
+    note: Callable[[Finding], None],
+    cancel: CancelToken,
 ) -> None:
     """Move what is in `live` into a database `kept`, and what is in `new` into `live`. Goes on with what was interrupted.
 
@@ -78,12 +125,12 @@ def swap(
     it was, unless a hint says that the same call goes on.
     """
     with _explained(client):
-        begun = kept_name(client, new, live, cancel)
-        plan = _read(client, begun, cancel) if begun else None
+        begun = kept_name(client, new, live, seal, cancel)
+        plan = _read(client, begun, new, live, seal, cancel) if begun else None
         if plan is None:
             if begun:
                 client.query(f"DROP DATABASE {quoted(begun)}", cancel)
-            plan = _begin(client, new, live, begun or kept, cancel)
+            plan = _begin(client, new, live, begun or kept, seal, cancel)
             for view in plan.old.broken:
                 message = f"the view {view} of {live} reads what is not there; {plan.kept} does not have it"
                 note(Finding(code="database.broken_view", message=message, severity="note"))
@@ -99,7 +146,7 @@ def swap(
             raise
 
 
-def _begin(client: MysqlClient, new: str, live: str, kept: str, cancel: CancelToken) -> _Plan:
+def _begin(client: MysqlClient, new: str, live: str, kept: str, seal: PlanSeal, cancel: CancelToken) -> _Plan:
     """See that all of it can be done, and write down how."""
     there = client.names(cancel)
     for name in (new, live):
@@ -122,9 +169,9 @@ def _begin(client: MysqlClient, new: str, live: str, kept: str, cancel: CancelTo
     if not (plan.old.only_tables and plan.new.only_tables):
         # Views of the new one that name the live database will be in it.
         for found, others in ((plan.old, ()), (plan.new, (live,))):
-            with _own(client, plan, None, cancel):
+            with _own(client, plan, _NO_PLAN, seal, cancel):
                 _try(client, found, kept, others, cancel)
-    with _own(client, plan, json.dumps(asdict(plan)), cancel):
+    with _own(client, plan, json.dumps(asdict(plan)), seal, cancel):
         return plan
 
 
@@ -141,15 +188,15 @@ def _is_empty(client: MysqlClient, name: str, cancel: CancelToken) -> bool:
 
 
 @contextmanager
-def _own(client: MysqlClient, plan: _Plan, text: str | None, cancel: CancelToken) -> Iterator[None]:
+def _own(client: MysqlClient, plan: _Plan, text: str, seal: PlanSeal, cancel: CancelToken) -> Iterator[None]:
     """The database `kept`, told to be ours by its table; gone again when anything fails, and when no plan is to be in it."""
-    place = quoted(plan.kept)
+    place, names = quoted(plan.kept), (plan.new.name, plan.old.name)
+    row = (*names, text, seal.of(plan.kept, *names, text))
     try:
         client.script(
             f"CREATE DATABASE {place} {plan.old.charset};\n"
-            f"CREATE TABLE {place}.{_PLAN} (new text, live text, plan longblob) ENGINE = InnoDB CHARACTER SET utf8mb4;\n"
-            f"INSERT INTO {place}.{_PLAN} VALUES ({literal(plan.new.name)}, {literal(plan.old.name)}, "
-            f"{'NULL' if text is None else literal(text)});\n",
+            f"CREATE TABLE {place}.{_PLAN} (new text, live text, plan longtext, seal text) ENGINE = InnoDB CHARACTER SET utf8mb4;\n"
+            f"INSERT INTO {place}.{_PLAN} VALUES ({', '.join(map(literal, row))});\n",
             cancel,
         )
         yield
@@ -160,7 +207,7 @@ def _own(client: MysqlClient, plan: _Plan, text: str | None, cancel: CancelToken
         with suppress(SourceFailed):
             client.query(f"DROP DATABASE {place}", CancelToken())
         raise
-    if text is None:
+    if text == _NO_PLAN:
         client.query(f"DROP DATABASE {place}", CancelToken())
 
 
@@ -185,9 +232,11 @@ def _try(client: MysqlClient, found: Objects, place: str, others: tuple[str, ...
             )
 
 
-def _read(client: MysqlClient, kept: str, cancel: CancelToken) -> _Plan | None:
-    [(text,)] = client.query(f"SELECT plan FROM {quoted(kept)}.{_PLAN}", cancel)
-    if text == "NULL":
+def _read(client: MysqlClient, kept: str, new: str, live: str, seal: PlanSeal, cancel: CancelToken) -> _Plan | None:
+    """The plan in `kept`; None where the call had just begun to try what it needs. Compared again: it may be another by now."""
+    [(text, sealed)] = client.query(f"SELECT plan, seal FROM {quoted(kept)}.{_PLAN}", cancel)
+    seal.require(sealed, kept, new, live, text)
+    if text == _NO_PLAN:
         return None
     found = json.loads(text)
     return _Plan(kept=found["kept"], old=_objects(found["old"]), new=_objects(found["new"]))

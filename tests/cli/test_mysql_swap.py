@@ -305,13 +305,64 @@ def test_a_view_whose_table_is_gone_hinders_nothing(dedup: Dedup, server: Server
     assert server.run("SELECT * FROM v", two.live) == ""
 
 
-def test_one_swap_is_ended_before_another(dedup: Dedup, server: Server, two: Two) -> None:
+def lay_plan(server: Server, two: Two, new: str, plan: str = "") -> None:
+    """As somebody makes one who may make tables in a database of that name."""
     server.run(
-        f"CREATE DATABASE {two.kept}; CREATE TABLE {two.kept}.dedup_swap_plan (new text, live text, plan longblob);"
-        f"INSERT INTO {two.kept}.dedup_swap_plan VALUES ('another', '{two.live}', NULL)"
+        f"CREATE DATABASE {two.kept};"
+        f"CREATE TABLE {two.kept}.dedup_swap_plan (new text, live text, plan longtext, seal text);"
+        f"INSERT INTO {two.kept}.dedup_swap_plan VALUES ('{new}', '{two.live}', '{plan}', 'ab')"
     )
 
-    run = dedup(*words(server, two))
+
+def test_one_swap_is_ended_before_another(dedup: Dedup, server: Server, two: Two) -> None:
+    lay_plan(server, two, "another")
+
+    run = dedup(*words(server, two), "--trust-plan")
 
     assert run.code == "database.in_use"
     assert "another" in run.err
+
+
+@pytest.mark.parametrize("plan", ["", '{"kept": "x", "old": {}, "new": {}}'])
+def test_a_plan_of_somebody_else_is_neither_carried_out_nor_tidied_away(
+    dedup: Dedup, server: Server, plan: str
+) -> None:
+    two = Two(server, SMALL)
+    lay_plan(server, two, two.new, plan)
+    server.run(f"CREATE TABLE {two.kept}.precious (x int)")
+
+    run = dedup(*words(server, two))
+
+    assert (run.exit_code, run.code) == (8, "database.foreign_plan")
+    assert "--trust-plan" in run.err
+    assert server.run("SHOW TABLES", two.kept).split() == ["dedup_swap_plan", "precious"]
+    server.run(run.err[run.err.index("DROP TABLE ") :].partition(";")[0])
+    server.run(f"DROP DATABASE {two.kept}")
+    dedup.ok(*words(server, two))
+    two.require_swapped()
+
+
+def test_a_view_in_the_place_of_a_plan_is_not_read(dedup: Dedup, server: Server) -> None:
+    two = Two(server, SMALL)
+    server.run(
+        f"CREATE DATABASE {two.elsewhere}_2; CREATE VIEW {two.elsewhere}_2.dedup_swap_plan AS "
+        f"SELECT '{two.new}' new, '{two.live}' live, '' plan, elt(2, sleep(60)) seal"
+    )
+
+    dedup.ok(*words(server, two))
+
+    server.run(f"DROP DATABASE {two.elsewhere}_2")
+    two.require_swapped()
+
+
+def test_another_machine_goes_on_when_it_is_told_to(dedup: Dedup, server: Server, tmp_path: Path) -> None:
+    two = Two(server, SMALL)
+    dedup.setenv("TEST_SCRIPT", str(tmp_path / "script"))
+    instead(dedup, "mariadb", LOST)
+    dedup(*words(server, two))
+    dedup.setenv("DEDUP_STATE_DIR", str(tmp_path / "another"))
+
+    assert dedup(*words(server, two)).code == "database.foreign_plan"
+    dedup.ok(*words(server, two), "--trust-plan")
+
+    two.require_swapped()

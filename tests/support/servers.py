@@ -93,13 +93,14 @@ def mariadb(*options: str) -> Iterator[Server]:
         missing("MariaDB", "apt install mariadb-server")
     with _home("mysql") as (home, user):
         data, port, path = home / "data", _free_port(), home / "socket"
-        _run(["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal",
-              "--skip-test-db", f"--user={pwd.getpwuid(user).pw_name}" if user is not None else "--skip-name-resolve"],
+        # Two that begin at the same moment give their temporary tables the same names.
+        _run(["mariadb-install-db", "--no-defaults", f"--datadir={data}", f"--tmpdir={home}",
+              "--auth-root-authentication-method=normal", "--skip-test-db", f"--user={pwd.getpwuid(user).pw_name}" if user is not None else "--skip-name-resolve"],
              user)  # fmt: skip
         server = subprocess.Popen(
             ["mariadbd", "--no-defaults", f"--datadir={data}", f"--port={port}", f"--socket={path}",
              "--bind-address=127.0.0.1", "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M",
-             f"--pid-file={home}/pid", "--skip-log-bin", *options],
+             f"--pid-file={home}/pid", f"--tmpdir={home}", "--skip-log-bin", *options],
             user=user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         with _ended(server):
