@@ -125,7 +125,7 @@ class Alignment:
         """Correct the distance where the previous version was cut close to where a new chunk ends; whether it was."""
         place = end + self._shift
         first = bisect_left(self._starts, place - close)
-        near = [*self._starts[first : bisect_right(self._starts, place + close)]]
+        near = self._starts[first : bisect_right(self._starts, place + close)]
         if abs(self._end - place) <= close:
             near.append(self._end)
         if near:

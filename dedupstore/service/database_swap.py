@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Mapping
 
 from dedupstore.cancel import CancelToken
+from dedupstore.errors import Refused
 from dedupstore.events import Finding
 from dedupstore.service import state_files
 from dedupstore.service.config_schema import SqliteSource
@@ -15,6 +16,7 @@ from dedupstore.service.dirs import state_dir
 from dedupstore.sources import mysql_swap, postgres_target, sqlite_target
 from dedupstore.sources.mysql_client import MysqlClient
 from dedupstore.sources.postgres_client import PostgresClient
+from dedupstore.units import printable
 
 Note = Callable[[Finding], None]
 
@@ -78,5 +80,13 @@ def _seal(environ: Mapping[str, str], *, trusting: bool) -> mysql_swap.PlanSeal:
         nonlocal key
         key = document.setdefault("key", secrets.token_hex(_KEY_BYTES))
 
-    state_files.update(state_dir(environ) / "swap.json", chosen)
+    path = state_dir(environ) / "swap.json"
+    try:
+        state_files.update(path, chosen)
+    except OSError as error:
+        raise Refused(
+            f"the key for plans of swaps cannot be kept in {printable(os.fsencode(path))}",
+            why=(error.strerror or str(error)).lower(),
+            hints=["name a directory for what this machine remembers: DEDUP_STATE_DIR"],
+        ) from error
     return mysql_swap.PlanSeal(key=bytes.fromhex(key), trusting=trusting)

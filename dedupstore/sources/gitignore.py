@@ -59,39 +59,52 @@ def _escaped(text: str, position: int) -> bool:
 
 
 def _path(text: str) -> str:
-    segments = text.split("/")
-    parts: list[str] = []
-    for number, segment in enumerate(segments):
-        last = number == len(segments) - 1
+    """Between two `**` stand names that are looked for where they come first: if they fit there, nothing fits better later."""
+    pieces: list[list[str]] = [[]]
+    for segment in text.split("/"):
         if len(segment) >= 2 and not segment.strip("*"):
-            parts.append(".*" if last else "(?:.*/)?")
+            pieces.append([])
         else:
-            parts.append(_segment(segment) + ("" if last else "/"))
+            pieces[-1].append(_segment(segment))
+    first, *rest = pieces
+    if not rest:
+        return "/".join(first)
+    *middle, last = rest
+    parts = ["".join(f"{segment}/" for segment in first)]
+    parts += [f"(?>(?:[^/]*/)*?{''.join(f'{segment}/' for segment in piece)})" for piece in middle if piece]
+    parts.append(f"(?:.*/)?{'/'.join(last)}" if last else ".*")
     return "".join(parts)
 
 
 def _segment(text: str) -> str:
-    parts: list[str] = []
+    """One name. What stands between two stars is looked for where it comes first, and not again: names are anyone's choice, and
+    trying every place for each of several stars would take for ever.
+    """
+    pieces: list[list[str]] = [[]]
     position = 0
     while position < len(text):
         character = text[position]
         position += 1
         if character == "*":
-            if parts[-1:] != ["[^/]*"]:
-                parts.append("[^/]*")
+            if pieces[-1] or len(pieces) == 1:
+                pieces.append([])
         elif character == "?":
-            parts.append("[^/]")
+            pieces[-1].append("[^/]")
         elif character == "[":
             part, position = _bracket(text, position)
-            parts.append(part)
+            pieces[-1].append(part)
         elif character == "\\":
             if position == len(text):
                 raise ValueError(text)
-            parts.append(re.escape(text[position]))
+            pieces[-1].append(re.escape(text[position]))
             position += 1
         else:
-            parts.append(re.escape(character))
-    return "".join(parts)
+            pieces[-1].append(re.escape(character))
+    first, *rest = map("".join, pieces)
+    if not rest:
+        return first
+    *middle, last = rest
+    return first + "".join(f"(?>[^/]*?{piece})" for piece in middle) + f"[^/]*{last}"
 
 
 def _bracket(text: str, position: int) -> tuple[str, int]:

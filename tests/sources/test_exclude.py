@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -175,6 +176,28 @@ def test_random_patterns_mean_what_git_says(tmp_path: Path) -> None:
             if path.rpartition("/")[0] in mine or excluder.excludes(path.encode(), path in parents, STAT):
                 mine.add(path)
         assert mine == set(answer.split("\0")) - {""}, lines
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        ("*-*-*-*-*-*-*-*.tmp", "-" * 250),
+        ("*[ab]*[ab]*[ab]*[ab]*[ab]*[ab]*c", "ab" * 120),
+        ("**/a/**/a/**/a/**/a/**/b", "a/" * 1500 + "c"),
+        ("**/*a*/**/*a*/**/*a*/**/b", "aaaa/" * 700 + "c"),
+    ],
+)
+def test_a_name_that_is_made_for_it_takes_no_time(pattern: str, name: str) -> None:
+    """Names are the choice of whoever uploads a file."""
+    asked = (
+        "from dedupstore.sources.exclude import Excluder, ExcludeRules\n"
+        f"print(Excluder(ExcludeRules(patterns=({pattern!r},))).excludes({name.encode()!r}, False, None))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, timeout=20, check=False)
+
+    # Not excluded; what is asked next is its size, and there is none.
+    assert (done.returncode, done.stdout) == (0, "None\n"), done.stderr
 
 
 def test_the_reason_names_the_pattern_safely() -> None:
