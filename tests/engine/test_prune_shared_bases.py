@@ -14,12 +14,17 @@ from tests.support.pruning import assert_comes_to_rest, assert_rebuilds, assert_
 from tests.support.repositories import new_repository, random_bytes
 
 
-def test_small_increments_whose_first_snapshot_is_forgotten_stay_small(tmp_path: Path) -> None:
-    """All lean on what only they need: worth moving for all of them together, for hardly one of them alone."""
-    store = MemoryStore()
-    tree = tmp_path / "tree"
+def table(folder: Path) -> Path:
+    """A tree with one file, of many rows."""
+    tree = folder / "tree"
     tree.mkdir()
     (tree / "rows").write_bytes(random_bytes("rows", 40_000))
+    return tree
+
+
+def test_small_increments_whose_first_snapshot_is_forgotten_stay_small(tmp_path: Path) -> None:
+    """All lean on what only they need: worth moving for all of them together, for hardly one of them alone."""
+    store, tree = MemoryStore(), table(tmp_path)
     with new_repository(store) as repository:
         first, _ = snapshot_of(repository, tree)
         kept = {}
@@ -43,10 +48,7 @@ def test_small_increments_whose_first_snapshot_is_forgotten_stay_small(tmp_path:
 
 
 def test_a_delta_that_alone_needs_large_bases_is_stored_in_full(tmp_path: Path) -> None:
-    store = MemoryStore()
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    (tree / "rows").write_bytes(random_bytes("rows", 40_000))
+    store, tree = MemoryStore(), table(tmp_path)
     with new_repository(store) as repository:
         first, _ = snapshot_of(repository, tree)
         for row in range(80):

@@ -1,4 +1,4 @@
-"""Changing a passphrase and rotating the keys: stopped at every step, raced at every step, met by old views."""
+"""Changing a passphrase and rotating the keys: stopped at every step, raced at every step."""
 
 from __future__ import annotations
 
@@ -6,75 +6,40 @@ import itertools
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from dedupstore.codec.crypto import ObjectType, peek_epoch
+from dedupstore.codec.crypto import ObjectType
 from dedupstore.errors import CorruptObject, DedupError, Refused, WrongPassphrase
 from dedupstore.repo import layout
 from dedupstore.repo.config import find_config
-from dedupstore.repo.gcplan import Plan, put_plan
 from dedupstore.repo.keys import list_slots, open_slot
 from dedupstore.repo.slots import Secret
 from dedupstore.storage.memory import MemoryStore
-from dedupstore.types import SnapshotId
 from tests.support.faults import Fault, FaultPlan, FaultyStore, Step
-from tests.support.pruning import assert_sound, check, forget, prune
+from tests.support.pruning import assert_sound, check
 from tests.support.repositories import (
     SECRET,
     files_below,
-    new_repository,
     open_repository,
     segment_facts,
     take,
-    text_bytes,
 )
-from tests.support.rotating import NEW_SECRET, change, open_by, rotate
+from tests.support.rotating import NEW_SECRET, Scene, change, make_scene, open_by, rotate
 
 THIRD_SECRET = Secret.passphrase("a third one, of somebody else")
 STOPS = (Fault.FAIL_BEFORE, Fault.FAIL_AFTER)
 
 
-@dataclass
-class Scene:
-    """A store with one snapshot of a small tree."""
-
-    objects: dict[str, bytes]
-    tree: Path
-    kept: dict[SnapshotId, dict[bytes, bytes]]
-
-    def store(self) -> MemoryStore:
-        store = MemoryStore()
-        store.objects = dict(self.objects)
-        return store
-
-    def change_tree(self) -> None:
-        (self.tree / "file").write_bytes(text_bytes(2, 900))
-
-
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    (tree / "file").write_bytes(text_bytes(1, 900))
-    store = MemoryStore()
-    with new_repository(store) as repository:
-        taken = take(repository, tree).snapshot
-        assert taken is not None
-    return Scene(dict(store.objects), tree, {taken.id: files_below(tree)})
+    return make_scene(tmp_path)
 
 
 def everywhere(act: Callable[[int], bool]) -> int:
     """Call with 0, 1, 2, … until it says that there is nothing there any more; how often it did."""
     return next(at for at in itertools.count() if not act(at))
-
-
-def epochs(store: MemoryStore) -> set[int]:
-    """The epoch of every sealed object but the configs."""
-    prefixes = (layout.INDEX, layout.ROOTS, layout.COMMITS)
-    return {peek_epoch(store.get(row.key)) for prefix in prefixes for row in layout.list_complete(store, prefix)}
 
 
 def test_a_changed_passphrase_opens_and_the_old_one_does_not(scene: Scene) -> None:
@@ -333,72 +298,3 @@ def test_a_snapshot_that_began_before_a_rotation_ends_after_it(scene: Scene) -> 
         return bool(acted)
 
     assert everywhere(interrupt) > 15
-
-
-def test_old_views_find_what_was_written_under_the_next_epoch(scene: Scene) -> None:
-    """A reader, a writer and a pruner that opened the repository before the rotation, with a prune's plan in between."""
-    store = scene.store()
-    scene.change_tree()
-    with open_repository(store) as reader, open_repository(store) as writer, open_repository(store) as pruner:
-        with open_repository(store) as repository:
-            rotate(repository)
-        with open_repository(store) as repository:
-            assert repository.keyring.epoch == 2
-            (first,) = repository.catalog.snapshots().snapshots
-            second = take(repository, scene.tree).snapshot
-            assert second is not None
-            forget(repository, first)
-        kept = {second.id: files_below(scene.tree)}
-        assert_sound(reader, kept)
-        prune(pruner)
-        third = take(writer, scene.tree).snapshot
-        assert third is not None
-        kept[third.id] = kept[second.id]
-        assert_sound(reader, kept)
-    with open_repository(store) as repository:
-        assert_sound(repository, kept)
-    assert epochs(store) == {1, 2}
-
-
-def test_an_old_view_that_the_new_key_does_not_open_stops_and_says_why(scene: Scene) -> None:
-    store = scene.store()
-    with open_repository(store) as reader:
-        with open_repository(store) as repository:
-            rotate(repository, NEW_SECRET)
-        scene.change_tree()
-        with open_by(store, NEW_SECRET) as repository:
-            second = take(repository, scene.tree).snapshot
-            assert second is not None
-
-        with pytest.raises(CorruptObject) as caught:
-            reader.catalog.get(second.id)
-
-    assert caught.value.code == "repo.unknown_epoch"
-
-
-def test_a_run_whose_key_was_rotated_away_ends_unless_something_it_must_know_is_closed_to_it(scene: Scene) -> None:
-    """Snapshots under the new keys do not concern it. A plan of a prune does: it may condemn what the run counts on."""
-    for pruned in (False, True):
-        store = scene.store()
-        with open_repository(store) as writer:
-            with open_repository(store) as repository:
-                rotate(repository, NEW_SECRET)
-            scene.change_tree()
-            with open_by(store, NEW_SECRET) as repository:
-                second = take(repository, scene.tree).snapshot
-                assert second is not None
-                kept = scene.kept | {second.id: files_below(scene.tree)}
-                if pruned:
-                    put_plan(store, repository.keyring, Plan(packs=(), roots=(), creator="test", time_ns=0))
-            (scene.tree / "file").write_bytes(text_bytes(3, 900))
-            if pruned:
-                with pytest.raises(CorruptObject) as caught:
-                    take(writer, scene.tree)
-                assert caught.value.code == "repo.unknown_epoch"
-                assert "rotated" in " ".join(caught.value.hints)
-            else:
-                third = take(writer, scene.tree).snapshot
-                assert third is not None
-                kept[third.id] = files_below(scene.tree)
-        with open_by(store, NEW_SECRET) as repository:
-            assert_sound(repository, kept)

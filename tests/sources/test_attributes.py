@@ -6,7 +6,6 @@ import shutil
 import sqlite3
 import stat as modes
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,16 +23,9 @@ from dedupstore.sources.attributes import (
     xattrs_at,
 )
 from dedupstore.sources.base import AttributesUnreadable, Vanished
-from dedupstore.sources.filesystem import OpenFile, open_directory, stat_entry
+from dedupstore.sources.filesystem import OpenFile, stat_entry
 
 SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
-
-
-@pytest.fixture
-def fd(tmp_path: Path) -> Iterator[int]:
-    fd = open_directory(os.fsencode(tmp_path))
-    yield fd
-    os.close(fd)
 
 
 def test_an_entry_says_what_lstat_says(tmp_path: Path, fd: int) -> None:

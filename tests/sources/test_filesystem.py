@@ -4,7 +4,6 @@ import errno
 import os
 import stat as modes
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,13 +20,6 @@ from dedupstore.sources.filesystem import (
     stat_entry,
 )
 from tests.support.unprivileged import as_nobody
-
-
-@pytest.fixture
-def fd(tmp_path: Path) -> Iterator[int]:
-    fd = open_directory(os.fsencode(tmp_path))
-    yield fd
-    os.close(fd)
 
 
 def refuse(name: bytes, error: SourceFileError) -> None:

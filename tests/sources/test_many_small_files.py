@@ -16,7 +16,7 @@ from dedupstore.sources.base import SourceFileError
 from dedupstore.sources.filesystem import open_directory, stat_entry
 from dedupstore.sources.many_names import Item
 from dedupstore.sources.small_files import read_small_files, read_small_files_in_python
-from tests.support.small_files import LIMIT, Read, ReadMany, grow, make, write_settled
+from tests.support.small_files import LIMIT, Read, ReadMany, grow, racing, write_settled
 
 
 def open_descriptors() -> int:
@@ -24,27 +24,9 @@ def open_descriptors() -> int:
 
 
 def test_a_racer_that_swaps_file_link_and_pipe_never_makes_us_read_outside(tmp_path: Path, read: Read) -> None:
-    outside = tmp_path / "outside"
-    outside.write_bytes(b"SECRET")
-    inside = tmp_path / "inside"
-    inside.mkdir()
-    stop = threading.Event()
-
-    def race() -> None:
-        turn = 0
-        while not stop.is_set():
-            fresh = inside / f"fresh{turn}"
-            make(("file", "link", "fifo")[turn % 3], fresh, outside)
-            os.replace(fresh, inside / "f")
-            turn += 1
-
-    make("file", inside / "f", outside)
-    fd = open_directory(os.fsencode(inside))
     before = open_descriptors()
-    racer = threading.Thread(target=race)
-    racer.start()
     found: set[bytes | None] = set()
-    try:
+    with racing(tmp_path) as fd:
         for turn in range(200_000):
             if turn > 5000 and len(found) > 1:
                 break
@@ -52,13 +34,9 @@ def test_a_racer_that_swaps_file_link_and_pipe_never_makes_us_read_outside(tmp_p
                 found.add(read(fd, b"f", stat_entry(b"f", fd), LIMIT))
             except SourceFileError:
                 continue
-    finally:
-        stop.set()
-        racer.join()
 
     assert found == {b"inside", None}
     assert open_descriptors() == before
-    os.close(fd)
 
 
 def test_no_path_loses_a_descriptor_or_memory(tmp_path: Path, fd: int, read_many: ReadMany) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import random
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,16 +10,10 @@ import pytest
 from dedupstore.sources import filesystem
 from dedupstore.sources.base import ChangedWhileRead, SourceFileError, Unreadable, Vanished
 from dedupstore.sources.filesystem import ENDLESS_BYTES, MAX_HOLES, OpenFile, find_holes, open_directory, stat_entry
+from tests.support.small_files import make, racing
 from tests.support.unprivileged import as_nobody
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def fd(tmp_path: Path) -> Iterator[int]:
-    fd = open_directory(os.fsencode(tmp_path))
-    yield fd
-    os.close(fd)
 
 
 def read_in_views(file: OpenFile, size: int) -> bytes:
@@ -118,17 +111,6 @@ def test_a_file_that_is_gone_has_vanished(tmp_path: Path, fd: int) -> None:
         OpenFile(b"f", fd, stat)
 
 
-def replace_by(kind: str, path: Path, outside: Path) -> None:
-    if kind == "link":
-        path.symlink_to(outside)
-    elif kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "directory":
-        path.mkdir()
-    else:
-        path.write_bytes(b"another file")
-
-
 @pytest.mark.parametrize("kind", ["link", "fifo", "directory", "file"])
 def test_what_is_swapped_in_before_opening_is_neither_followed_nor_waited_for(
     tmp_path: Path, fd: int, kind: str
@@ -136,34 +118,16 @@ def test_what_is_swapped_in_before_opening_is_neither_followed_nor_waited_for(
     (tmp_path / "f").write_bytes(b"inside")
     stat = stat_entry(b"f", fd)
     (tmp_path / "f").rename(tmp_path / "kept")
-    replace_by(kind, tmp_path / "f", tmp_path / "kept")
+    make(kind, tmp_path / "f", tmp_path / "kept")
 
     with pytest.raises(ChangedWhileRead):
         OpenFile(b"f", fd, stat)
 
 
 def test_a_racer_that_swaps_file_link_and_pipe_never_makes_us_read_outside(tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
-    outside.write_bytes(b"SECRET")
-    inside = tmp_path / "inside"
-    inside.mkdir()
-    stop = threading.Event()
-
-    def race() -> None:
-        turn = 0
-        while not stop.is_set():
-            fresh = inside / f"fresh{turn}"
-            replace_by(("file", "link", "fifo")[turn % 3], fresh, outside)
-            os.replace(fresh, inside / "f")
-            turn += 1
-
-    (inside / "f").write_bytes(b"another file")
-    fd = open_directory(os.fsencode(inside))
-    racer = threading.Thread(target=race)
-    racer.start()
     read: set[bytes] = set()
     caught: set[str] = set()
-    try:
+    with racing(tmp_path) as fd:
         for turn in range(200_000):
             if turn > 3000 and read and caught:
                 break
@@ -172,12 +136,8 @@ def test_a_racer_that_swaps_file_link_and_pipe_never_makes_us_read_outside(tmp_p
                     read.add(file.read_all())
             except SourceFileError as error:
                 caught.add(error.code)
-    finally:
-        stop.set()
-        racer.join()
-        os.close(fd)
 
-    assert read == {b"another file"}
+    assert read == {b"inside"}
     assert caught == {"file.changed_while_reading"}
 
 

@@ -7,15 +7,21 @@ with open_repository(store) as repository:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 from dedupstore.clock import SystemClock
+from dedupstore.codec.crypto import peek_epoch
 from dedupstore.errors import WrongPassphrase
-from dedupstore.repo import rotation
+from dedupstore.repo import layout, rotation
 from dedupstore.repo.keys import slot_of
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.rotation import Changed, NewSlot
 from dedupstore.repo.slots import KdfCost, Secret
 from dedupstore.storage.base import ObjectStore
-from tests.support.repositories import SECRET
+from dedupstore.storage.memory import MemoryStore
+from dedupstore.types import SnapshotId
+from tests.support.repositories import SECRET, files_below, new_repository, take, text_bytes
 
 NEW_SECRET = Secret.passphrase("tangerine forty two umbrellas")
 
@@ -51,3 +57,37 @@ def open_by(store: ObjectStore, *secrets: Secret) -> Repository:
         except WrongPassphrase:
             continue
     return Repository.open(store, secrets[-1], clock=SystemClock(), cache_path=None, allow_weak=True)
+
+
+@dataclass
+class Scene:
+    """A store with one snapshot of a small tree."""
+
+    objects: dict[str, bytes]
+    tree: Path
+    kept: dict[SnapshotId, dict[bytes, bytes]]
+
+    def store(self) -> MemoryStore:
+        store = MemoryStore()
+        store.objects = dict(self.objects)
+        return store
+
+    def change_tree(self) -> None:
+        (self.tree / "file").write_bytes(text_bytes(2, 900))
+
+
+def make_scene(folder: Path) -> Scene:
+    tree = folder / "tree"
+    tree.mkdir()
+    (tree / "file").write_bytes(text_bytes(1, 900))
+    store = MemoryStore()
+    with new_repository(store) as repository:
+        taken = take(repository, tree).snapshot
+        assert taken is not None
+    return Scene(dict(store.objects), tree, {taken.id: files_below(tree)})
+
+
+def epochs(store: MemoryStore) -> set[int]:
+    """The epoch of every sealed object but the configs."""
+    prefixes = (layout.INDEX, layout.ROOTS, layout.COMMITS)
+    return {peek_epoch(store.get(row.key)) for prefix in prefixes for row in layout.list_complete(store, prefix)}

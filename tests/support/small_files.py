@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,31 @@ def make(kind: str, path: Path, outside: Path) -> None:
 def grow(path: Path) -> None:
     with open(path, "ab") as file:
         file.write(b"x")
+
+
+@contextmanager
+def racing(folder: Path) -> Iterator[int]:
+    """A directory in which the name `f` is a file with b"inside", a link to b"SECRET" outside, or a pipe, changing all the time."""
+    outside, inside = folder / "outside", folder / "inside"
+    outside.write_bytes(b"SECRET")
+    inside.mkdir()
+    make("file", inside / "f", outside)
+    stop = threading.Event()
+
+    def race() -> None:
+        turn = 0
+        while not stop.is_set():
+            fresh = inside / f"fresh{turn}"
+            make(("file", "link", "fifo")[turn % 3], fresh, outside)
+            os.replace(fresh, inside / "f")
+            turn += 1
+
+    fd = open_directory(os.fsencode(inside))
+    racer = threading.Thread(target=race)
+    racer.start()
+    try:
+        yield fd
+    finally:
+        stop.set()
+        racer.join()
+        os.close(fd)
