@@ -8,7 +8,7 @@ from importlib import import_module
 
 import click
 
-from dedupstore.cancel import CancelToken
+from dedupstore.cancel import KEPT, CancelToken
 from dedupstore.cli import options, progress, prompts, restore_set
 from dedupstore.cli.command import command
 from dedupstore.cli.errors import safe
@@ -141,7 +141,7 @@ def restore(
 def _run(session: Session, request: service.Request, tolerance_ns: int | None, *, all_sources: bool) -> int:
     out = session.out
     out.begin("restore", source=safe(request.selection.source) or None)
-    token = session.take_token()
+    token = session.take_token(KEPT)
 
     def work(access: Access) -> int:
         # Opened before anything is told: with_access may start this anew.
