@@ -212,9 +212,7 @@ def test_without_its_memory_a_machine_believes_what_it_sees(history: Dedup) -> N
     ["{", "[" * 100_000, '{"v":1,"places":[{"repository":"R","url":"U","epoch":Infinity}]}', "a directory", "a pipe"],
     ids=["cut short", "deep", "infinite", "a directory", "a pipe"],
 )
-def test_a_damaged_memory_is_said_and_stops_nothing(
-    history: Dedup, site: Path, content: str
-) -> None:
+def test_a_damaged_memory_is_said_and_stops_nothing(history: Dedup, site: Path, content: str) -> None:
     path = history.home / "state/seen.json"
     known = json.loads(path.read_text())["places"][0]
     path.unlink()
