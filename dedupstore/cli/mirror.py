@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from dedupstore.cancel import STORED
 from dedupstore.cli import consent, options, progress
 from dedupstore.cli.command import command
 from dedupstore.cli.progress import Reporter
@@ -53,7 +54,7 @@ def mirror(
         target_options=options_at(session, place, storage_class),
     )
     session.out.begin("mirror")
-    token = session.take_token()
+    token = session.take_token(STORED)
     with progress.showing(session) as listener:
         outcome = service.run(
             request, session.clock, session.environ, listener, token,

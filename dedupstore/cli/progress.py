@@ -16,7 +16,7 @@ from dedupstore.cli.output import Output, path_fields
 from dedupstore.cli.session import Session
 from dedupstore.clock import Clock
 from dedupstore.events import Finding, Progress
-from dedupstore.units import format_bytes, format_count, format_duration, printable
+from dedupstore.units import format_bytes, format_count, format_duration, format_number, printable
 
 EVENT_SECONDS = 1.0
 BAR_SECONDS = 1 / 8
@@ -158,7 +158,7 @@ class Log:
         for message, findings in by_message.items():
             self._out.note(f"{message} ({format_count(len(findings))})")
             for finding in findings[:20]:
-                if finding.path is not None:
+                if finding.path:
                     self._out.note(f"  {printable(finding.path)}")
             if len(findings) > 20:
                 self._out.note(f"  and {format_count(len(findings) - 20)} more")
@@ -245,15 +245,16 @@ def describe(progress: Progress, rate: float) -> str:
     if share is not None:
         parts[0] += f" {int(share * 100)} %"
     if progress.files_done or progress.files_total:
-        parts.append(f"{_of(format_count, progress.files_done, progress.files_total)} files")
+        parts.append(_files(progress.files_done, progress.files_total))
     if progress.bytes_done or progress.bytes_total:
-        parts.append(_of(format_bytes, progress.bytes_done, progress.bytes_total))
+        of = f" of {format_bytes(progress.bytes_total)}" if progress.bytes_total is not None else ""
+        parts.append(f"{format_bytes(progress.bytes_done)}{of}")
     if rate > 0:
         parts.append(f"{format_bytes(rate)}/s")
     if left is not None and share is not None and share < 1:
         parts.append(f"{format_duration(left)} left")
     if progress.errors:
-        parts.append(f"{format_count(progress.errors)} errors")
+        parts.append(format_number(progress.errors, "error"))
     return "  ".join(parts)
 
 
@@ -276,9 +277,5 @@ def fields(progress: Progress, rate: float) -> dict[str, object]:
     return found
 
 
-class _Formatter(Protocol):
-    def __call__(self, count: int, /) -> str: ...
-
-
-def _of(formatted: _Formatter, done: int, total: int | None) -> str:
-    return formatted(done) if total is None else f"{formatted(done)} of {formatted(total)}"
+def _files(done: int, total: int | None) -> str:
+    return format_number(done, "file") if total is None else f"{format_count(done)} of {format_number(total, 'file')}"

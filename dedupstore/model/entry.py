@@ -44,7 +44,7 @@ class Entry:
     | ho | holes | offset, length, offset, length ... of what is not stored and reads as zeros |
     | k | kind | f d l p s c b |
     | l | target | text of a symbolic link |
-    | lg | link_group | hard links of one file share a number (a hash of device and inode); 0 = none |
+    | lg | link_group | hard links of one file share a number (a hash of device and inode); 0 = none. Not all that do are one: `engine.link_groups` |
     | m | mode | permission bits, 12 bits |
     | mt | mtime | ns; stored less the page's base time |
     | n | name | bytes without `/` |
