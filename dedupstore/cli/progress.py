@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
-import socket
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
@@ -24,7 +23,6 @@ BAR_SECONDS = 1 / 8
 STATUS_SECONDS = 1.0
 LOG_SECONDS = 60.0
 LOG_PERCENT = 10
-SYSTEMD_SECONDS = 1.0
 
 VIEWS = {
     "bar": "dedupstore.cli.bar:Bar",
@@ -185,32 +183,6 @@ class Events:
         pass
 
 
-class Systemd:
-    """`systemctl status` shows where we are: datagrams to the socket of NOTIFY_SOCKET."""
-
-    interval = SYSTEMD_SECONDS
-    every_phase = True
-
-    def __init__(self, address: str) -> None:
-        # A leading @ is an abstract socket, which the kernel wants as a NUL byte.
-        self._address = f"\0{address[1:]}" if address.startswith("@") else address
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-
-    def show(self, progress: Progress, rate: float) -> None:
-        self._send(f"STATUS={describe(progress, rate)}")
-
-    def finding(self, finding: Finding) -> None:
-        pass
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def _send(self, text: str) -> None:
-        # A full or missing socket costs a status line, never a backup.
-        with contextlib.suppress(OSError):
-            self._socket.sendto(text.encode("utf-8", "backslashreplace"), self._address)
-
-
 @contextlib.contextmanager
 def showing(session: Session) -> Iterator[Reporter]:
     """A listener for the time of one operation, that shows what the user and the surroundings want to see."""
@@ -231,7 +203,7 @@ def views(session: Session) -> list[View]:
     if settings.json and not settings.quiet and settings.progress != "none":
         chosen.append(Events(out))
     if address := _notify_address(session.environ):
-        chosen.append(Systemd(address))
+        chosen.append(importlib.import_module("dedupstore.cli.systemd").Systemd(address))
     return chosen
 
 
@@ -247,7 +219,7 @@ def _mode(session: Session) -> str:
 
 def _notify_address(environ: Mapping[str, str]) -> str | None:
     address = environ.get("NOTIFY_SOCKET", "")
-    return address if address[:1] in ("/", "@") and hasattr(socket, "AF_UNIX") else None
+    return address if address[:1] in ("/", "@") else None
 
 
 def fraction(progress: Progress) -> float | None:

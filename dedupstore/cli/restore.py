@@ -9,7 +9,7 @@ from importlib import import_module
 import click
 
 from dedupstore.cancel import KEPT, CancelToken
-from dedupstore.cli import options, progress, prompts, restore_set
+from dedupstore.cli import consent, options, progress, restore_set
 from dedupstore.cli.command import command
 from dedupstore.cli.errors import safe
 from dedupstore.cli.opening import path_argument, with_access
@@ -250,7 +250,7 @@ class _Dialogue:
         if self.listener is not None:
             self.listener.close()
         where = "where it came from" if self._request.in_place else printable(self.target)
-        return prompts.confirm(session, f"Change {where} like this?")
+        return consent.confirm(session, f"Change {where} like this?")
 
 
 def plan_text(plan: service.Plan) -> str:
