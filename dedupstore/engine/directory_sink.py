@@ -106,6 +106,9 @@ class DirectorySink:
                     self.metadata.to_made_folder(fd, met.entry)
                 else:
                     self.metadata.to_existing(fd, met.entry, os.fstat(fd))
+        elif folder.parent is not None and folder.status is not None:
+            with self.target.use(folder) as fd:
+                self.target.close_up(folder, fd)
         self.target.close_folder(folder)
 
     def extras(self, met: Met) -> Iterator[bytes]:
