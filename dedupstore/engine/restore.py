@@ -66,7 +66,9 @@ def restore(
     """
     sink = DirectorySink(reader, snapshot, options)
     try:
-        return _Restore(reader, snapshot, options, sink, listener, cancel).run(sink.metadata.dropped)
+        work = _Restore(reader, snapshot, options, sink, listener, cancel)
+        sink.open_places()
+        return work.run(sink.metadata.dropped)
     finally:
         sink.close()
 
