@@ -26,7 +26,8 @@ from dedupstore.repo.directory import HEADER_BYTES, BlockRecord
 from dedupstore.repo.keyring import KeyRing
 from dedupstore.repo.keys import open_slot
 from dedupstore.repo.opening import identify
-from dedupstore.repo.pack import PackHeader, PackName, read_pack_directory
+from dedupstore.repo.pack import PackHeader, read_pack_directory
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.slots import Secret, weak_cost_allowed
 from dedupstore.storage.base import ObjectStore
 from dedupstore.storage.registry import open_store

@@ -10,7 +10,7 @@ from dedupstore.cli.output import Output
 from dedupstore.cli.progress import BAR_SECONDS, fraction, seconds_left
 from dedupstore.clock import Clock
 from dedupstore.events import Finding, Progress
-from dedupstore.units import format_bytes, format_count, format_duration, printable
+from dedupstore.units import format_bytes, format_duration, format_number, printable
 
 
 class Bar:
@@ -58,14 +58,14 @@ class Bar:
 
 
 def _numbers(progress: Progress, rate: float) -> str:
-    parts = [f"{format_count(progress.files_done)} files", format_bytes(progress.bytes_done)]
+    parts = [format_number(progress.files_done, "file"), format_bytes(progress.bytes_done)]
     if rate > 0:
         parts.append(f"{format_bytes(rate)}/s")
     left = seconds_left(progress, rate)
     if left is not None:
         parts.append(f"{format_duration(left)} left")
     if progress.errors:
-        parts.append(f"{format_count(progress.errors)} errors")
+        parts.append(format_number(progress.errors, "error"))
     return "  ".join(parts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from dedupstore.cancel import STORED
 from dedupstore.cli import options, progress
 from dedupstore.cli.command import command
 from dedupstore.cli.errors import safe
@@ -63,7 +64,7 @@ def copy(
         key_file=to_key_file,
     )
     session.out.begin("copy")
-    token = session.take_token()
+    token = session.take_token(STORED)
 
     def work(there: Access, here: Access) -> service.Outcome:
         with progress.showing(session) as listener:

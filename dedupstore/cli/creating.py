@@ -8,7 +8,7 @@ from importlib import import_module
 
 import click
 
-from dedupstore.cli import prompts
+from dedupstore.cli import consent, prompts
 from dedupstore.cli.opening import access_to, repeated, require_same, require_there, written_credential
 from dedupstore.cli.session import Place, Session
 from dedupstore.errors import RepositoryNotFound, StoreMissing
@@ -57,7 +57,7 @@ def create_if_missing(session: Session, place: Place, *, init: bool) -> tuple[Ac
                 error.hints = (first, *error.hints[:1])
                 raise
             session.out.note(f"No repository at {place.url} yet.")
-            if not prompts.confirm(session, "Create an encrypted one here?", default=True):
+            if not consent.confirm(session, "Create an encrypted one here?", default=True):
                 raise
             access, made, kit_path = create(session, place)
             _write_default(session, place)

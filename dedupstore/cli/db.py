@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import click
 
 from dedupstore.cancel import CancelToken
-from dedupstore.cli import prompts
+from dedupstore.cli import consent
 from dedupstore.cli.command import group
 from dedupstore.cli.database_argument import database_named
 from dedupstore.cli.errors import safe
@@ -54,7 +54,7 @@ def swap(session: Session, database: str, new: str, keep_as: str, trust_plan: bo
         or f"{live}{joint}{session.out.compact(session.clock.now_ns())}"
     )
     if not session.settings.yes:
-        agreed = session.can_ask and prompts.confirm(
+        agreed = session.can_ask and consent.confirm(
             session, f"Put {safe(new)} in the place of {safe(live)}, and keep that as {safe(kept)}?"
         )
         if not agreed:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import click
 
+from dedupstore.cancel import AGAIN
 from dedupstore.errors import DedupError, Interrupted, UsageError
 from dedupstore.units import printable
 
@@ -51,7 +52,7 @@ def from_click(error: click.ClickException) -> DedupError:
 
 
 def interrupted(exit_code: int) -> DedupError:
-    error = Interrupted("stopped", why="by a signal", hints=["run it again: what was stored is used"])
+    error = Interrupted("stopped", why="by a signal", hints=[AGAIN])
     error.exit_code = exit_code
     return error
 

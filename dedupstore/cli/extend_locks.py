@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from dedupstore.cli import options, progress, prompts
+from dedupstore.cli import consent, options, progress
 from dedupstore.cli.command import command
 from dedupstore.cli.configured import configured_host, configured_rules
 from dedupstore.cli.opening import repeated, with_access
@@ -79,7 +79,7 @@ def _agree(session: Session, listener: Reporter, until_ns: int) -> None:
             code="locks.needs_consent",
         )
     listener.close()
-    if not prompts.confirm(session, f"Lock until {when}? Nobody can delete it before."):
+    if not consent.confirm(session, f"Lock until {when}? Nobody can delete it before."):
         raise Refused("the locks were not changed", code="refused.not_confirmed")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dedupstore.cli import options, progress, prompts
+from dedupstore.cli import consent, options, progress
 from dedupstore.cli.command import command
 from dedupstore.cli.configured import configured_host, configured_rules
 from dedupstore.cli.errors import safe
@@ -180,7 +180,7 @@ def _approve(session: Session, plan: service.Plan) -> bool:
     if not session.can_ask:
         return False
     going = len(plan.removed) + len(plan.given_up)
-    return prompts.confirm(session, f"Forget {format_number(going, 'snapshot')}?")
+    return consent.confirm(session, f"Forget {format_number(going, 'snapshot')}?")
 
 
 def _show(session: Session, plan: service.Plan) -> None:

@@ -26,8 +26,8 @@ EXIT_CODES = {
     11: "not used; nothing here waits for a lock",
     12: "wrong passphrase or key",
     13: "the repository needs a newer dedup",
-    130: "interrupted (SIGINT); what was stored is used by the next run",
-    143: "terminated (SIGTERM); what was stored is used by the next run",
+    130: "interrupted (SIGINT); the next run uses what this one did",
+    143: "terminated (SIGTERM); the next run uses what this one did",
 }
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import click
 
-from dedupstore.cli import prompts
+from dedupstore.cli import consent, prompts
 from dedupstore.cli.command import group
 from dedupstore.cli.creating import read_kit, write_private
 from dedupstore.cli.errors import safe
@@ -121,7 +121,7 @@ def remove(session: Session, identifier: str) -> None:
     """
 
     def agree(found: service.KeyInfo) -> None:
-        if not prompts.confirm(session, f"Remove the key {_named(found)}?"):
+        if not consent.confirm(session, f"Remove the key {_named(found)}?"):
             raise _not_confirmed()
 
     removed = with_access(session, lambda access: service.remove_key(access, identifier, agree))
@@ -173,7 +173,7 @@ def rotate(session: Session, ask: bool, key_file: str, take_over: bool, kdf: str
     writes it again. Runs under way go on; they end under the old keys.
     """
     _refuse_weak(session, insecure_test_kdf)
-    if not prompts.confirm(session, "Begin with new keys, and remove every key but the one in use?"):
+    if not consent.confirm(session, "Begin with new keys, and remove every key but the one in use?"):
         raise _not_confirmed()
     strong = kdf == "strong"
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
-from dedupstore.cli import options, progress, prompts
+from dedupstore.cancel import STORED
+from dedupstore.cli import consent, options, progress
 from dedupstore.cli.command import command
-from dedupstore.cli.opening import options_at
 from dedupstore.cli.progress import Reporter
 from dedupstore.cli.session import Session
+from dedupstore.cli.store_options import options_at
 from dedupstore.errors import IntegrityError, Refused
 from dedupstore.service import mirror as service
 from dedupstore.units import format_bytes, format_duration, format_number
@@ -53,7 +54,7 @@ def mirror(
         target_options=options_at(session, place, storage_class),
     )
     session.out.begin("mirror")
-    token = session.take_token()
+    token = session.take_token(STORED)
     with progress.showing(session) as listener:
         outcome = service.run(
             request, session.clock, session.environ, listener, token,
@@ -73,7 +74,7 @@ def _agree(session: Session, listener: Reporter, target: str, planned: service.P
             code="mirror.needs_consent",
         )
     listener.close()
-    return prompts.confirm(session, f"Change {target} like this?")
+    return consent.confirm(session, f"Change {target} like this?")
 
 
 def _plan_text(planned: service.Planned) -> str:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from importlib import import_module
 from typing import TypeVar
 
 from dedupstore.cli import prompts
 from dedupstore.cli.session import REPO, Place, Session
+from dedupstore.cli.store_options import options_at
 from dedupstore.errors import DedupError, Refused, WrongPassphrase
 from dedupstore.service import access as service
 from dedupstore.service import secrets
-from dedupstore.service.access import NO_OPTIONS, Access, Credential, StoreOptions
+from dedupstore.service.access import Access, Credential
 
 Answer = TypeVar("Answer")
 
@@ -186,20 +186,6 @@ def access_to(session: Session, place: Place, credential: Credential) -> Access:
     )
     repo = session.repo_at(place)
     return access if repo is None else replace(access, kept_bytes=repo.base_cache)
-
-
-def options_at(session: Session, place: Place, storage_class: str = "") -> StoreOptions:
-    """Limits, locks and the storage class that the configuration asks for at a place, if it was read, or this call.
-
-    `storage_class`: that of this place only, for commands with two of them.
-    """
-    repo = session.repo_at(place)
-    asked = NO_OPTIONS
-    if repo is not None and repo.asks_of_the_store:
-        # Loaded only for who asks for something.
-        asked = import_module("dedupstore.service.store_options").options_of(repo, session.clock, session.environ)
-    chosen = storage_class or session.storage_class
-    return replace(asked, storage_class=chosen) if chosen else asked
 
 
 def repeated(session: Session) -> str:

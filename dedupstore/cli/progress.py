@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
-import socket
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
@@ -17,14 +16,13 @@ from dedupstore.cli.output import Output, path_fields
 from dedupstore.cli.session import Session
 from dedupstore.clock import Clock
 from dedupstore.events import Finding, Progress
-from dedupstore.units import format_bytes, format_count, format_duration, printable
+from dedupstore.units import format_bytes, format_count, format_duration, format_number, printable
 
 EVENT_SECONDS = 1.0
 BAR_SECONDS = 1 / 8
 STATUS_SECONDS = 1.0
 LOG_SECONDS = 60.0
 LOG_PERCENT = 10
-SYSTEMD_SECONDS = 1.0
 
 VIEWS = {
     "bar": "dedupstore.cli.bar:Bar",
@@ -160,7 +158,7 @@ class Log:
         for message, findings in by_message.items():
             self._out.note(f"{message} ({format_count(len(findings))})")
             for finding in findings[:20]:
-                if finding.path is not None:
+                if finding.path:
                     self._out.note(f"  {printable(finding.path)}")
             if len(findings) > 20:
                 self._out.note(f"  and {format_count(len(findings) - 20)} more")
@@ -185,32 +183,6 @@ class Events:
         pass
 
 
-class Systemd:
-    """`systemctl status` shows where we are: datagrams to the socket of NOTIFY_SOCKET."""
-
-    interval = SYSTEMD_SECONDS
-    every_phase = True
-
-    def __init__(self, address: str) -> None:
-        # A leading @ is an abstract socket, which the kernel wants as a NUL byte.
-        self._address = f"\0{address[1:]}" if address.startswith("@") else address
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-
-    def show(self, progress: Progress, rate: float) -> None:
-        self._send(f"STATUS={describe(progress, rate)}")
-
-    def finding(self, finding: Finding) -> None:
-        pass
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def _send(self, text: str) -> None:
-        # A full or missing socket costs a status line, never a backup.
-        with contextlib.suppress(OSError):
-            self._socket.sendto(text.encode("utf-8", "backslashreplace"), self._address)
-
-
 @contextlib.contextmanager
 def showing(session: Session) -> Iterator[Reporter]:
     """A listener for the time of one operation, that shows what the user and the surroundings want to see."""
@@ -231,7 +203,7 @@ def views(session: Session) -> list[View]:
     if settings.json and not settings.quiet and settings.progress != "none":
         chosen.append(Events(out))
     if address := _notify_address(session.environ):
-        chosen.append(Systemd(address))
+        chosen.append(importlib.import_module("dedupstore.cli.systemd").Systemd(address))
     return chosen
 
 
@@ -247,7 +219,7 @@ def _mode(session: Session) -> str:
 
 def _notify_address(environ: Mapping[str, str]) -> str | None:
     address = environ.get("NOTIFY_SOCKET", "")
-    return address if address[:1] in ("/", "@") and hasattr(socket, "AF_UNIX") else None
+    return address if address[:1] in ("/", "@") else None
 
 
 def fraction(progress: Progress) -> float | None:
@@ -273,15 +245,16 @@ def describe(progress: Progress, rate: float) -> str:
     if share is not None:
         parts[0] += f" {int(share * 100)} %"
     if progress.files_done or progress.files_total:
-        parts.append(f"{_of(format_count, progress.files_done, progress.files_total)} files")
+        parts.append(_files(progress.files_done, progress.files_total))
     if progress.bytes_done or progress.bytes_total:
-        parts.append(_of(format_bytes, progress.bytes_done, progress.bytes_total))
+        of = f" of {format_bytes(progress.bytes_total)}" if progress.bytes_total is not None else ""
+        parts.append(f"{format_bytes(progress.bytes_done)}{of}")
     if rate > 0:
         parts.append(f"{format_bytes(rate)}/s")
     if left is not None and share is not None and share < 1:
         parts.append(f"{format_duration(left)} left")
     if progress.errors:
-        parts.append(f"{format_count(progress.errors)} errors")
+        parts.append(format_number(progress.errors, "error"))
     return "  ".join(parts)
 
 
@@ -304,9 +277,5 @@ def fields(progress: Progress, rate: float) -> dict[str, object]:
     return found
 
 
-class _Formatter(Protocol):
-    def __call__(self, count: int, /) -> str: ...
-
-
-def _of(formatted: _Formatter, done: int, total: int | None) -> str:
-    return formatted(done) if total is None else f"{formatted(done)} of {formatted(total)}"
+def _files(done: int, total: int | None) -> str:
+    return format_number(done, "file") if total is None else f"{format_count(done)} of {format_number(total, 'file')}"

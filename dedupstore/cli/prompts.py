@@ -56,16 +56,6 @@ def added_passphrase(session: Session) -> bytes:
     return _typed_twice(session, "DEDUP_NEW_PASSPHRASE")
 
 
-def confirm(session: Session, question: str, *, default: bool = False) -> bool:
-    """Yes or no. `--yes` says yes; when nobody can be asked it is an error that names `--yes`."""
-    if session.settings.yes:
-        return True
-    if not session.can_ask:
-        raise UsageError(f"nobody to ask: {question}", hints=["add --yes to agree"], code="usage.no_input")
-    with session.signals.impatient():
-        return click.confirm(question, default=default, err=True)
-
-
 def _typed_twice(session: Session, variable: str, *, may_generate: bool = False) -> bytes:
     """What was typed twice alike; empty when that means to generate one."""
     question = "New passphrase (empty = generate one)" if may_generate else "New passphrase"

@@ -6,6 +6,7 @@ import dataclasses
 
 import click
 
+from dedupstore.cancel import STORED
 from dedupstore.cli import options, progress
 from dedupstore.cli.command import command
 from dedupstore.cli.opening import repeated, with_access
@@ -29,7 +30,7 @@ def rekey(session: Session, dry_run: bool, max_repack: str) -> None:
     """
     request = service.Request(max_repack=parse_size(max_repack) if max_repack else None, dry_run=dry_run)
     session.out.begin("key rekey")
-    token = session.take_token()
+    token = session.take_token(STORED)
 
     def work(access: Access) -> service.Outcome:
         with progress.showing(session) as listener:

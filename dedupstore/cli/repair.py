@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import click
 
-from dedupstore.cancel import CancelToken
+from dedupstore.cancel import STORED, CancelToken
 from dedupstore.cli import options, progress
 from dedupstore.cli.command import group
 from dedupstore.cli.opening import repeated, with_access
@@ -27,7 +27,7 @@ Answer = TypeVar("Answer")
 
 def _carry_out(session: Session, work: Callable[[Access, Listener, CancelToken], Answer]) -> Answer:
     """Do it to the repository, with progress shown."""
-    token = session.take_token()
+    token = session.take_token(STORED)
 
     def carry_out(access: Access) -> Answer:
         with progress.showing(session) as listener:

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import click
 
-from dedupstore.cli.opening import options_at
 from dedupstore.cli.session import Session
+from dedupstore.cli.store_options import options_at
 from dedupstore.cli.target import with_target
 from dedupstore.service import repair as service
 from dedupstore.service import secrets

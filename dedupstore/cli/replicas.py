@@ -8,9 +8,10 @@ import click
 
 from dedupstore.cli.command import group
 from dedupstore.cli.errors import safe
-from dedupstore.cli.opening import options_at, with_access
+from dedupstore.cli.opening import with_access
 from dedupstore.cli.session import Place, Session
 from dedupstore.cli.shapes import distance
+from dedupstore.cli.store_options import options_at
 from dedupstore.errors import UsageError
 from dedupstore.service import replica_state as state
 from dedupstore.service import replicas as service

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dedupstore.cli import prompts
+from dedupstore.cli import consent
 from dedupstore.cli.command import group
 from dedupstore.cli.opening import with_access
 from dedupstore.cli.session import Session
@@ -105,7 +105,7 @@ def trust(session: Session) -> None:
     reason, such as a repository that was put back from a copy.
     """
     place = session.require_place()
-    if not prompts.confirm(session, f"Take what is at {place.url} for the newest state there is?"):
+    if not consent.confirm(session, f"Take what is at {place.url} for the newest state there is?"):
         raise Refused(
             "not confirmed", why="nothing was changed", hints=["add --yes to agree"], code="refused.not_confirmed"
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 
 import click
 
-from dedupstore.cancel import CancelToken
-from dedupstore.cli import options, progress, prompts, restore_set
+from dedupstore.cancel import KEPT, CancelToken
+from dedupstore.cli import consent, options, progress, restore_set
 from dedupstore.cli.command import command
 from dedupstore.cli.errors import safe
 from dedupstore.cli.opening import path_argument, with_access
@@ -26,6 +27,7 @@ from dedupstore.units import format_bytes, format_count, format_duration, format
 
 _SHOWN_STEPS = 20
 _RESTORED_BY = {"--special": {"setuid", "device", "attribute"}, "--owners as root": {"owner"}}
+_LEFT_OUT = {"unsupported": "attribute that is not taken there", "hard link": "hard link (copied)"}
 _SIGNS = {"create": "+", "replace": "M", "metadata": "m", "delete": "-"}
 
 
@@ -139,7 +141,7 @@ def restore(
 def _run(session: Session, request: service.Request, tolerance_ns: int | None, *, all_sources: bool) -> int:
     out = session.out
     out.begin("restore", source=safe(request.selection.source) or None)
-    token = session.take_token()
+    token = session.take_token(KEPT)
 
     def work(access: Access) -> int:
         # Opened before anything is told: with_access may start this anew.
@@ -248,7 +250,7 @@ class _Dialogue:
         if self.listener is not None:
             self.listener.close()
         where = "where it came from" if self._request.in_place else printable(self.target)
-        return prompts.confirm(session, f"Change {where} like this?")
+        return consent.confirm(session, f"Change {where} like this?")
 
 
 def plan_text(plan: service.Plan) -> str:
@@ -294,8 +296,17 @@ def _tell(session: Session, outcome: service.Outcome) -> None:
         text += "   verified: all hashes match" if outcome.verified else "   verified: every chunk"
     out.line(f"{text}   {format_duration(outcome.seconds)}")
     if outcome.dropped:
-        words = ", ".join(f"{format_count(count)} x {name}" for name, count in sorted(outcome.dropped.items()))
-        helps = [option for option, names in _RESTORED_BY.items() if outcome.dropped.keys() & names]
-        out.note(f"  left out {words}" + (f" (restored with {' and '.join(helps)})" if helps else ""))
+        out.note(f"  left out {_left_out(outcome.dropped)}")
     if outcome.findings_total:
         out.note(f"  {format_number(outcome.findings_total, 'finding')} (exit code {outcome.exit_code})")
+
+
+def _left_out(dropped: Mapping[str, int]) -> str:
+    """`1 x socket; 2 x device, 1 x setuid (restored with --special)`."""
+    options = {name: option for option, names in _RESTORED_BY.items() for name in names}
+    groups: dict[str, list[str]] = {}
+    for name, count in sorted(dropped.items(), key=lambda item: (options.get(item[0], ""), item[0])):
+        groups.setdefault(options.get(name, ""), []).append(f"{format_count(count)} x {_LEFT_OUT.get(name, name)}")
+    return "; ".join(
+        ", ".join(words) + (f" (restored with {option})" if option else "") for option, words in groups.items()
+    )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-from dedupstore.cancel import CancelToken
+from dedupstore.cancel import AGAIN, CancelToken
 from dedupstore.cli.options import Settings
 from dedupstore.cli.output import Output
 from dedupstore.cli.signals import Signals
@@ -68,9 +68,9 @@ class Session:
         """Whether a person is there to answer: on a terminal, and not forbidden by --no-input."""
         return self.stdin.isatty() and self.out.error_terminal and not self.settings.no_input
 
-    def take_token(self) -> CancelToken:
+    def take_token(self, hint: str = AGAIN) -> CancelToken:
         """For work that stops politely between steps; without it a signal ends the command at once."""
-        return self.signals.take_token()
+        return self.signals.take_token(hint)
 
     def configuration(self) -> Loaded:
         """What the files of the configuration say, read once. Raises UsageError for one that is wrong."""

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from dedupstore.cancel import CancelToken
+from dedupstore.cancel import AGAIN, CancelToken
 
 STOPS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 _STATUS = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGINFO") if hasattr(signal, name))
@@ -40,9 +40,10 @@ class Signals:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
-    def take_token(self) -> CancelToken:
-        """The token of this process. From now on the first signal only sets it."""
+    def take_token(self, hint: str = AGAIN) -> CancelToken:
+        """The token of this process. From now on the first signal only sets it; `hint` is what to do then."""
         self._polite = True
+        self.token.hint = hint
         return self.token
 
     @contextlib.contextmanager

@@ -7,6 +7,7 @@ from importlib import import_module
 import click
 from click.core import ParameterSource
 
+from dedupstore.cancel import STORED
 from dedupstore.cli import progress
 from dedupstore.cli.creating import create_if_missing, tell
 from dedupstore.cli.database_argument import database_argument
@@ -130,7 +131,7 @@ def _run(session: Session, request: service.Request, *, init: bool) -> int:
 
     def taken(access: Access) -> service.Outcome:
         with progress.showing(session) as listener:
-            return service.run(request, access, listener, session.take_token())
+            return service.run(request, access, listener, session.take_token(STORED))
 
     if made is None:
         outcome = with_access(session, taken)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 
+from dedupstore.cancel import STORED
 from dedupstore.cli import progress
 from dedupstore.cli.creating import create_if_missing, tell
 from dedupstore.cli.errors import document as error_document
@@ -84,7 +85,7 @@ def run(session: Session, wanted: Wanted, *, init: bool) -> int:
             _require_one_repository(task, accesses)
     alone = len(tasks) == 1 and len(repos) == 1
     concurrent = 1 if len(tasks) == 1 else loaded.config.max_concurrent
-    token = session.take_token()
+    token = session.take_token(STORED)
     told: list[runs.Result] = []
 
     def tell_result(result: runs.Result) -> None:

@@ -9,8 +9,9 @@ from typing import TypeVar
 import click
 
 from dedupstore.cli import prompts
-from dedupstore.cli.opening import credential_of, options_at, proven, require_there
+from dedupstore.cli.opening import credential_of, proven, require_there
 from dedupstore.cli.session import Session
+from dedupstore.cli.store_options import options_at
 from dedupstore.errors import RepositoryNotFound, StoreMissing, WrongPassphrase
 from dedupstore.service.access import Access, Credential
 from dedupstore.service.copy import require_two

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from dedupstore.codec.claims import SALT_LENGTH
 from dedupstore.codec.compression import (
     DEFAULT_LEVEL,
     MAX_RAW_LENGTH,
@@ -26,7 +27,7 @@ from dedupstore.codec.compression import (
     decompress_at_most,
     worth_compressing,
 )
-from dedupstore.codec.crypto import OVERHEAD, REPOSITORY_LENGTH, SALT_LENGTH, Cipher, RandomSource, random_bytes
+from dedupstore.codec.crypto import OVERHEAD, REPOSITORY_LENGTH, Cipher, RandomSource, random_bytes
 from dedupstore.codec.hashing import Keyed
 from dedupstore.codec.patch import apply_patch, make_patch
 from dedupstore.errors import CorruptChunk, CorruptObject, RepositoryTooNew

@@ -1,15 +1,4 @@
-"""AES-256-GCM, HKDF, Argon2id and the sealed-object envelope.
-
-    sealed object, big-endian
-    0    8  "DDOBJ1\\0\\n"
-    8    1  type            ObjectType
-    9    1  suite           1 = HKDF-SHA256 + AES-256-GCM
-    10   2  flags           0
-    12  16  repository
-    28   4  epoch           which master secret
-    32  24  salt            random
-    56  32  commitment
-    88   n  ciphertext, then 16 bytes of tag
+"""AES-256-GCM, HKDF, Argon2id and the sealed-object envelope, whose bytes `claims.py` lays out.
 
 key[32] | nonce[12] | commitment[32] = derive(root, "object", repository, bytes 0..55 | logical name); AAD = bytes 0..55.
 The key is fresh for every object (the salt), so the derived nonce never meets a second message. The commitment makes
@@ -22,7 +11,6 @@ import hmac
 import os
 import struct
 from collections.abc import Callable
-from enum import IntEnum
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -30,41 +18,28 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
-from dedupstore.errors import CorruptObject, RepositoryTooNew
+from dedupstore.codec.claims import (
+    COMMITMENT_LENGTH,
+    HEADER,
+    MAGIC,
+    SALT_LENGTH,
+    SUITE,
+    TAG_LENGTH,
+    ObjectType,
+    parse_claims,
+)
+from dedupstore.errors import CorruptObject
 from dedupstore.types import Data
 
 KEY_LENGTH = 32
 NONCE_LENGTH = 12
-TAG_LENGTH = 16
 OVERHEAD = NONCE_LENGTH + TAG_LENGTH
 REPOSITORY_LENGTH = 16
-SALT_LENGTH = 24
-COMMITMENT_LENGTH = 32
 
 _PREFIX = b"dedupstore/v1/"
-_MAGIC = b"DDOBJ1\0\n"
-_MAGIC_FAMILY = b"DDOBJ"
-_SUITE = 1
-_HEADER = struct.Struct(">8sBBH16sI24s")
-OBJECT_OVERHEAD = _HEADER.size + COMMITMENT_LENGTH + TAG_LENGTH
 
 RandomSource = Callable[[int], bytes]
 """Gives that many unpredictable bytes. Everything but golden vectors uses `random_bytes`."""
-
-
-class ObjectType(IntEnum):
-    """What a sealed object is. The numbers are part of the format; a number is never reused."""
-
-    CONFIG = 1
-    SEGMENT = 2
-    ROOT = 3
-    COMMIT = 4
-    FORGOTTEN = 5
-    PLAN = 6
-    DONE = 7
-    BAD = 8
-    CHECKED = 9
-    MARK = 10
 
 
 def random_bytes(count: int) -> bytes:
@@ -172,51 +147,26 @@ def seal_object(
     random: RandomSource = random_bytes,
 ) -> bytes:
     """The bytes to store for `payload`; they open only as this type, under this logical name."""
-    header = _HEADER.pack(_MAGIC, type, _SUITE, 0, repository, epoch, random(SALT_LENGTH))
+    header = HEADER.pack(MAGIC, type, SUITE, 0, repository, epoch, random(SALT_LENGTH))
     return header + seal_once(_object_material(root, repository, header, name), payload, header)
 
 
 def open_object(root: bytes, *, type: ObjectType, repository: bytes, epoch: int, name: str, sealed: bytes) -> bytes:
     """The payload of a sealed object of exactly this type, repository, epoch and logical name, or CorruptObject."""
-    found_type, found_repository, found_epoch = _parse_header(sealed, name)
+    found_type, found_repository, found_epoch = parse_claims(sealed, name)
     if found_type != type:
         raise CorruptObject(f"{name} is an object of another type", why=f"type {found_type}, wanted {type.name}")
     if found_repository != repository:
         raise CorruptObject(f"{name} belongs to another repository", why=f"it is of {found_repository.hex()}")
     if found_epoch != epoch:
         raise CorruptObject(f"{name} is of another epoch", why=f"epoch {found_epoch}, wanted {epoch}")
-    header = bytes(sealed[: _HEADER.size])
+    header = bytes(sealed[: HEADER.size])
     material = _object_material(root, repository, header, name)
     try:
-        return open_once(material, memoryview(sealed)[_HEADER.size :], header)
+        return open_once(material, memoryview(sealed)[HEADER.size :], header)
     except CorruptObject as exc:
         raise CorruptObject(f"{name} fails authentication", why=exc.why) from exc
 
 
-def peek_epoch(sealed: bytes) -> int:
-    """The epoch an object claims, to choose the master secret by. Not authenticated until `open_object` returns."""
-    return _parse_header(sealed, "a sealed object")[2]
-
-
-def peek_claims(sealed: bytes, name: str) -> tuple[int, bytes]:
-    """The type and the repository an object claims: all that can be told without a key. Nothing of it is authenticated."""
-    found_type, repository, _ = _parse_header(sealed, name)
-    return found_type, repository
-
-
 def _object_material(root: bytes, repository: bytes, header: bytes, name: str) -> bytes:
     return derive(root, "object", repository, header + name.encode("utf-8"), MATERIAL_LENGTH)
-
-
-def _parse_header(sealed: bytes, name: str) -> tuple[int, bytes, int]:
-    if bytes(sealed[: len(_MAGIC)]) != _MAGIC:
-        if bytes(sealed[: len(_MAGIC_FAMILY)]) == _MAGIC_FAMILY and len(sealed) >= OBJECT_OVERHEAD:
-            raise RepositoryTooNew(f"{name} has a newer format", hints=["upgrade dedup"])
-        raise CorruptObject(f"{name} is not a sealed object", why="it does not start with the mark of one")
-    if len(sealed) < OBJECT_OVERHEAD:
-        raise CorruptObject(f"{name} is cut short", why=f"{len(sealed)} bytes, {OBJECT_OVERHEAD} at least")
-    _, found_type, suite, flags, repository, epoch, _ = _HEADER.unpack_from(sealed)
-    if suite != _SUITE or flags:
-        why = f"suite {suite}, flags {flags:#x}"
-        raise RepositoryTooNew(f"{name} has a newer format", why=why, hints=["upgrade dedup"])
-    return found_type, repository, epoch

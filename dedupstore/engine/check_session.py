@@ -12,7 +12,8 @@ from dedupstore.codec.hashing import digest
 from dedupstore.engine.blame import bad_copies
 from dedupstore.engine.check_options import CheckOptions, Counts, Coverage, Damage, Level
 from dedupstore.engine.health import Health
-from dedupstore.engine.inventory import Inventory, take_inventory, twice
+from dedupstore.engine.inventory import Inventory, take_inventory
+from dedupstore.engine.twice import twice
 from dedupstore.engine.walk_ahead import WalkAhead
 from dedupstore.errors import CorruptObject, DedupError, IntegrityError, ObjectNotFound, StoreError, StoreGone
 from dedupstore.events import Finding, Listener, Progress
@@ -22,7 +23,7 @@ from dedupstore.repo.badlist import KnownBad, read_bad
 from dedupstore.repo.gcplan import read_condemned, read_pruned
 from dedupstore.repo.index import Index, PackRow
 from dedupstore.repo.lmdb_index import LmdbIndex, temporary_index
-from dedupstore.repo.pack import PackName
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.reader import ChunkReader
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.segment import PackFacts, decode_segment, read_facts

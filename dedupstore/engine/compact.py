@@ -14,7 +14,7 @@ from dataclasses import replace
 from dedupstore.errors import CorruptObject, ObjectNotFound, StoreError
 from dedupstore.repo import layout
 from dedupstore.repo.gcplan import read_pruned
-from dedupstore.repo.pack import PackName
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.segment import PackFacts, decode_segment, encode_segment
 from dedupstore.storage.base import ObjectInfo

@@ -17,7 +17,7 @@ from dedupstore.engine.restore_sink import Failures, SinkFile, Whole
 from dedupstore.engine.restore_walk import Met
 from dedupstore.engine.small_batch import SmallBatch
 from dedupstore.engine.target import CREATE_FLAGS, Folder, Identity, Target, identity_of
-from dedupstore.engine.target_file import TargetFile, write_at
+from dedupstore.engine.target_file import StreamMap, TargetFile, write_at
 from dedupstore.engine.target_metadata import OWNER_REFUSED, Metadata
 from dedupstore.errors import IntegrityError, ObjectNotFound, UsageError
 from dedupstore.model.entry import BLOCK_DEVICE, CHARACTER_DEVICE, FIFO, FILE, SOCKET, SYMLINK, Entry
@@ -29,6 +29,12 @@ from dedupstore.units import printable
 MAX_OPEN_FOLDERS = 192
 MAX_OPEN_FILES = 128
 _SPARSE_FROM = 64 << 10
+_COPY_BYTES = 1 << 20
+_NO_LINKS = frozenset((errno.EPERM, errno.EMLINK, errno.EXDEV, errno.ENOTSUP, errno.ENOSYS))
+"""What a place says that has no hard links (a memory stick), no more of them for this file, or lies elsewhere."""
+
+_REPLACED = "the file to link to was replaced while it was restored"
+_GET_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _PUT_FLAGS = CREATE_FLAGS | os.O_WRONLY
 
 
@@ -157,8 +163,7 @@ class DirectorySink:
             if entry.kind != FILE:
                 self.metadata.to_name(parent_fd, entry.name, entry, is_link=entry.kind == SYMLINK)
                 return
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            fd = os.open(entry.name, flags, dir_fd=parent_fd)
+            fd = os.open(entry.name, _GET_FLAGS, dir_fd=parent_fd)
             try:
                 status = os.fstat(fd)
                 if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
@@ -199,7 +204,7 @@ class DirectorySink:
 
     def identity(self, folder: Folder, entry: Entry) -> Identity | None:
         status = self.target.lstat(folder, entry.name)
-        return identity_of(status) if status is not None and stat.S_ISREG(status.st_mode) else None
+        return identity_of(status) if status is not None and not stat.S_ISDIR(status.st_mode) else None
 
     def link(self, folder: Folder, entry: Entry, first: First) -> None:
         if self.identity(folder, entry) == first.identity:
@@ -208,16 +213,47 @@ class DirectorySink:
         source = self.target.descend(first.root, above) if above else first.root
         name = self.target.temporary_name()
         with self.target.use(source) as source_fd, self.target.use(folder) as fd:
-            os.link(own, name, src_dir_fd=source_fd, dst_dir_fd=fd, follow_symlinks=False)
             try:
-                if identity_of(os.stat(name, dir_fd=fd, follow_symlinks=False)) != first.identity:
-                    raise OSError(errno.ESTALE, "the file to link to was replaced while it was restored")
-                os.rename(name, entry.name, src_dir_fd=fd, dst_dir_fd=fd)
-            except OSError:
-                os.unlink(name, dir_fd=fd)
-                raise
+                os.link(own, name, src_dir_fd=source_fd, dst_dir_fd=fd, follow_symlinks=False)
+            except OSError as exc:
+                if exc.errno not in _NO_LINKS:
+                    raise
+                self.metadata.drop("hard link")
+                self._alone(source_fd, own, folder, entry, first)
+            else:
+                try:
+                    if identity_of(os.stat(name, dir_fd=fd, follow_symlinks=False)) != first.identity:
+                        raise OSError(errno.ESTALE, _REPLACED)
+                    os.rename(name, entry.name, src_dir_fd=fd, dst_dir_fd=fd)
+                except OSError:
+                    os.unlink(name, dir_fd=fd)
+                    raise
         if above:
             self.target.close_folder(source)
+
+    def _alone(self, source_fd: int, own: bytes, folder: Folder, entry: Entry, first: First) -> None:
+        """A further name as a file of its own, where no link can be made; its bytes are those of the first name."""
+        if entry.kind != FILE:
+            self.make(folder, entry, replace=True)
+            return
+        fd = os.open(own, _GET_FLAGS, dir_fd=source_fd)
+        try:
+            if identity_of(os.fstat(fd)) != first.identity:
+                raise OSError(errno.ESTALE, _REPLACED)
+            file, places = self.start(folder, entry), StreamMap(entry)
+            try:
+                for position in range(0, entry.data_size, _COPY_BYTES):
+                    length = min(_COPY_BYTES, entry.data_size - position)
+                    data = b"".join(os.pread(fd, size, at) for at, _, size in places.pieces(position, length))
+                    if len(data) != length:
+                        raise OSError(errno.ESTALE, _REPLACED)
+                    file.write(position, (memoryview(data),))
+                file.finish()
+            except BaseException:
+                file.abandon()
+                raise
+        finally:
+            os.close(fd)
 
     def put(self, folder: Folder, entry: Entry, data: Data) -> Identity | None:
         if self._options.sparse and len(data) >= _SPARSE_FROM:

@@ -13,10 +13,11 @@ from typing import Protocol
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.file_content import file_content
+from dedupstore.engine.link_groups import link_key
 from dedupstore.engine.walk import find_path, split_path, walk
 from dedupstore.errors import IntegrityError, ObjectNotFound
 from dedupstore.events import Finding, Listener, Progress
-from dedupstore.model.entry import FILE, Entry
+from dedupstore.model.entry import FILE, SOCKET, Entry
 from dedupstore.repo.repository import Repository
 from dedupstore.types import ChunkId, Kind
 from dedupstore.units import printable
@@ -73,8 +74,8 @@ class Dumped:
     directories: int = 0
     others: int = 0
     data_bytes: int = 0
-    links: dict[tuple[int, int, int], bytes] = field(default_factory=dict)
-    """The first name of every file with several links, by link group, size and time."""
+    links: dict[int, bytes] = field(default_factory=dict)
+    """The first name of every file with several links, by `link_key`."""
 
 
 def dump(
@@ -88,21 +89,32 @@ def dump(
     done, progress = Dumped(), Progress(phase="dump")
     whole = b"/".join(split_path(path))
     entry = find_path(reader.load_manifest, root, path)
-    for below, found in _at_hand(repository, _entries(repository, whole, entry)):
+    entries = _at_hand(repository, _entries(repository, whole, entry))
+    while True:
+        try:
+            below, found = next(entries, (b"", None))
+        except (IntegrityError, ObjectNotFound) as error:
+            raise _incomplete(error.message, error.why) from error
+        if found is None:
+            break
         cancel.check()
         progress.current = below
         try:
             _add(repository, below, found, archive, listener, cancel, done, progress)
         except (IntegrityError, ObjectNotFound) as error:
-            raise IntegrityError(
-                f"the archive is incomplete: {printable(below)} cannot be read",
-                why=error.message,
-                hints=["a restore goes on after damage: dedup restore", "dedup check --read-data"],
-                code="dump.damaged",
-            ) from error
+            raise _incomplete(f"{printable(below)} cannot be read", error.message) from error
         listener.progress(progress)
     archive.close()
     return done
+
+
+def _incomplete(what: str, why: str) -> IntegrityError:
+    return IntegrityError(
+        f"the archive is incomplete: {what}",
+        why=why,
+        hints=["a restore goes on after damage: dedup restore", "dedup check --read-data"],
+        code="dump.damaged",
+    )
 
 
 def _entries(repository: Repository, path: bytes, entry: Entry) -> Iterator[tuple[bytes, Entry]]:
@@ -160,8 +172,8 @@ def _add(
             done.data_bytes += len(piece)
             yield piece
 
-    if entry.link_group:
-        key = (entry.link_group, entry.size, entry.mtime)
+    key = link_key(entry) if entry.kind != SOCKET else 0
+    if key:
         first = done.links.setdefault(key, path)
         if first is not path and archive.link(path, entry, first):
             done.others += 1

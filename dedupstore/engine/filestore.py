@@ -78,6 +78,8 @@ class FileStore:
                 return self._linked_file(name, path, dir_fd, stat, before, content)
             return self._file(name, path, dir_fd, stat, before, content)[0]
         entry = make_entry(name, stat, self._owners)
+        if stat.st_nlink > 1:
+            entry.link_group = link_group(stat)
         if entry.kind == SYMLINK:
             entry.target = read_link(name, dir_fd)
         try:

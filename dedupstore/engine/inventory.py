@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from dedupstore.errors import CorruptObject, IncompleteListing, IntegrityError, StoreError, StoreGone
+from dedupstore.engine.twice import twice
+from dedupstore.errors import CorruptObject, IncompleteListing
 from dedupstore.events import Finding
 from dedupstore.repo import layout
-from dedupstore.repo.pack import PackName
+from dedupstore.repo.pack_name import PackName
 from dedupstore.storage.base import ObjectInfo, ObjectStore
 from dedupstore.types import PackId, SnapshotId
 
@@ -40,16 +41,6 @@ class Inventory:
     segments: list[str] = field(default_factory=list)
     packs: dict[PackId, tuple[PackName, int]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
-
-
-def twice(work: Callable[[], T]) -> T:
-    """Do it, and once more when it fails: what a flaky line or a bad cable did is no damage of the repository."""
-    try:
-        return work()
-    except StoreGone:
-        raise
-    except (IntegrityError, StoreError):
-        return work()
 
 
 def take_inventory(store: ObjectStore, *, marks_expected: bool = False) -> Inventory:

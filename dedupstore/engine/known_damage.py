@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from dedupstore.engine.check_options import Level
 from dedupstore.engine.check_session import Session
-from dedupstore.engine.inventory import twice
 from dedupstore.engine.pack_exam import Examiner
 from dedupstore.engine.passing_bases import PassingBases
+from dedupstore.engine.twice import twice
 from dedupstore.errors import RepositoryError, RepositoryTooNew, StoreError, StoreGone
 from dedupstore.events import Finding
 from dedupstore.repo.badlist import BadRecord, Blocks, put_bad

@@ -12,8 +12,8 @@ from itertools import accumulate
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.health import Health
-from dedupstore.engine.inventory import twice
 from dedupstore.engine.prune_roots import list_roots
+from dedupstore.engine.twice import twice
 from dedupstore.engine.unreadable import as_forgotten
 from dedupstore.errors import DedupError, IntegrityError, ObjectNotFound, StoreError, StoreGone
 from dedupstore.events import Listener, Progress

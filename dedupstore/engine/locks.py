@@ -20,7 +20,7 @@ from dedupstore.events import Finding, Listener, Progress
 from dedupstore.repo import layout
 from dedupstore.repo.index import Location
 from dedupstore.repo.lock_memory import LockMemory
-from dedupstore.repo.pack import PackName
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.parity import parse_parity_key
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.base import shows_past

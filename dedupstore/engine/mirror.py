@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.allocator import keep_freed_memory
-from dedupstore.engine.inventory import twice
 from dedupstore.engine.mirror_plan import (
     MirrorOptions,
     MirrorPlan,
@@ -27,6 +26,7 @@ from dedupstore.engine.mirror_plan import (
     require_unpruned,
 )
 from dedupstore.engine.transfers import in_parallel
+from dedupstore.engine.twice import twice
 from dedupstore.errors import (
     CorruptObject,
     IncompleteListing,

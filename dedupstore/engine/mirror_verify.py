@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.allocator import keep_freed_memory
-from dedupstore.engine.inventory import twice
 from dedupstore.engine.transfers import in_parallel
+from dedupstore.engine.twice import twice
 from dedupstore.errors import (
     IntegrityError,
     ObjectNotFound,

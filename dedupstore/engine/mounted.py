@@ -20,6 +20,7 @@ from typing import NamedTuple, TypeVar
 from dedupstore.codec.hashing import digest
 from dedupstore.engine.directories import Directories
 from dedupstore.engine.file_content import file_content
+from dedupstore.engine.link_groups import link_key
 from dedupstore.errors import DedupError, IntegrityError, ObjectNotFound
 from dedupstore.model.entry import DIRECTORY, SYMLINK, Entry
 from dedupstore.model.snapshot import Snapshot
@@ -154,7 +155,7 @@ class MountedSnapshots:
         assert snapshot is not None
         # One file has one number, whichever of its names and of the two ways to the snapshot was taken.
         inside = path if self._view.one is not None else b"/".join(path.split(b"/")[_depth(path) :])
-        return Node(entry, _inode(snapshot, inside, entry.link_group), snapshot)
+        return Node(entry, _inode(snapshot, inside, link_key(entry)), snapshot)
 
     def _guarded(self, path: bytes, work: Callable[[], Answer], *, again: bool = True) -> Answer:
         looks = self._looks
@@ -298,10 +299,10 @@ def _made_up(names: Mapping[bytes, Node], key: bytes = b"", mtime: int = 0) -> N
     return Node(entry, _inode(None, key), None, names)
 
 
-def _inode(snapshot: Snapshot | None, path: bytes, link_group: int = 0) -> int:
+def _inode(snapshot: Snapshot | None, path: bytes, group: int = 0) -> int:
     """The same at every mount. Files that are one file share it."""
     owner = snapshot.id if snapshot is not None else b""
-    what = b"link\0%d" % link_group if link_group else b"path\0" + path
+    what = b"link\0%d" % group if group else b"path\0" + path
     return int.from_bytes(digest([owner, what])[:8], "big") >> 1 | 1 << 32
 
 

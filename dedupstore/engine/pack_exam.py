@@ -17,7 +17,8 @@ from dedupstore.errors import CorruptChunk, CorruptObject, DedupError, Integrity
 from dedupstore.repo.directory import BlockRecord, encode_directory
 from dedupstore.repo.index import PackRow
 from dedupstore.repo.keyring import KeyRing
-from dedupstore.repo.pack import PackHeader, PackName, read_pack_directory, verify_pack_bytes
+from dedupstore.repo.pack import PackHeader, read_pack_directory, verify_pack_bytes
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.segment import PackFacts
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.threads import RightOfWay

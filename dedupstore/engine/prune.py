@@ -16,7 +16,7 @@ from dedupstore.cancel import CancelToken
 from dedupstore.engine.compact import compact_segments
 from dedupstore.engine.evacuate import Evacuation
 from dedupstore.engine.liveness import Marker
-from dedupstore.engine.parity import drop_parity
+from dedupstore.engine.parity_kept import drop_parity
 from dedupstore.engine.prune_plan import REKEY_CREATOR, PruneOptions, PrunePlan, Reason, due_ns
 from dedupstore.engine.prune_roots import CREATOR, expire_roots, list_roots
 from dedupstore.engine.prune_survey import Survey, index_packs, survey
@@ -32,7 +32,7 @@ from dedupstore.events import Finding, Listener, Progress
 from dedupstore.repo import layout
 from dedupstore.repo.config import Operation, require_features
 from dedupstore.repo.gcplan import Done, Plan, put_done, put_plan, read_plans
-from dedupstore.repo.pack import PackName
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.types import PackId, SnapshotId
 

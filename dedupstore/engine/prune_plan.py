@@ -23,7 +23,7 @@ from dedupstore.repo.catalog import UNDO_WINDOW_SECONDS
 from dedupstore.repo.directory import BASE_BYTES, BLOCK_BYTES, CHUNK_BYTES
 from dedupstore.repo.gcplan import Plan
 from dedupstore.repo.index import Index, PackRow
-from dedupstore.repo.pack import PackName
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.packer import size_of_packs
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.writer import WriterSettings

@@ -15,7 +15,7 @@ from dedupstore.repo import layout
 from dedupstore.repo.badlist import BadPlaces, KnownBad, bad_places, read_bad
 from dedupstore.repo.gcplan import Plan, read_plans
 from dedupstore.repo.index import PackRow
-from dedupstore.repo.pack import PackName
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.segment import PackFacts, encode_segment, read_facts
 from dedupstore.repo.view import read_directories, sync_segments

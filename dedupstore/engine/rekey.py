@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from dedupstore.cancel import CancelToken
-from dedupstore.codec.crypto import OBJECT_OVERHEAD, peek_epoch
+from dedupstore.codec.claims import OBJECT_OVERHEAD, peek_epoch
 from dedupstore.engine.compact import pruned_packs
 from dedupstore.engine.prune import execute_prune, list_packs, read_listed_plans
 from dedupstore.engine.prune_plan import REKEY_CREATOR, PruneOptions, PrunePlan, plan_prune

@@ -14,12 +14,13 @@ from itertools import islice
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.check_session import Description
-from dedupstore.engine.inventory import Inventory, take_inventory, twice
+from dedupstore.engine.inventory import Inventory, take_inventory
+from dedupstore.engine.twice import twice
 from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound, StoreError, StoreGone
 from dedupstore.events import Finding, Listener, Progress
 from dedupstore.repo import layout
 from dedupstore.repo.config import Operation, require_features
-from dedupstore.repo.pack import PackName
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.segment import PackFacts, decode_segment, encode_segment, read_facts
 from dedupstore.types import PackId

@@ -13,10 +13,10 @@ from dedupstore.cancel import CancelToken
 from dedupstore.codec.crypto import random_bytes
 from dedupstore.engine.damage import UNREADABLE
 from dedupstore.engine.health import Health
-from dedupstore.engine.inventory import twice
 from dedupstore.engine.origin import REPAIR_OF as REPAIR_OF
 from dedupstore.engine.origin import REPOSITORY, SNAPSHOT
 from dedupstore.engine.sink import ChunkSink
+from dedupstore.engine.twice import twice
 from dedupstore.engine.undescribed import look_at_all
 from dedupstore.errors import StoreGone
 from dedupstore.events import Finding, Listener, Progress

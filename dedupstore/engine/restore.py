@@ -14,6 +14,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.allocator import keep_freed_memory
 from dedupstore.engine.directory_sink import DirectorySink
+from dedupstore.engine.link_groups import link_key, restored_key
 from dedupstore.engine.restore_job import FileJob
 from dedupstore.engine.restore_links import LinkTable
 from dedupstore.engine.restore_options import (
@@ -28,9 +29,7 @@ from dedupstore.engine.restore_options import (
 from dedupstore.engine.restore_plan import (
     FIRST_WINDOW_BYTES,
     FIRST_WINDOW_FILES,
-    MAX_WHOLE_BYTES,
     Link,
-    Place,
     Reader,
     Use,
     Window,
@@ -41,7 +40,7 @@ from dedupstore.engine.restore_work import Work
 from dedupstore.engine.target import Folder
 from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound
 from dedupstore.events import Finding, Listener, Progress
-from dedupstore.model.entry import FILE, Entry, split_references
+from dedupstore.model.entry import FILE, Entry
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.model.tree import read_content
 from dedupstore.threads import BriskSwitching
@@ -204,7 +203,8 @@ class _Restore:
             self._tally.directories += 1
 
     def _leaf(self, folder: Folder, entry: Entry) -> None:
-        if entry.link_group and entry.kind == FILE and self._links.knows(entry.link_group):
+        group = restored_key(entry, special=self._options.special)
+        if group and self._links.knows(group):
             action = self._sink.decide(folder, entry)
             self._tally.actions[action] += 1
             if action is not Action.SKIP and not (action is Action.KEEP and self._options.overwrite is Overwrite.NEVER):
@@ -217,8 +217,8 @@ class _Restore:
             self._tally.actions[action] += 1
             if action is Action.SKIP:
                 return
-            if entry.link_group and entry.kind == FILE:
-                self._links.claim(entry.link_group, folder, entry.name)
+            if group:
+                self._links.claim(group, folder, entry.name)
             if action is Action.REPLACE:
                 self._sink.clear(folder, entry)
             if action in (Action.KEEP, Action.METADATA):
@@ -227,6 +227,7 @@ class _Restore:
                 self._file(folder, entry)
             elif self._sink.make(folder, entry, replace=action is Action.REPLACE):
                 self._tally.others += 1
+                self._first(folder, entry)
         except OSError as exc:
             self._work.trouble(exc, folder.child_path(entry.name))
 
@@ -236,10 +237,14 @@ class _Restore:
         if entry.kind == FILE:
             self._kept_files += 1
             self._kept_bytes += entry.size
-        if entry.link_group:
-            identity = self._sink.identity(folder, entry)
-            if identity is not None:
-                self._links.settle(entry.link_group, identity)
+        self._first(folder, entry)
+
+    def _first(self, folder: Folder, entry: Entry) -> None:
+        """A name is in place; if it belongs to a group, further names are linked to it."""
+        group = restored_key(entry, special=self._options.special)
+        identity = self._sink.identity(folder, entry) if group else None
+        if identity is not None:
+            self._links.settle(group, identity)
 
     def _file(self, folder: Folder, entry: Entry) -> None:
         # The total counts files with their holes.
@@ -256,30 +261,8 @@ class _Restore:
                 self._work.damaged(folder.child_path(entry.name), exc.message)
                 return
             window.add(place, Use(place.position, chunk, folder, entry, None, 0, entry.size))
-        elif not self._in_one_block(folder, entry):
+        elif not window.add_small(self._reader, folder, entry):
             self._pieces(folder, entry)
-
-    def _in_one_block(self, folder: Folder, entry: Entry) -> bool:
-        """Plan a file of several chunks as a small one, if that is what it is; else False."""
-        if entry.size > MAX_WHOLE_BYTES or entry.holes or entry.pages is not None:
-            return False
-        pieces: list[tuple[int, ChunkId, int]] = []
-        first: Place | None = None
-        try:
-            for chunk, length in split_references(entry.content):
-                place = self._reader.locate(chunk)
-                if first is None:
-                    first = place
-                elif (place.pack_no, place.block_no) != (first.pack_no, first.block_no):
-                    return False
-                pieces.append((place.position, chunk, length))
-        except IntegrityError:
-            return False
-        if first is None:
-            return False
-        (position, chunk, length), *rest = pieces
-        self._window.add(first, Use(position, chunk, folder, entry, None, 0, length, tuple(rest)))
-        return True
 
     def _pieces(self, folder: Folder, entry: Entry) -> None:
         job = FileJob(self._sink, folder, entry, self._work.early, verify=self._options.verify)
@@ -337,7 +320,7 @@ class _Restore:
 
     def _link(self, folder: Folder, entry: Entry) -> None:
         path = folder.child_path(entry.name)
-        first = self._links.find(entry.link_group)
+        first = self._links.find(restored_key(entry, special=self._options.special))
         if first.identity is None:
             message = "not restored: neither was the file it is a hard link to"
             self._work.told.append(Finding(code="restore.link_lost", message=message, path=path))
@@ -345,8 +328,9 @@ class _Restore:
         try:
             self._sink.clear(folder, entry)
             self._sink.link(folder, entry, first)
-            self._kept_files += 1
-            self._kept_bytes += entry.size
+            if entry.kind == FILE:
+                self._kept_files += 1
+                self._kept_bytes += entry.size
         except OSError as exc:
             self._work.trouble(exc, path)
 
@@ -375,14 +359,14 @@ class _Restore:
         tally = self._tally
         if entry.kind != FILE:
             tally.others += 1
-        elif entry.link_group and self._links.knows(entry.link_group):
+        elif (group := link_key(entry)) and self._links.knows(group):
             tally.links += 1
         else:
             tally.files += 1
             if action in (Action.CREATE, Action.REPLACE):
                 tally.bytes_to_write += entry.data_size
-            if entry.link_group and action is not Action.SKIP:
-                self._links.claim(entry.link_group, Folder(None, b""), entry.name)
+            if group and action is not Action.SKIP:
+                self._links.claim(group, Folder(None, b""), entry.name)
 
     def _tell(self) -> None:
         """Pass on what the workers found, and how far they are."""

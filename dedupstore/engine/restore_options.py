@@ -92,7 +92,8 @@ class RestoreOptions:
 
 
 class Dropped(Counter[str]):
-    """How often something was left out: `owner`, `refused owner`, `setuid`, `device`, `attribute`, `socket`, `unsupported`."""
+    """How often something was left out: `owner`, `refused owner`, `setuid`, `device`, `attribute`, `socket`, `unsupported`
+    (an attribute that the file system does not take), `hard link` (the name is a file of its own)."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -12,7 +12,8 @@ from typing import NamedTuple, Protocol
 
 from dedupstore.engine.restore_walk import Met
 from dedupstore.engine.target import Folder
-from dedupstore.model.entry import Entry
+from dedupstore.errors import IntegrityError
+from dedupstore.model.entry import Entry, split_references
 from dedupstore.types import BlockChunks, ChunkId, Kind
 
 MAX_WHOLE_BYTES = 1 << 20
@@ -118,6 +119,28 @@ class Window:
             uses.append(use)
         self.chunks += 1 + len(use.rest)
         self.bytes += use.length if not use.rest else use.entry.size
+
+    def add_small(self, reader: Reader, folder: Folder, entry: Entry) -> bool:
+        """Add a file of several chunks as a small one, if that is what it is; else False."""
+        if entry.size > MAX_WHOLE_BYTES or entry.holes or entry.pages is not None:
+            return False
+        pieces: list[tuple[int, ChunkId, int]] = []
+        first: Place | None = None
+        try:
+            for chunk, length in split_references(entry.content):
+                place = reader.locate(chunk)
+                if first is None:
+                    first = place
+                elif (place.pack_no, place.block_no) != (first.pack_no, first.block_no):
+                    return False
+                pieces.append((place.position, chunk, length))
+        except IntegrityError:
+            return False
+        if first is None:
+            return False
+        (position, chunk, length), *rest = pieces
+        self.add(first, Use(position, chunk, folder, entry, None, 0, length, tuple(rest)))
+        return True
 
     @property
     def full(self) -> bool:

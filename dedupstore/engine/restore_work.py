@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 from dedupstore.codec.hashing import digest
+from dedupstore.engine.link_groups import link_key
 from dedupstore.engine.restore_early import EarlyPieces
 from dedupstore.engine.restore_job import WRONG_HASH, FileJob
 from dedupstore.engine.restore_links import LinkTable
@@ -135,7 +136,7 @@ class Work:
         try:
             identity = job.finish()
             if identity is not None and job.entry.link_group:
-                self._links.settle(job.entry.link_group, identity)
+                self._links.settle(link_key(job.entry), identity)
             self.count(1, 0)
         except IntegrityError as exc:
             job.abandon()
@@ -262,7 +263,7 @@ class Work:
             self.trouble(exc, folder.child_path(entry.name))
             return False
         if identity is not None and entry.link_group:
-            self._links.settle(entry.link_group, identity)
+            self._links.settle(link_key(entry), identity)
         return True
 
     def _find(self, use: Use, block: BlockChunks, lost: Mapping[int, str]) -> tuple[int, int] | None:

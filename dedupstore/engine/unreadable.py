@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from dedupstore.engine.inventory import twice
 from dedupstore.engine.select import MIN_PREFIX
+from dedupstore.engine.twice import twice
 from dedupstore.errors import IntegrityError, ObjectNotFound
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo.catalog import Catalog, Listing

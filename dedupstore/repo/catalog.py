@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 
-from dedupstore.codec.crypto import ObjectType
+from dedupstore.codec.claims import ObjectType
 from dedupstore.codec.hashing import digest
 from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound, Refused
 from dedupstore.model.mark import Mark

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from dedupstore.codec.crypto import KEY_LENGTH, REPOSITORY_LENGTH, ObjectType, peek_epoch
+from dedupstore.codec.claims import ObjectType, peek_epoch
+from dedupstore.codec.crypto import KEY_LENGTH, REPOSITORY_LENGTH
 from dedupstore.codec.hashing import digest
 from dedupstore.errors import CorruptObject, RepositoryTooNew
 from dedupstore.model.wire import Value, pack, unpack_map

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from dedupstore.codec.crypto import ObjectType
+from dedupstore.codec.claims import ObjectType
 from dedupstore.errors import CorruptObject, StoreError
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo import layout

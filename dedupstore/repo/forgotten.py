@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dedupstore.codec.crypto import ObjectType
+from dedupstore.codec.claims import ObjectType
 from dedupstore.errors import CorruptObject, RepositoryTooNew
 from dedupstore.model.wire import pack, unpack_map
 from dedupstore.repo import layout

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from dedupstore.codec.crypto import ObjectType, random_bytes
+from dedupstore.codec.claims import ObjectType
+from dedupstore.codec.crypto import random_bytes
 from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound, RepositoryTooNew
 from dedupstore.model.wire import Value, pack, unpack_map
 from dedupstore.repo import layout

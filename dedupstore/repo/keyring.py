@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from dedupstore.codec import crypto
-from dedupstore.codec.crypto import ObjectType
+from dedupstore.codec import claims, crypto
+from dedupstore.codec.claims import ObjectType
 from dedupstore.codec.hashing import Keyed
 from dedupstore.errors import CorruptObject, RepositoryTooNew
 from dedupstore.repo.slots import SlotSecrets
@@ -101,7 +101,7 @@ class KeyRing:
         is far more often a flipped bit, and that must not hide all other objects.
         """
         try:
-            epoch = crypto.peek_epoch(sealed)
+            epoch = claims.peek_epoch(sealed)
         except RepositoryTooNew as error:
             if type is ObjectType.CONFIG:
                 raise

@@ -17,19 +17,15 @@ from dedupstore.errors import (
 )
 from dedupstore.repo import layout
 from dedupstore.repo.keyring import KeyRing
+from dedupstore.repo.slot_header import SLOT_LENGTH, KdfCost, SlotKind, not_a_slot, parse_header
 from dedupstore.repo.slots import (
     DEFAULT_COST,
-    SLOT_LENGTH,
-    KdfCost,
     Secret,
-    SlotKind,
     SlotLabel,
     check_repository,
     derive_ahead,
-    not_a_slot,
     open_label,
     open_slot_bytes,
-    parse_header,
     seal_slot,
 )
 from dedupstore.storage.base import ObjectStore

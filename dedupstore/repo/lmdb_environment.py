@@ -180,6 +180,11 @@ class LmdbEnvironment:
             raise values.damaged("it was written under another key") from exc
 
     def _open(self) -> lmdb.Environment:
+        for name in ("data.mdb", "lock.mdb"):
+            # LMDB would call it a failing disk, and say so in each run.
+            path = self.folder / name
+            if path.exists() and not path.is_file():
+                raise values.damaged(f"its {name} is no file")
         for map_size in _MAP_SIZES:
             try:
                 return lmdb.open(

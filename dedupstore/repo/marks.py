@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from dedupstore.codec.crypto import ObjectType, random_bytes
+from dedupstore.codec.claims import ObjectType
+from dedupstore.codec.crypto import random_bytes
 from dedupstore.errors import (
     CorruptObject,
     IncompleteListing,

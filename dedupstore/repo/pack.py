@@ -15,7 +15,6 @@ The pack id is the plain BLAKE3 of all bytes: anyone can find rot without a key.
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from dedupstore.repo.directory import (
     parse_directory,
 )
 from dedupstore.repo.keyring import KeyRing
+from dedupstore.repo.pack_name import MAX_UNITS, UNIT_BYTES, PackName
 from dedupstore.storage.base import ObjectStore
 from dedupstore.types import ChunkId, Data, Kind, PackId, RepositoryId, Span
 
@@ -47,7 +47,6 @@ __all__ = [
     "FinishedPack",
     "PackBuilder",
     "PackHeader",
-    "PackName",
     "encode_directory",
     "padme",
     "parse_directory",
@@ -62,49 +61,14 @@ VERSION = 1
 SUITE = 1
 WRAP_DERIVED = 0
 SALT_BYTES = 24
-UNIT_BYTES = 4096
 MAX_PACK_BYTES = (1 << 32) - 1
 MAX_PACK_CHUNKS = 1 << 16
 """A writer starts a new pack then, however little they are: while a pack is open it takes some 120 bytes a chunk."""
 
-MAX_UNITS = 1 << 14
-"""A trailer of 64 MiB: what a reader is ready to hold for one pack's directory."""
-
 _HEADER = struct.Struct(">8sHBBIB7s16s24s")
 _LENGTH = struct.Struct(">I")
 _SEAL_BYTES = 28
-_NAME = re.compile(r"packs/([0-9a-f]{2})/([0-9a-f]{64})\.([dm])([1-9a-f][0-9a-f]{0,3})")
 _DAMAGE = {"store.short_object": "it is cut short", "store.unreadable": "the disk does not give a part of it"}
-_KINDS = {kind.letter: kind for kind in Kind}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackName:
-    """What a pack's object name says: its id, its kind, and the size of its trailer."""
-
-    id: PackId
-    kind: Kind
-    units: int
-
-    @property
-    def key(self) -> str:
-        text = self.id.hex()
-        return f"packs/{text[:2]}/{text}.{self.kind.letter}{self.units:x}"
-
-    @property
-    def trailer_bytes(self) -> int:
-        return self.units * UNIT_BYTES
-
-    @classmethod
-    def parse(cls, key: str) -> PackName:
-        """Raises CorruptObject for a name this program does not write."""
-        match = _NAME.fullmatch(key)
-        if match is None or match[1] != match[2][:2]:
-            raise CorruptObject(f"{key!r} is not the name of a pack")
-        units = int(match[4], 16)
-        if units > MAX_UNITS:
-            raise CorruptObject(f"{key!r} names a trailer of {units * UNIT_BYTES} bytes")
-        return cls(id=PackId(bytes.fromhex(match[2])), kind=_KINDS[match[3]], units=units)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

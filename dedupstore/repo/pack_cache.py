@@ -26,7 +26,7 @@ from pathlib import Path
 from dedupstore.errors import CacheError, Refused
 from dedupstore.repo.cache_files import drop_abandoned, remove_file, replace_file
 from dedupstore.repo.cache_folder import secure_folder
-from dedupstore.repo.pack import PackName
+from dedupstore.repo.pack_name import PackName
 from dedupstore.types import Data, PackId, RepositoryId, Span
 
 _HEX = 64

@@ -17,8 +17,9 @@ from dedupstore.codec.hashing import digest
 from dedupstore.errors import CorruptObject
 from dedupstore.repo.directory import BLOCK_OVERHEAD, HEADER_BYTES, parse_directory
 from dedupstore.repo.keyring import KeyRing
-from dedupstore.repo.pack import UNIT_BYTES, FinishedPack, PackBuilder, padme, padme_step, trailer_units
+from dedupstore.repo.pack import FinishedPack, PackBuilder, padme, padme_step, trailer_units
 from dedupstore.repo.pack_cache import PackCache
+from dedupstore.repo.pack_name import UNIT_BYTES
 from dedupstore.repo.parity import make_parity, parity_key
 from dedupstore.repo.segment import PackFacts
 from dedupstore.storage.base import ObjectStore

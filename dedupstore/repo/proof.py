@@ -10,11 +10,12 @@
 
 from __future__ import annotations
 
-from dedupstore.codec.crypto import ObjectType, peek_claims
+from dedupstore.codec.claims import ObjectType, peek_claims
 from dedupstore.codec.hashing import digest
 from dedupstore.errors import CorruptObject
-from dedupstore.repo import layout, slots
-from dedupstore.repo.pack import PackName
+from dedupstore.repo import layout
+from dedupstore.repo.pack_name import PackName
+from dedupstore.repo.slot_header import parse_header
 from dedupstore.types import RepositoryId
 
 PROVEN = (layout.PACKS, layout.INDEX, layout.CONFIG)
@@ -47,7 +48,7 @@ def prove(key: str, data: bytes, repository: RepositoryId) -> None:
     elif prefix == layout.CONFIG:
         right = digest([data]) == layout.parse_config_key(key)[1]
     elif prefix == layout.KEYS:
-        header = slots.parse_header(data)
+        header = parse_header(data)
         right = header.slot_id == layout.parse_id_key(key, prefix) and header.repository == repository
     elif prefix in _SEALED:
         layout.parse_id_key(key, prefix)

@@ -30,8 +30,9 @@ from dedupstore.repo.deltas import DeltaBlocks
 from dedupstore.repo.index import BlockInfo, Index, Location
 from dedupstore.repo.keyring import KeyRing
 from dedupstore.repo.near import MAX_RUN_BYTES, REQUESTS_AT_A_TIME, Block, Reference, groups_of, runs_of
-from dedupstore.repo.pack import PackName, read_part
+from dedupstore.repo.pack import read_part
 from dedupstore.repo.pack_cache import PackCache
+from dedupstore.repo.pack_name import PackName
 from dedupstore.storage.base import ObjectStore, is_remote
 from dedupstore.types import BlockChunks, ChunkId, Data, Kind, Span
 

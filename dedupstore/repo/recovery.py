@@ -16,7 +16,8 @@ from dedupstore.codec import crypto
 from dedupstore.codec.hashing import digest
 from dedupstore.errors import CorruptObject, IntegrityError, UsageError
 from dedupstore.repo.keyring import KeyRing
-from dedupstore.repo.slots import Secret, SlotKind, open_slot_bytes, parse_header
+from dedupstore.repo.slot_header import SlotKind, parse_header
+from dedupstore.repo.slots import Secret, open_slot_bytes
 from dedupstore.types import RepositoryId
 from dedupstore.units import format_id
 

@@ -37,7 +37,8 @@ from dedupstore.repo.pack_cache import PackCache
 from dedupstore.repo.parity import keeps_parity
 from dedupstore.repo.reader import ChunkReader
 from dedupstore.repo.segment import PackFacts, read_facts
-from dedupstore.repo.slots import DEFAULT_COST, KdfCost, Secret
+from dedupstore.repo.slot_header import KdfCost
+from dedupstore.repo.slots import DEFAULT_COST, Secret
 from dedupstore.repo.view import View, refresh
 from dedupstore.repo.writer import ChunkWriter, WriterSettings
 from dedupstore.storage.base import ObjectStore, is_remote, listing_delay_seconds, place_of, shows_past

@@ -27,7 +27,8 @@ from dedupstore.repo import layout
 from dedupstore.repo.config import RepositoryConfig, StoredConfig, find_config, open_config, put_config
 from dedupstore.repo.keyring import KeyRing
 from dedupstore.repo.keys import SlotInfo, create_slot, list_slots, prove_slot, remove_slot
-from dedupstore.repo.slots import KdfCost, Secret
+from dedupstore.repo.slot_header import KdfCost
+from dedupstore.repo.slots import Secret
 from dedupstore.storage.base import ObjectStore
 
 

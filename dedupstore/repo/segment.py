@@ -18,13 +18,14 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dedupstore.codec.crypto import ObjectType
+from dedupstore.codec.claims import ObjectType
 from dedupstore.codec.hashing import digest
 from dedupstore.errors import CorruptObject
 from dedupstore.repo import layout
 from dedupstore.repo.directory import HEADER_BYTES, BlockRecord, parse_directory
 from dedupstore.repo.keyring import KeyRing
-from dedupstore.repo.pack import MAX_UNITS, UNIT_BYTES, FinishedPack, PackName, read_directory
+from dedupstore.repo.pack import FinishedPack, read_directory
+from dedupstore.repo.pack_name import MAX_UNITS, UNIT_BYTES, PackName
 from dedupstore.storage.base import ObjectStore
 from dedupstore.types import Data, Kind, PackId, SegmentId
 

@@ -1,15 +1,6 @@
 """Key slots: the repository's secrets, wrapped by something a person or a machine holds.
 
-    0    8  "DDKEY1\\0\\n"
-    8    1  kind            1 passphrase, 2 key file, 3 recovery key
-    9    1  flags           bit 0: test-only cost
-    10  16  repository
-    26  16  slot id         random; names the object
-    42   8  created         ns since the epoch
-    50   4  memory, KiB     Argon2id; these three are 0 where the secret is strong by itself
-    54   4  iterations
-    58   4  lanes
-    62  32  salt            random                                              = header, 94 bytes
+     0  94  header          `slot_header.py`
     94  32  commitment
     126 84  sealed secrets  epoch u32 | master[32] | domain[32], then 16 bytes of tag
     210 80  sealed label    epoch u32 | UTF-8, zero-padded to 60, then 16 bytes of tag   = 290 bytes, always
@@ -32,26 +23,30 @@ import struct
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
 
-from dedupstore.codec import crypto
-from dedupstore.errors import CorruptObject, Refused, RepositoryError, RepositoryTooNew, UsageError, WrongPassphrase
+from dedupstore.codec import claims, crypto
+from dedupstore.errors import CorruptObject, Refused, RepositoryError, UsageError, WrongPassphrase
 from dedupstore.repo.ahead import Ahead
+from dedupstore.repo.slot_header import (
+    FLAG_TEST_COST,
+    HEADER,
+    MAGIC,
+    SLOT_ID_LENGTH,
+    SLOT_LENGTH,
+    KdfCost,
+    SlotHeader,
+    SlotKind,
+    parse_header,
+)
 from dedupstore.types import RepositoryId
 from dedupstore.units import GIB, KIB, MIB
 
-SLOT_LENGTH = 290
-SLOT_ID_LENGTH = 16
 MAX_LABEL_BYTES = 60
 
-_MAGIC = b"DDKEY1\0\n"
-_MAGIC_FAMILY = b"DDKEY"
-_HEADER = struct.Struct(">8sBB16s16sQIII32s")
 _SECRETS = struct.Struct(">I32s32s")
-_SEALED_AT = _HEADER.size
+_SEALED_AT = HEADER.size
 _LABEL = struct.Struct(f">I{MAX_LABEL_BYTES}s")
-_LABEL_AT = SLOT_LENGTH - _LABEL.size - crypto.TAG_LENGTH
-_FLAG_TEST_COST = 1
+_LABEL_AT = SLOT_LENGTH - _LABEL.size - claims.TAG_LENGTH
 _SALT_LENGTH = 32
 
 _MIN_MEMORY_KIB = 64 * MIB // KIB
@@ -61,40 +56,6 @@ _MAX_LANES = 16
 _MAX_PASSPHRASE_BYTES = 4096
 _MIN_KEY_FILE_BYTES = 32
 _MAX_KEY_FILE_BYTES = MIB
-
-
-class SlotKind(IntEnum):
-    """What opens a slot. The numbers are part of the format."""
-
-    PASSPHRASE = 1
-    KEY_FILE = 2
-    RECOVERY = 3
-
-    @property
-    def noun(self) -> str:
-        return self.name.lower().replace("_", " ").replace("recovery", "recovery key")
-
-
-_KIND_NUMBERS = frozenset(int(kind) for kind in SlotKind)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KdfCost:
-    """What one guess of a passphrase costs: Argon2id memory, iterations and lanes."""
-
-    memory_kib: int
-    iterations: int
-    lanes: int
-    insecure: bool = False
-
-    @classmethod
-    def insecure_for_tests(cls) -> KdfCost:
-        """Next to nothing. Its slots carry a flag, and are made and opened only where `allow_weak` is given."""
-        return cls(memory_kib=64, iterations=1, lanes=1, insecure=True)
-
-    @property
-    def work(self) -> int:
-        return self.memory_kib * self.iterations
 
 
 DEFAULT_COST = KdfCost(memory_kib=64 * MIB // KIB, iterations=3, lanes=4)
@@ -157,23 +118,6 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SlotHeader:
-    """The clear part of a slot, not authenticated until the slot opens."""
-
-    kind: SlotKind
-    repository: RepositoryId
-    slot_id: bytes
-    created_ns: int
-    cost: KdfCost
-    salt: bytes
-    raw: bytes
-
-    @property
-    def needs_kdf(self) -> bool:
-        return self.kind is SlotKind.PASSPHRASE
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SlotSecrets:
     """What a slot protects: one epoch's master secret and the domain secret that outlives epochs."""
 
@@ -207,10 +151,10 @@ def seal_slot(
         check_cost(cost, allow_weak=allow_weak)
     else:
         cost = _NO_COST
-    header = _HEADER.pack(
-        _MAGIC,
+    header = HEADER.pack(
+        MAGIC,
         secret.kind,
-        _FLAG_TEST_COST if cost.insecure else 0,
+        FLAG_TEST_COST if cost.insecure else 0,
         repository,
         random(SLOT_ID_LENGTH),
         created_ns,
@@ -223,7 +167,7 @@ def seal_slot(
     sealed = crypto.seal_once(material, _SECRETS.pack(secrets.epoch, secrets.master, secrets.domain), header)
     label_material = crypto.derive(secrets.domain, "slot-label", repository, header, crypto.MATERIAL_LENGTH)
     # The label's commitment is left out: the domain secret is not a choice an attacker has.
-    return header + sealed + crypto.seal_once(label_material, plain_label, header)[crypto.COMMITMENT_LENGTH :]
+    return header + sealed + crypto.seal_once(label_material, plain_label, header)[claims.COMMITMENT_LENGTH :]
 
 
 def open_slot_bytes(slot: bytes, secret: Secret, *, repository: RepositoryId, allow_weak: bool = False) -> SlotSecrets:
@@ -289,40 +233,13 @@ def open_label(slot: bytes, domain: bytes) -> SlotLabel | None:
     """What the slot says of itself to whoever has opened the repository; None when it was altered."""
     header = parse_header(slot)
     material = crypto.derive(domain, "slot-label", header.repository, header.raw, crypto.MATERIAL_LENGTH)
-    commitment = material[-crypto.COMMITMENT_LENGTH :]
+    commitment = material[-claims.COMMITMENT_LENGTH :]
     try:
         plain = crypto.open_once(material, commitment + slot[_LABEL_AT:], header.raw)
         epoch, padded = _LABEL.unpack(plain)
         return SlotLabel(epoch=epoch, text=padded.rstrip(b"\0").decode("utf-8"))
     except (CorruptObject, UnicodeDecodeError):
         return None
-
-
-def parse_header(slot: bytes) -> SlotHeader:
-    """The clear part of a slot, checked for shape. CorruptObject `repo.not_a_slot` for anything else."""
-    if len(slot) != SLOT_LENGTH or not slot.startswith(_MAGIC):
-        if slot.startswith(_MAGIC_FAMILY) and not slot.startswith(_MAGIC):
-            raise RepositoryTooNew("a key slot has a newer format", hints=["upgrade dedup"])
-        raise not_a_slot(f"{len(slot)} bytes where a slot has {SLOT_LENGTH}, or no mark of one")
-    raw = slot[: _HEADER.size]
-    _, kind, flags, repository, slot_id, created_ns, memory_kib, iterations, lanes, salt = _HEADER.unpack(raw)
-    if kind not in _KIND_NUMBERS or flags & ~_FLAG_TEST_COST:
-        raise RepositoryTooNew(
-            "a key slot has a newer format", why=f"kind {kind}, flags {flags:#x}", hints=["upgrade dedup"]
-        )
-    return SlotHeader(
-        kind=SlotKind(kind),
-        repository=RepositoryId(repository),
-        slot_id=slot_id,
-        created_ns=created_ns,
-        cost=KdfCost(memory_kib=memory_kib, iterations=iterations, lanes=lanes, insecure=bool(flags & _FLAG_TEST_COST)),
-        salt=salt,
-        raw=raw,
-    )
-
-
-def not_a_slot(why: str) -> CorruptObject:
-    return CorruptObject("not a key slot", why=why, code="repo.not_a_slot")
 
 
 def check_cost(cost: KdfCost, *, allow_weak: bool, memory_bytes: int | None = None) -> None:

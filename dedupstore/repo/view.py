@@ -15,7 +15,8 @@ from dedupstore.repo.badlist import BadPlaces, bad_places, read_bad
 from dedupstore.repo.gcplan import read_condemned, read_pruned
 from dedupstore.repo.index import Index, PackRow
 from dedupstore.repo.keyring import KeyRing
-from dedupstore.repo.pack import PackHeader, PackName, read_trailer
+from dedupstore.repo.pack import PackHeader, read_trailer
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.segment import PackFacts, decode_segment
 from dedupstore.storage.base import ObjectStore
 from dedupstore.types import PackId

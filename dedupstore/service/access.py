@@ -17,8 +17,7 @@ from dedupstore.repo.slots import Secret, weak_cost_allowed
 from dedupstore.service.dirs import cache_dir
 from dedupstore.service.seen import memory_of, require_known
 from dedupstore.storage.base import is_remote, shows_past
-from dedupstore.storage.options import NO_OPTIONS as NO_OPTIONS
-from dedupstore.storage.options import StoreOptions as StoreOptions
+from dedupstore.storage.options import NO_OPTIONS, StoreOptions
 from dedupstore.storage.registry import open_store
 from dedupstore.types import RepositoryId
 from dedupstore.units import GIB

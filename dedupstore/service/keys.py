@@ -20,7 +20,8 @@ from dedupstore.repo.recovery import (
 )
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.rotation import Changed, NewSlot, change_slot, rotate
-from dedupstore.repo.slots import DEFAULT_COST, STRONG_COST, KdfCost, Secret, SlotKind, parse_header
+from dedupstore.repo.slot_header import KdfCost, SlotKind, parse_header
+from dedupstore.repo.slots import DEFAULT_COST, STRONG_COST, Secret
 from dedupstore.service.access import Access, Credential
 from dedupstore.service.opened import open_repository
 from dedupstore.storage.registry import open_store

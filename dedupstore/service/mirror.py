@@ -10,7 +10,7 @@ from dedupstore.clock import Clock
 from dedupstore.engine.mirror import MirrorResult, mirror
 from dedupstore.engine.mirror_plan import MirrorOptions, MirrorPlan, plan_mirror
 from dedupstore.engine.mirror_verify import VerifyResult, verify_mirror
-from dedupstore.engine.parity import damaged_parity, mirror_parity
+from dedupstore.engine.parity_kept import damaged_parity, mirror_parity
 from dedupstore.errors import RepositoryNotFound, StoreMissing
 from dedupstore.events import Finding, Listener
 from dedupstore.repo import layout

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 from dedupstore.errors import Refused, UsageError
 from dedupstore.storage.base import place_of
+from dedupstore.storage.options import NO_OPTIONS as NO_OPTIONS
+from dedupstore.storage.options import StoreOptions as StoreOptions
 from dedupstore.storage.registry import open_store
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.donors import CopyDonor, MirrorDonor
-from dedupstore.engine.parity import ParityReport, make_all_parity
+from dedupstore.engine.parity import make_all_parity
+from dedupstore.engine.parity_kept import ParityReport
 from dedupstore.engine.repair import RepairReport, repair_index
 from dedupstore.engine.repair_packs import PacksReport, repair_packs
 from dedupstore.engine.repair_snapshots import repair_snapshots

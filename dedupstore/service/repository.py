@@ -11,7 +11,8 @@ from dedupstore.repo import layout
 from dedupstore.repo.keys import list_slots, read_slot
 from dedupstore.repo.recovery import RecoveryKit, format_kit
 from dedupstore.repo.repository import InitOptions, Repository
-from dedupstore.repo.slots import DEFAULT_COST, STRONG_COST, KdfCost
+from dedupstore.repo.slot_header import KdfCost
+from dedupstore.repo.slots import DEFAULT_COST, STRONG_COST
 from dedupstore.service.access import Access
 from dedupstore.service.opened import open_repository
 from dedupstore.service.seen import Shown, memory_of, trust, trust_new

@@ -118,7 +118,7 @@ def memory_of(
         if not whatever:
             _require_same(document, repository, url)
         return Memory(path, repository, url, _row(document, repository, url), note)
-    except (AttributeError, KeyError, TypeError, ValueError, DedupError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, DedupError) as error:
         if isinstance(error, DedupError) and error.code == "repo.replaced":
             raise
         reason = error.in_one_line if isinstance(error, DedupError) else f"{path} is damaged"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,15 @@ def read(path: Path) -> Document:
         return {}
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
-    with open(descriptor, "rb") as file:
-        try:
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _unreadable(path, "it is no file")
+        with open(descriptor, "rb", closefd=False) as file:
             document = json.loads(file.read(MAX_BYTES))
-        except (OSError, ValueError) as error:
-            raise _unreadable(path, "it is damaged") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unreadable(path, "it is damaged") from error
+    finally:
+        os.close(descriptor)
     if not isinstance(document, dict) or document.get("v") != VERSION:
         raise _unreadable(path, "it is damaged, or of a newer dedup")
     return document

@@ -130,6 +130,16 @@ def test_a_mirror_loads_neither_the_index_nor_what_reads_and_writes_packs() -> N
     assert not loaded & {"dedupstore.repo.repository", "dedupstore.repo.reader", "dedupstore.repo.lmdb_index", "lmdb"}
 
 
+def test_a_mirror_that_is_made_loads_nothing_that_opens_a_repository(dedup: Dedup, site: Path, tmp_path: Path) -> None:
+    dedup.snapshot(site)
+
+    loaded = loaded_by("mirror", "--to", str(tmp_path / "mirror"), "--init", environ=dedup.process_environment())
+
+    assert (tmp_path / "mirror" / "FORMAT").exists()
+    assert not loaded & {"cryptography", "msgpack", "zstandard", "lmdb", "hashlib", "socket", "platformdirs"}
+    assert not loaded & {"dedupstore.repo.slots", "dedupstore.repo.pack", "dedupstore.service.secrets"}
+
+
 def test_the_shell_is_told_the_commands_without_loading_them(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from dedupstore.cli.signals import Signals
 from tests.support.dedup import COMMAND, PATIENCE_SECONDS, Dedup
+
+take = Signals.take_token
 
 SIZE = 40 << 20
 """Five buffers full. Three may be in flight, read and not stored yet, if storing is slow: the first two are surely kept."""
@@ -72,3 +75,28 @@ def test_the_real_command_runs_as_a_process(dedup: Dedup, site: Path) -> None:
     assert (dedup.home / "r" / "site" / "index.html").exists()
     assert process("snapshots", "-r", "nowhere").returncode == 10
     assert process("snapshots", "--nonsense").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("restore", "--to", "r"), "run it again: what is right already is kept"),
+        (("restore",), "go on with: dedup restore --to restored-"),
+        (("check", "--read-data"), "run it again"),
+        (("dump", "latest", "--output", "x.tar"), "run it again"),
+        (("snapshot", "site", "--force"), "run it again: what was stored is used"),
+    ],
+)
+def test_who_stops_a_command_is_told_what_the_next_run_makes_of_it(
+    dedup: Dedup, site: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], hint: str
+) -> None:
+    dedup.snapshot(site)
+    monkeypatch.setattr(
+        Signals, "take_token", lambda signals, hint="run it again": (signals.token.cancel(), take(signals, hint))[1]
+    )
+
+    run = dedup(*arguments)
+
+    assert run.exit_code == 130
+    (line,) = [line for line in run.err.splitlines() if line.startswith("  try: ")]
+    assert line.startswith(f"  try: {hint}") and (hint.endswith("-") or line == f"  try: {hint}")

@@ -225,3 +225,20 @@ def test_a_bar_shows_findings_above_itself_and_leaves_nothing_behind(capsys: pyt
 
 def test_nothing_known_is_said_as_such() -> None:
     assert describe(Progress(), 0.0) == "starting"
+
+
+def test_one_of_a_thing_is_told_as_one() -> None:
+    assert describe(Progress(phase="store", files_done=1, errors=1), 0) == "store  1 file  1 error"
+    assert describe(Progress(phase="store", files_done=0, files_total=1), 0) == "store 0 %  0 of 1 file"
+    assert describe(Progress(phase="store", files_done=1, files_total=2, errors=2), 0) == (
+        "store 50 %  1 of 2 files  2 errors"
+    )
+
+
+def test_damage_of_the_top_directory_is_no_empty_line() -> None:
+    made, _ = session()
+
+    with showing(made) as listener:
+        listener.finding(Finding(code="x", message="not restored", severity="error", path=b""))
+
+    assert told(made) == ["error: not restored", "error: not restored (1)"]

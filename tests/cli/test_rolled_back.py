@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -206,8 +207,21 @@ def test_without_its_memory_a_machine_believes_what_it_sees(history: Dedup) -> N
     assert history.ok("prune", "--grace", "0").exit_code == 0
 
 
-def test_a_damaged_memory_is_said_and_stops_nothing(history: Dedup, site: Path) -> None:
-    (history.home / "state/seen.json").write_text("{")
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[" * 100_000, '{"v":1,"places":[{"repository":"R","url":"U","epoch":Infinity}]}', "a directory", "a pipe"],
+    ids=["cut short", "deep", "infinite", "a directory", "a pipe"],
+)
+def test_a_damaged_memory_is_said_and_stops_nothing(history: Dedup, site: Path, content: str) -> None:
+    path = history.home / "state/seen.json"
+    known = json.loads(path.read_text())["places"][0]
+    path.unlink()
+    if content == "a directory":
+        path.mkdir()
+    elif content == "a pipe":
+        os.mkfifo(path)
+    else:
+        path.write_text(content.replace("R", known["repository"]).replace("U", known["url"]))
 
     run = history.ok("snapshots")
 

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 from dedupstore.codec.block import BlockSealer, Codec, Payload
+from dedupstore.codec.claims import ObjectType
 from dedupstore.codec.compression import decompress
-from dedupstore.codec.crypto import Cipher, ObjectType, derive, open_object, seal_object
+from dedupstore.codec.crypto import Cipher, derive, open_object, seal_object
 from dedupstore.codec.hashing import Keyed, derive_bytes, digest
 from dedupstore.repo.recovery import format_recovery_key, parse_recovery_key
 from dedupstore.repo.slots import Secret, open_slot_bytes, seal_slot

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from cryptography.hazmat.primitives import hashes, hmac
 
-from dedupstore.codec import crypto
-from dedupstore.codec.crypto import Cipher, ObjectType, derive, open_object, peek_epoch, seal_object
+from dedupstore.codec import claims, crypto
+from dedupstore.codec.claims import ObjectType, peek_epoch
+from dedupstore.codec.crypto import Cipher, derive, open_object, seal_object
 from dedupstore.errors import CorruptObject, DedupError, RepositoryTooNew
 from tests.support.keys import OTHER_REPOSITORY, REPOSITORY
 
@@ -67,7 +68,7 @@ def test_a_cut_or_foreign_ciphertext_is_corrupt(length):
 def test_a_sealed_object_comes_back():
     assert open_as(seal()) == PAYLOAD
     assert peek_epoch(seal()) == 1
-    assert len(seal()) == len(PAYLOAD) + crypto.OBJECT_OVERHEAD
+    assert len(seal()) == len(PAYLOAD) + claims.OBJECT_OVERHEAD
 
 
 def test_any_flipped_byte_of_a_sealed_object_is_refused_by_name():

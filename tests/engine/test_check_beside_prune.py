@@ -16,7 +16,7 @@ from dedupstore.engine.check_session import Session
 from dedupstore.engine.checks.data import DataCheck
 from dedupstore.events import Finding, NullListener
 from dedupstore.repo import layout
-from dedupstore.repo.pack import PackName
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import SnapshotId

@@ -14,7 +14,7 @@ from dedupstore.engine.prune_survey import survey
 from dedupstore.errors import StoreError
 from dedupstore.repo import layout
 from dedupstore.repo.gcplan import Plan, put_plan
-from dedupstore.repo.pack import PackName
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.segment import PackFacts, decode_segment, encode_segment
 from dedupstore.storage.memory import MemoryStore

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from dedupstore.cancel import CancelToken
-from dedupstore.codec.crypto import ObjectType
+from dedupstore.codec.claims import ObjectType
 from dedupstore.engine.check import check_repository
 from dedupstore.engine.check_options import CheckOptions, DataShare
 from dedupstore.errors import RepositoryError
 from dedupstore.events import NullListener
 from dedupstore.repo import layout
 from dedupstore.repo.gcplan import Done, Plan, put_done
-from dedupstore.repo.pack import PackName
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.base import ObjectStore
 from dedupstore.storage.memory import MemoryStore

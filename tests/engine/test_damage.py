@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dedupstore.cancel import CancelToken
-from dedupstore.codec.crypto import ObjectType
+from dedupstore.codec.claims import ObjectType
 from dedupstore.engine.check_options import CheckOptions, CheckReport, Counts, DataShare, Level
 from dedupstore.engine.check_session import Session
 from dedupstore.engine.damage import DamageWalk

@@ -11,7 +11,7 @@ from dedupstore.errors import RepositoryError
 from dedupstore.model.mark import PROTECT, Mark
 from dedupstore.repo import layout
 from dedupstore.repo.gcplan import Plan, put_plan, read_plans
-from dedupstore.repo.pack import PackName
+from dedupstore.repo.pack_name import PackName
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import SnapshotId
 from tests.support import forgetting

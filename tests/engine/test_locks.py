@@ -18,7 +18,7 @@ from dedupstore.engine.locks import LockReport, SeenBlocks, Term, find_needed, l
 from dedupstore.errors import Refused, StoreError
 from dedupstore.events import NullListener
 from dedupstore.repo import layout
-from dedupstore.repo.pack import PackName
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.storage.versions import Lock, Version

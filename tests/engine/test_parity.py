@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from dedupstore.cancel import CancelToken
-from dedupstore.engine.parity import ParityReport, make_all_parity, mirror_parity
+from dedupstore.engine.parity import make_all_parity
+from dedupstore.engine.parity_kept import ParityReport, mirror_parity
 from dedupstore.engine.repair_packs import PacksReport, repair_packs
 from dedupstore.engine.stats import measure
 from dedupstore.errors import StoreError
 from dedupstore.events import NullListener
 from dedupstore.repo import layout
-from dedupstore.repo.pack import PackName
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.parity import keeps_parity, listed_parity, parity_key
 from dedupstore.storage.base import ObjectStore
 from dedupstore.storage.memory import MemoryStore

@@ -13,7 +13,7 @@ from dedupstore.engine.repair_snapshots import repair_snapshots
 from dedupstore.errors import IntegrityError
 from dedupstore.events import Collector, NullListener
 from dedupstore.model.snapshot import Snapshot
-from dedupstore.repo.pack import PackName
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import Kind

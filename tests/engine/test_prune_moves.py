@@ -10,7 +10,7 @@ import pytest
 from dedupstore.codec.block import Codec
 from dedupstore.errors import RepositoryError
 from dedupstore.repo import layout
-from dedupstore.repo.pack import PackName
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import ChunkId, Kind

@@ -15,7 +15,7 @@ from dedupstore.errors import DedupError, IncompleteListing, IntegrityError, Ref
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo import layout
 from dedupstore.repo.gcplan import Plan, put_plan, read_pruned
-from dedupstore.repo.pack import PackName
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import Data

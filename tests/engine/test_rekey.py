@@ -12,14 +12,15 @@ import pytest
 
 from dedupstore.cancel import CancelToken
 from dedupstore.codec.block import Codec
-from dedupstore.codec.crypto import peek_epoch
+from dedupstore.codec.claims import peek_epoch
 from dedupstore.engine.prune_plan import DAY_NS, PruneOptions, Reason
 from dedupstore.engine.rekey import RekeyReport, execute_rekey, old_keys, plan_rekey
 from dedupstore.errors import CorruptObject, DedupError, IntegrityError, Refused
 from dedupstore.events import NullListener
 from dedupstore.repo import layout
 from dedupstore.repo.keyring import KeyRing
-from dedupstore.repo.pack import PackName, read_pack_directory
+from dedupstore.repo.pack import read_pack_directory
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import SnapshotId

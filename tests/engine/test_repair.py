@@ -12,7 +12,7 @@ from dedupstore.engine.check_options import CheckOptions, CheckReport, DataShare
 from dedupstore.engine.repair import RepairReport, repair_index
 from dedupstore.events import NullListener
 from dedupstore.repo import layout
-from dedupstore.repo.pack import PackName
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.memory import MemoryStore
 from tests.support.recording import RecordingStore

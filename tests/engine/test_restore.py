@@ -225,7 +225,7 @@ def test_pieces_that_lie_together_are_written_together(
         return real(fd, parts, offset)
 
     monkeypatch.setattr(os, "pwritev", pwritev)
-    monkeypatch.setattr("dedupstore.engine.restore.MAX_WHOLE_BYTES", 0)
+    monkeypatch.setattr("dedupstore.engine.restore_plan.MAX_WHOLE_BYTES", 0)
     zeros = bytes(20 * CHUNK)
     data = numbered(2000)
     # The one chunk of zeros is a block's first, `data` fills the rest of it and then one block after the other.
@@ -240,7 +240,7 @@ def test_pieces_that_lie_together_are_written_together(
 
 def test_runs_end_after_some_bytes(reader: DictReader, target: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dedupstore.engine.restore_work.MAX_RUN_BYTES", 3 * CHUNK)
-    monkeypatch.setattr("dedupstore.engine.restore.MAX_WHOLE_BYTES", 0)
+    monkeypatch.setattr("dedupstore.engine.restore_plan.MAX_WHOLE_BYTES", 0)
     tree: Tree = {b"a": bytes(20 * CHUNK), b"b": numbered(2000)}
 
     done = restore_tree(reader, tree, target)

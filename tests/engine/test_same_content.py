@@ -19,7 +19,7 @@ from dedupstore.engine.tally import Tally
 from dedupstore.events import NullListener
 from dedupstore.model.entry import FILE, SYMLINK, Entry
 from dedupstore.repo import layout
-from dedupstore.repo.pack import PackName
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.sources.attributes import Owners
 from dedupstore.sources.many_names import Item

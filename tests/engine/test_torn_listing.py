@@ -12,7 +12,7 @@ from dedupstore.engine.prune_plan import DAY_NS, PruneOptions
 from dedupstore.errors import StoreError
 from dedupstore.repo import layout
 from dedupstore.repo.badlist import BadRecord, put_bad
-from dedupstore.repo.pack import PackName
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.base import ObjectInfo
 from dedupstore.storage.memory import MemoryStore

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dedupstore.codec.crypto import OBJECT_OVERHEAD
+from dedupstore.codec.claims import OBJECT_OVERHEAD
 from dedupstore.repo import layout
 from dedupstore.storage.memory import MemoryStore
 from tests.support.pruning import check

@@ -21,7 +21,8 @@ from dedupstore.repo.keys import (
     open_slot,
     remove_slot,
 )
-from dedupstore.repo.slots import DEFAULT_COST, KdfCost, Secret, SlotKind
+from dedupstore.repo.slot_header import KdfCost, SlotKind
+from dedupstore.repo.slots import DEFAULT_COST, Secret
 from dedupstore.storage.memory import MemoryStore
 from tests.support.keys import (
     CREATED_NS,

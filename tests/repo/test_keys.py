@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from dedupstore.codec.crypto import ObjectType
+from dedupstore.codec.claims import ObjectType
 from dedupstore.errors import (
     CorruptObject,
     IncompleteListing,

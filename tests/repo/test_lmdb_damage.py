@@ -208,3 +208,15 @@ def test_damage_found_in_use_has_the_next_opener_start_anew(tmp_path: Path) -> N
     with open_index(tmp_path, REPOSITORY, KEY) as index:
         assert index.segments() == set()
     assert sorted(path.name for path in tmp_path.iterdir()) == [REPOSITORY.hex()]
+
+
+@pytest.mark.parametrize("name", ["data.mdb", "lock.mdb"])
+def test_a_directory_in_the_place_of_a_file_is_set_aside_at_once(tmp_path: Path, name: str) -> None:
+    folder = cache_folder.index_folder(tmp_path / "cache", REPOSITORY, "")
+    (folder / name / "below").mkdir(parents=True)
+
+    with open_index(tmp_path / "cache", REPOSITORY, KEY) as opened:
+        assert opened.counts().packs == 0
+
+    assert (folder / name).is_file()
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [folder.name]

@@ -16,13 +16,13 @@ from dedupstore.repo.pack import (
     FinishedPack,
     PackBuilder,
     PackHeader,
-    PackName,
     encode_directory,
     padme,
     parse_directory,
     read_pack_directory,
     verify_pack_bytes,
 )
+from dedupstore.repo.pack_name import PackName
 from dedupstore.storage.base import ObjectStore
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import ChunkId, Kind, PackId, RepositoryId

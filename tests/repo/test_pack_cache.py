@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from dedupstore.errors import ObjectNotFound
-from dedupstore.repo.pack import PackName
 from dedupstore.repo.pack_cache import PackCache
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import Kind, PackId, RepositoryId, Span

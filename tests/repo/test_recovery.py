@@ -18,7 +18,8 @@ from dedupstore.repo.recovery import (
     parse_recovery_key,
     verify_recovery,
 )
-from dedupstore.repo.slots import Secret, SlotKind, seal_slot
+from dedupstore.repo.slot_header import SlotKind
+from dedupstore.repo.slots import Secret, seal_slot
 from tests.support.keys import (
     CREATED_NS,
     OTHER_REPOSITORY,

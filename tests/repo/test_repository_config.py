@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dedupstore.codec.crypto import ObjectType
+from dedupstore.codec.claims import ObjectType
 from dedupstore.codec.hashing import digest
 from dedupstore.errors import CorruptObject, IncompleteListing, RepositoryTooNew
 from dedupstore.model import wire

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dedupstore.codec.crypto import ObjectType
+from dedupstore.codec.claims import ObjectType
 from dedupstore.errors import CorruptObject, DedupError, Refused, WrongPassphrase
 from dedupstore.repo import layout
 from dedupstore.repo.config import find_config

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dedupstore.codec.crypto import ObjectType
+from dedupstore.codec.claims import ObjectType
 from dedupstore.codec.hashing import digest
 from dedupstore.errors import CorruptObject
 from dedupstore.repo import layout

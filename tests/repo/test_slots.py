@@ -19,18 +19,16 @@ from dedupstore.errors import (
     UsageError,
     WrongPassphrase,
 )
+from dedupstore.repo.slot_header import SLOT_LENGTH, KdfCost, parse_header
 from dedupstore.repo.slots import (
     DEFAULT_COST,
-    SLOT_LENGTH,
     STRONG_COST,
-    KdfCost,
     Secret,
     SlotSecrets,
     check_cost,
     derive_ahead,
     open_label,
     open_slot_bytes,
-    parse_header,
     seal_slot,
     weak_cost_allowed,
 )

@@ -14,7 +14,7 @@ from dedupstore.engine.repair import RepairReport, repair_index
 from dedupstore.errors import CorruptObject
 from dedupstore.events import NullListener
 from dedupstore.repo import layout
-from dedupstore.repo.pack import PackName
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.segment import PackFacts, decode_segment
 from dedupstore.storage.memory import MemoryStore

@@ -15,7 +15,8 @@ from dedupstore.errors import DedupError
 from dedupstore.repo import layout
 from dedupstore.repo.config import Features, find_config, put_config
 from dedupstore.repo.repository import Repository
-from dedupstore.repo.slots import Secret, parse_header
+from dedupstore.repo.slot_header import parse_header
+from dedupstore.repo.slots import Secret
 from dedupstore.service.access import Access, Credential
 from dedupstore.service.opened import open_repository
 from dedupstore.storage.local import LocalStore

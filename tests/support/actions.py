@@ -23,7 +23,7 @@ from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo import layout
 from dedupstore.repo.keys import create_slot, list_slots, remove_slot
 from dedupstore.repo.repository import Repository
-from dedupstore.repo.slots import KdfCost
+from dedupstore.repo.slot_header import KdfCost
 from dedupstore.storage.base import ObjectStore
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import SnapshotId

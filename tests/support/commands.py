@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import click
 
-from dedupstore.cli import options, progress, prompts
+from dedupstore.cli import consent, options, progress, prompts
 from dedupstore.cli.command import Root, command, group
 from dedupstore.cli.commands import Entry
 from dedupstore.cli.main import main
@@ -141,7 +141,7 @@ def polite(session: Session, number: int) -> None:
 @click.pass_obj
 def asks(session: Session) -> None:
     """Ask whether to go on."""
-    session.out.line(f"agreed: {prompts.confirm(session, 'Delete it?')}")
+    session.out.line(f"agreed: {consent.confirm(session, 'Delete it?')}")
 
 
 @command("secret", examples=["dedup secret"])

@@ -10,7 +10,7 @@ from dedupstore.engine.check import check_repository
 from dedupstore.engine.check_options import CheckOptions, CheckReport
 from dedupstore.events import NullListener
 from dedupstore.repo import layout
-from dedupstore.repo.pack import PackName
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import Kind, SnapshotId

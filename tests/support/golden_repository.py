@@ -34,7 +34,8 @@ from dedupstore.repo.config import put_config
 from dedupstore.repo.forgetting import delete_commits, put_markers
 from dedupstore.repo.keys import create_slot
 from dedupstore.repo.repository import Repository
-from dedupstore.repo.slots import DEFAULT_COST, KdfCost, Secret
+from dedupstore.repo.slot_header import KdfCost
+from dedupstore.repo.slots import DEFAULT_COST, Secret
 from dedupstore.storage.local import LocalStore
 from dedupstore.types import Kind
 from tests.support.damaging import check

@@ -6,7 +6,8 @@ import hashlib
 
 from dedupstore.repo import layout
 from dedupstore.repo.keyring import KeyRing
-from dedupstore.repo.slots import KdfCost, Secret, seal_slot
+from dedupstore.repo.slot_header import KdfCost
+from dedupstore.repo.slots import Secret, seal_slot
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import RepositoryId
 

@@ -23,7 +23,7 @@ from dedupstore.events import NullListener
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.model.tree import read_content
 from dedupstore.repo import layout
-from dedupstore.repo.pack import PackName
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.parity import listed_parity
 from dedupstore.repo.repository import Repository
 from dedupstore.storage.base import ObjectStore

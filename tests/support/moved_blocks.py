@@ -8,7 +8,7 @@ from dedupstore.codec.block import Codec
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo import layout
 from dedupstore.repo.index import BlockInfo
-from dedupstore.repo.pack import PackName
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.repository import Repository
 from dedupstore.types import Kind, PackId
 from tests.support.repositories import (

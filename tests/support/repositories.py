@@ -29,7 +29,8 @@ from dedupstore.repo import layout
 from dedupstore.repo.lmdb_index import LmdbIndex, temporary_index
 from dedupstore.repo.repository import InitOptions, Repository
 from dedupstore.repo.segment import PackFacts, decode_segment
-from dedupstore.repo.slots import KdfCost, Secret
+from dedupstore.repo.slot_header import KdfCost
+from dedupstore.repo.slots import Secret
 from dedupstore.repo.view import complete, sync_segments
 from dedupstore.sources.exclude import Excluder, ExcludeRules
 from dedupstore.sources.roots import resolve_roots

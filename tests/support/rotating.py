@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dedupstore.clock import SystemClock
-from dedupstore.codec.crypto import peek_epoch
+from dedupstore.codec.claims import peek_epoch
 from dedupstore.errors import WrongPassphrase
 from dedupstore.repo import layout, rotation
 from dedupstore.repo.keys import slot_of
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.rotation import Changed, NewSlot
-from dedupstore.repo.slots import KdfCost, Secret
+from dedupstore.repo.slot_header import KdfCost
+from dedupstore.repo.slots import Secret
 from dedupstore.storage.base import ObjectStore
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import SnapshotId

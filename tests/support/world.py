@@ -25,7 +25,7 @@ from dedupstore.errors import DedupError, RepositoryError
 from dedupstore.events import NullListener
 from dedupstore.repo import layout
 from dedupstore.repo.forgetting import list_forgotten
-from dedupstore.repo.pack import PackName
+from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.repository import InitOptions, Repository
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import PackId, SnapshotId

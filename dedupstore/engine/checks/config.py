@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from dedupstore.codec.crypto import ObjectType
+from dedupstore.codec.claims import ObjectType
 from dedupstore.codec.hashing import digest
 from dedupstore.engine.check_options import Level
 from dedupstore.engine.check_session import Session
-from dedupstore.engine.inventory import twice
+from dedupstore.engine.twice import twice
 from dedupstore.errors import CorruptObject, DedupError, StoreGone
 from dedupstore.events import Finding
 from dedupstore.repo import layout

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from dedupstore.engine.check_options import Level
 from dedupstore.engine.check_session import Session
-from dedupstore.engine.parity import damaged_parity, foreign_parity
+from dedupstore.engine.parity_kept import damaged_parity, foreign_parity
 from dedupstore.events import Finding
 from dedupstore.repo.parity import keeps_parity, listed_parity
 

@@ -7,12 +7,13 @@ from functools import partial
 
 from dedupstore.engine.check_options import Level
 from dedupstore.engine.check_session import Session
-from dedupstore.engine.inventory import twice
+from dedupstore.engine.twice import twice
 from dedupstore.errors import CorruptObject, DedupError, StoreGone
 from dedupstore.events import Finding
 from dedupstore.repo import layout
 from dedupstore.repo.keys import read_slot
-from dedupstore.repo.slots import open_label, parse_header
+from dedupstore.repo.slot_header import parse_header
+from dedupstore.repo.slots import open_label
 
 
 class SlotsCheck:

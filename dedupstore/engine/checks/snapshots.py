@@ -7,7 +7,7 @@ from functools import partial
 
 from dedupstore.engine.check_options import Level
 from dedupstore.engine.check_session import Session
-from dedupstore.engine.inventory import twice
+from dedupstore.engine.twice import twice
 from dedupstore.errors import DedupError, ObjectNotFound, StoreGone
 from dedupstore.events import Finding
 from dedupstore.repo import layout
