@@ -28,6 +28,9 @@ class Named:
     same: bool = False
     """The chunks are those of the previous version, each where it was."""
 
+    stored: bool = False
+    """Whoever asked for the names knows that the chunks of the previous version are stored."""
+
 
 def pieces_of(data: bytes, cuts: Sequence[int]) -> list[Data]:
     """The chunks of a file that is in memory; of one chunk the file itself."""
