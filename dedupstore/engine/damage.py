@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from dedupstore.cancel import CancelToken
 from dedupstore.engine.check_options import Counts, Damage, DamagedFile
 from dedupstore.engine.health import Health, Marks
+from dedupstore.engine.walk import MAX_DEPTH
 from dedupstore.errors import DedupError, IntegrityError, ObjectNotFound, RepositoryTooNew, StoreError, StoreGone
 from dedupstore.model.entry import DIRECTORY, FILE, Entry
 from dedupstore.model.snapshot import Snapshot
@@ -21,7 +22,6 @@ from dedupstore.types import ChunkId, SnapshotId
 MAX_DAMAGED = 100_000
 MAX_TOLD = 10_000
 MAX_LOOKED_UP = 1_000
-MAX_DEPTH = 4096
 
 UNREADABLE = (IntegrityError, ObjectNotFound, StoreError, RepositoryTooNew)
 """What a manifest that is damaged, lost or not understood is told by; StoreGone, one of them, says nothing of it."""

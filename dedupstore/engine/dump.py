@@ -89,21 +89,32 @@ def dump(
     done, progress = Dumped(), Progress(phase="dump")
     whole = b"/".join(split_path(path))
     entry = find_path(reader.load_manifest, root, path)
-    for below, found in _at_hand(repository, _entries(repository, whole, entry)):
+    entries = _at_hand(repository, _entries(repository, whole, entry))
+    while True:
+        try:
+            below, found = next(entries, (b"", None))
+        except (IntegrityError, ObjectNotFound) as error:
+            raise _incomplete(error.message, error.why) from error
+        if found is None:
+            break
         cancel.check()
         progress.current = below
         try:
             _add(repository, below, found, archive, listener, cancel, done, progress)
         except (IntegrityError, ObjectNotFound) as error:
-            raise IntegrityError(
-                f"the archive is incomplete: {printable(below)} cannot be read",
-                why=error.message,
-                hints=["a restore goes on after damage: dedup restore", "dedup check --read-data"],
-                code="dump.damaged",
-            ) from error
+            raise _incomplete(f"{printable(below)} cannot be read", error.message) from error
         listener.progress(progress)
     archive.close()
     return done
+
+
+def _incomplete(what: str, why: str) -> IntegrityError:
+    return IntegrityError(
+        f"the archive is incomplete: {what}",
+        why=why,
+        hints=["a restore goes on after damage: dedup restore", "dedup check --read-data"],
+        code="dump.damaged",
+    )
 
 
 def _entries(repository: Repository, path: bytes, entry: Entry) -> Iterator[tuple[bytes, Entry]]:

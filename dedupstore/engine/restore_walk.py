@@ -9,13 +9,13 @@ from typing import NamedTuple, Union
 
 from dedupstore.engine.restore_options import Filter, Verdict
 from dedupstore.engine.target import Folder
+from dedupstore.engine.walk import MAX_DEPTH
 from dedupstore.errors import CorruptObject, IntegrityError, NothingMatches, ObjectNotFound
 from dedupstore.model.entry import DIRECTORY, Entry
 from dedupstore.model.tree import Load, read_tree
 from dedupstore.types import ChunkId
 from dedupstore.units import printable
 
-MAX_DEPTH = 4096
 MAX_HELD_BYTES = 16 << 20
 """Manifest bytes kept for directories under way; beyond it the outer ones are read again when they are returned to."""
 

@@ -50,6 +50,10 @@ class SnapshotPlan:
     """The logical time; None: when the run begins."""
     run: bytes | None = None
     details: tuple[tuple[str, str], ...] = ()
+    found: Callable[[], tuple[tuple[str, str], ...]] = tuple
+    """More of them, which the source knows once it was read."""
+    began_ns: int | None = None
+    """When streams that are open already began: what they hold may be as old as that."""
     pace: Pace | None = None
     dry_run: bool = False
     skip_if_unchanged: bool = False
@@ -120,7 +124,8 @@ def _attempt(repository: Repository, plan: SnapshotPlan, listener: Listener, can
         # Forgotten and pruned between the two lines above: nothing vouches for its chunks any more. A root that is
         # still there after the look does: all its chunks were in usable packs when that was taken.
         parent = None
-    run = _Run(repository, plan, listener, cancel, view, parent, repository.clock.now_ns())
+    began_ns = repository.clock.now_ns() if plan.began_ns is None else plan.began_ns
+    run = _Run(repository, plan, listener, cancel, view, parent, began_ns)
     result = _dry(run) if plan.dry_run else _real(run)
     return replace(result, rolled_back=bool(listing.withheld or listing.returned))
 
@@ -206,6 +211,7 @@ def _archive(run: _Run, sink: ChunkSink, *, remember: bool) -> tuple[ChunkId, Ca
 
 def _record(run: _Run, root: ChunkId, statistics: Statistics) -> Snapshot:
     plan, repository = run.plan, run.repository
+    details = (*plan.details, *plan.found())
     return Snapshot(
         id=SnapshotId(random_bytes(16)),
         run=plan.run or random_bytes(16),
@@ -224,7 +230,7 @@ def _record(run: _Run, root: ChunkId, statistics: Statistics) -> Snapshot:
         chunker=tuple(repository.config.chunker[name] for name in sorted(repository.config.chunker)),
         tool=plan.tool,
         statistics=statistics,
-        details=plan.details if plan.time_ns is None else (*plan.details, (READ_FROM, str(run.start_ns))),
+        details=details if plan.time_ns is None else (*details, (READ_FROM, str(run.start_ns))),
     )
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from dedupstore.engine.damage import MAX_DEPTH, UNREADABLE
+from dedupstore.engine.damage import UNREADABLE
 from dedupstore.engine.health import Health, Marks
+from dedupstore.engine.walk import MAX_DEPTH
 from dedupstore.errors import StoreGone
 from dedupstore.model.entry import DIRECTORY, FILE
 from dedupstore.model.snapshot import Snapshot

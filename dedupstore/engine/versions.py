@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import NamedTuple
 
 from dedupstore.cancel import CancelToken
@@ -18,7 +17,7 @@ from dedupstore.engine.walk import walk
 from dedupstore.errors import IntegrityError, ObjectNotFound
 from dedupstore.events import Finding, Listener, Progress
 from dedupstore.model.snapshot import Snapshot
-from dedupstore.repo.lmdb_versions import PATHS_PER_STEP, VersionTable
+from dedupstore.repo.lmdb_versions import BYTES_PER_STEP, PATHS_PER_STEP, VersionTable
 from dedupstore.repo.repository import Repository
 from dedupstore.repo.versions import GONE, VANISHED, EventPlace, IndexedSnapshot, Version, version_of
 from dedupstore.types import SnapshotId
@@ -80,7 +79,7 @@ def _learn_one(
         number = table.begin()
         items = _differences(repository, snapshot, compared)
         try:
-            while batch := list(islice(items, PATHS_PER_STEP)):
+            while batch := _next_batch(items):
                 cancel.check()
                 table.add(number, batch)
                 progress.files_done += len(batch)
@@ -95,11 +94,23 @@ def _learn_one(
     listener.finding(
         Finding(
             code="versions.unreadable",
-            message=f"snapshot {short_id(snapshot.id)} is not searched: {failure.message}",
+            message=f"snapshot {short_id(snapshot.id)} is not searched: {failure.in_one_line}",
             severity="error",
         )
     )
     return None
+
+
+def _next_batch(items: Iterator[tuple[bytes, Version]]) -> list[tuple[bytes, Version]]:
+    """What one step takes: a path may be as long as its author likes."""
+    batch: list[tuple[bytes, Version]] = []
+    length = 0
+    for item in items:
+        batch.append(item)
+        length += len(item[0])
+        if len(batch) >= PATHS_PER_STEP or length >= BYTES_PER_STEP:
+            break
+    return batch
 
 
 def _differences(repository: Repository, snapshot: Snapshot, base: Snapshot | None) -> Iterator[tuple[bytes, Version]]:

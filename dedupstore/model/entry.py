@@ -9,6 +9,7 @@ from typing import Required, TypedDict, cast
 from dedupstore.errors import CorruptObject
 from dedupstore.model.wire import Value
 from dedupstore.types import ChunkId
+from dedupstore.units import printable
 
 FILE = "f"
 DIRECTORY = "d"
@@ -239,7 +240,7 @@ def _check_signature(signature: _Signature) -> bool:
 def check_name(name: bytes) -> None:
     """Refuse every name that could leave its directory."""
     if not name or name == b"." or name == b".." or b"/" in name or b"\0" in name or len(name) > MAX_NAME:
-        raise CorruptObject(f"a directory entry has the forbidden name {name[:80]!r}")
+        raise CorruptObject(f'a directory entry has the forbidden name "{printable(name[:80])}"')
 
 
 def _check_scalars(entry: Entry) -> None:

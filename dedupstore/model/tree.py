@@ -31,6 +31,7 @@ from dedupstore.model.entry import (
 from dedupstore.model.rows import read_entries
 from dedupstore.model.wire import Value, pack, unpack
 from dedupstore.types import ChunkId
+from dedupstore.units import printable
 
 Save = Callable[[bytes, bytes], ChunkId]
 """Stores a manifest: its bytes, and the first name it covers (b"" for what has no names)."""
@@ -123,7 +124,7 @@ def read_whole_tree(load: Load, tree: ChunkId) -> Iterator[ChunkId | Entry]:
             yield node
         for entry in entries or ():
             if entry.name <= last:
-                raise CorruptObject(f"directory entries are not in order at {entry.name[:80]!r}")
+                raise CorruptObject(f'directory entries are not in order at "{printable(entry.name[:80])}"')
             last = entry.name
             yield entry
 
@@ -168,7 +169,7 @@ def _nodes(load: Load, tree: ChunkId) -> Iterator[tuple[ChunkId, Iterable[Entry]
                 entries = iter(entries)
                 head = next(entries, None)
                 if first <= last or head is None or head.name != first:
-                    raise CorruptObject(f"a directory page is out of order at {first[:80]!r}")
+                    raise CorruptObject(f'a directory page is out of order at "{printable(first[:80])}"')
                 last = first
                 entries = chain((head,), entries)
             yield node, entries

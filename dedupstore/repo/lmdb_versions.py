@@ -38,6 +38,9 @@ SCHEMA = lmdb_environment.Schema(b"dedupstore versions 1 ", ("events", "paths", 
 PATHS_PER_STEP = 8_192
 """How many events one transaction takes: as fast as more, and 2 MB of memory."""
 
+BYTES_PER_STEP = 4 << 20
+"""About so many bytes of paths at most, one path more or less: they become one block, which is read as a whole."""
+
 _KEY_BYTES = 16
 _NUMBER = struct.Struct(">I")
 _SNAPSHOT = struct.Struct(">Ii")
@@ -140,7 +143,7 @@ class VersionTable:
         return number
 
     def add(self, number: int, items: Sequence[tuple[bytes, Version]]) -> None:
-        """Learn what differs in a snapshot, `PATHS_PER_STEP` paths at most; no path twice for one number."""
+        """Learn what differs in a snapshot, `PATHS_PER_STEP` and `BYTES_PER_STEP` at most; no path twice for one number."""
         suffix = _NUMBER.pack(number)
         dbs = self._environment.dbs
         keyed = [(self._path_key(path), path, version) for path, version in items]

@@ -12,7 +12,6 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate
-from typing import NamedTuple
 
 from dedupstore.codec.block import BASED, BlockSealer, Codec, Payload, split_verified
 from dedupstore.errors import (
@@ -26,6 +25,7 @@ from dedupstore.errors import (
     StoreGone,
 )
 from dedupstore.repo.badlist import BadPlaces
+from dedupstore.repo.decoded import Decoded, DecodedBlocks
 from dedupstore.repo.deltas import DeltaBlocks
 from dedupstore.repo.index import BlockInfo, Index, Location
 from dedupstore.repo.keyring import KeyRing
@@ -49,13 +49,6 @@ MAX_OPEN_PACKS = 1024
 _NOWHERE = "is in no pack that the index knows"
 
 
-class _Decoded(NamedTuple):
-    """A block as read, with where each of its chunks ends."""
-
-    raw: bytes
-    ends: list[int]
-
-
 class ChunkReader:
     """Reads chunks of one repository. Safe to call from many threads; heavy parts run without the GIL."""
 
@@ -72,9 +65,7 @@ class ChunkReader:
         self._usable = usable
         self._gone: Container[int] = ()
         self._bad = BadPlaces()
-        self._cache_bytes = cache_bytes
-        self._cached = 0
-        self._cache: OrderedDict[tuple[int, int], _Decoded] = OrderedDict()
+        self._cache = DecodedBlocks(cache_bytes)
         self._bases: OrderedDict[tuple[Kind, ChunkId], bytes] = OrderedDict()
         self._bases_held = 0
         self._packs: dict[int, tuple[PackName, BlockSealer]] = {}
@@ -284,7 +275,7 @@ class ChunkReader:
                 raise
             except (IntegrityError, StoreError) as error:
                 # A sector that cannot be read is no reason to do without the other copies.
-                self._forget(location.pack_no, location.block_no)
+                self._cache.forget((location.pack_no, location.block_no))
                 failure = failure or error
         if isinstance(failure, ObjectNotFound):
             raise PackGone(f"chunk {chunk.hex()[:16]} cannot be read: {failure.message}", hints=["dedup check"])
@@ -302,7 +293,7 @@ class ChunkReader:
     def _is_doubtful(self, copy: Location) -> bool:
         return copy.pack_no in self._gone or (copy.pack_no, copy.block_no) in self._bad
 
-    def _piece(self, kind: Kind, block: _Decoded, position: int, chunk: ChunkId) -> bytes:
+    def _piece(self, kind: Kind, block: Decoded, position: int, chunk: ChunkId) -> bytes:
         if position >= len(block.ends):
             raise CorruptChunk("the index names a chunk that its block does not have")
         piece = block.raw[block.ends[position - 1] if position else 0 : block.ends[position]]
@@ -310,29 +301,12 @@ class ChunkReader:
             raise _mismatch(chunk)
         return piece
 
-    def _block(self, kind: Kind, pack_no: int, block_no: int, *, keep: bool) -> _Decoded:
-        key = (pack_no, block_no)
-        with self._lock:
-            block = self._cache.get(key)
-            if block is not None:
-                self._cache.move_to_end(key)
-                return block
-        info = self._index.block(pack_no, block_no)
-        block = _Decoded(self._decode(kind, pack_no, block_no, info, keep=keep), list(accumulate(info.lengths)))
-        with self._lock:
-            if key not in self._cache:
-                self._cache[key] = block
-                self._cached += len(block.raw)
-                while self._cached > self._cache_bytes and len(self._cache) > 1:
-                    _, dropped = self._cache.popitem(last=False)
-                    self._cached -= len(dropped.raw)
-        return block
+    def _block(self, kind: Kind, pack_no: int, block_no: int, *, keep: bool) -> Decoded:
+        def decode() -> Decoded:
+            info = self._index.block(pack_no, block_no)
+            return Decoded(self._decode(kind, pack_no, block_no, info, keep=keep), list(accumulate(info.lengths)))
 
-    def _forget(self, pack_no: int, block_no: int) -> None:
-        with self._lock:
-            dropped = self._cache.pop((pack_no, block_no), None)
-            if dropped is not None:
-                self._cached -= len(dropped.raw)
+        return self._cache.get((pack_no, block_no), decode)
 
     def _decode(self, kind: Kind, pack_no: int, block_no: int, info: BlockInfo, *, keep: bool = False) -> bytes:
         """The block as it was before it was sealed. `keep`: on this machine, once it has opened."""

@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -113,8 +113,11 @@ def run(request: Request, access: Access, listener: Listener, cancel: CancelToke
 
 def _take(request: Request, access: Access, listener: Listener, cancel: CancelToken) -> Outcome:
     with ExitStack() as stack:
+        began_ns = access.clock.now_ns()
         opened = _open_streams(request, access, cancel, stack)
         plan = _plan(request, opened, None if opened is None else stack.enter_context(closing(opened.streams())))
+        if opened is not None:
+            plan = replace(plan, began_ns=began_ns, found=lambda: opened.details)
 
         def work(repository: Repository) -> SnapshotResult:
             return take_snapshot(repository, plan, listener=listener, cancel=cancel)
@@ -225,7 +228,7 @@ def _plan(request: Request, opened: StreamSource | None, streams: Iterator[Named
         force=request.force,
         level=request.level,
         run=request.run,
-        details=(*request.details, *(() if opened is None else opened.details)),
+        details=request.details,
         pace=request.pace,
     )
 

@@ -59,7 +59,7 @@ class StreamSource(Protocol):
 
     @property
     def details(self) -> tuple[tuple[str, str], ...]:
-        """What the snapshot's record says of it: pairs of a name and a text."""
+        """What the snapshot's record says of it: pairs of a name and a text. Asked for when all streams were read."""
         ...
 
     def streams(self) -> Generator[NamedStream, None, None]:

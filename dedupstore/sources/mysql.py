@@ -7,6 +7,8 @@ counted in the dump itself, so that a restore can be held against them.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +17,8 @@ from dedupstore.errors import SourceFailed
 from dedupstore.events import Finding
 from dedupstore.sources import mysql_accounts
 from dedupstore.sources.base import NamedStream
+from dedupstore.sources.beside import Accompanied, Beside
+from dedupstore.sources.command import CommandStream
 from dedupstore.sources.database_files import GLOBALS, TABLES, Texts, file_name, schema_hash
 from dedupstore.sources.mysql_client import MysqlClient, literal, quoted
 from dedupstore.sources.mysql_dump import CountedRows
@@ -52,80 +56,121 @@ class MysqlSource:
         self._wanted = databases
         self._with_globals = with_globals
         self._options = tuple(options)
-        self.details: tuple[tuple[str, str], ...] = ()
+        self._names: tuple[str, ...] = ()
+        self._first: _Begun | None = None
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         client = self._client
         try:
-            client.open(self._cancel)
-            with client.explained():
-                self._names = self._databases()
+            client.find(self._cancel)
+            if self._wanted == "all":
+                client.guard(self._cancel)
+                with client.explained():
+                    self._names = tuple(client.names(self._cancel))
+            else:
+                self._names = tuple(self._wanted) or (client.database(self._cancel),)
+            # Whoever reads it has a repository to open first, and the dump takes longest.
+            self._first = self._begun(self._names[0], first=True) if self._names else None
         except BaseException:
-            client.close()
+            self.__exit__(None, None, None)
             raise
-        self.details = (
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._stack.close()
+        finally:
+            self._client.close()
+
+    @property
+    def details(self) -> tuple[tuple[str, str], ...]:
+        client = self._client
+        return (
             ("database.type", KIND),
             ("database.format", "sql"),
             ("database.server", client.server),
             ("database.client", client.client),
             ("database.address", client.address),
         )
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._client.close()
-
-    def _databases(self) -> tuple[str, ...]:
-        if self._wanted == "all":
-            return tuple(self._client.names(self._cancel))
-        return tuple(self._wanted) or (self._client.database(self._cancel),)
 
     def streams(self) -> Generator[NamedStream, None, None]:
-        client, cancel = self._client, self._cancel
-        flavour = () if client.is_mariadb else _ONLY_MYSQL
+        accounts = ""
         for name in self._names:
-            with client.explained():
-                document = tables(client, cancel, name)
-                self._tell_unprotected(name)
-            file = file_name(name, DUMP)
-            program = client.program((*_DUMP, *flavour, *self._options, "--", name), dump=True)
-            with program.stream(cancel) as dump:
-                counted = CountedRows(Translated(dump, client.explained))
-                yield NamedStream(name=file, stream=counted)
-            for table in document["tables"]:
+            begun, self._first = self._first or self._begun(name, first=False), None
+            counted = CountedRows(Translated(Accompanied(begun.dump, begun.asked), self._client.explained))
+            yield NamedStream(name=file_name(name, DUMP), stream=counted)
+            answers = begun.asked.answer()
+            self._stack.close()
+            for finding in answers.findings:
+                self._note(finding)
+            for table in answers.document["tables"]:
                 table["rows"] = counted.rows.get(table["name"], 0) if counted.countable else None
-            yield NamedStream(name=file + TABLES.encode(), stream=Texts.of(document))
-        if self._with_globals:
-            text = self._accounts()
-            if text:
-                yield NamedStream(name=GLOBALS, stream=Texts(iter((text,))))
+            yield NamedStream(name=file_name(name, DUMP) + TABLES.encode(), stream=Texts.of(answers.document))
+            accounts = accounts or answers.accounts
+        if accounts:
+            yield NamedStream(name=GLOBALS, stream=Texts(iter((accounts,))))
 
-    def _tell_unprotected(self, name: str) -> None:
-        for table, engine in unprotected(self._client, self._cancel, name):
-            self._note(
-                Finding(
-                    code="database.unprotected",
-                    message=f"{name}.{table} is a table of {engine}: it is not of the same instant as the others, and not "
-                    "even of one when somebody writes to it",
-                    severity="note",
-                )
-            )
+    def _begun(self, name: str, *, first: bool) -> _Begun:
+        """The dump of a database, and beside it the questions: the server answers them while the dump is on its way."""
+        client = self._client
+        flavour = () if client.is_mariadb else _ONLY_MYSQL
+        program = client.program((*_DUMP, *flavour, *self._options, "--", name), dump=True)
+        dump = self._stack.enter_context(program.stream(self._cancel))
+        asked = self._stack.enter_context(Beside(lambda token: self._asked(name, token, first=first), self._cancel))
+        return _Begun(dump, asked)
 
-    def _accounts(self) -> str:
+    def _asked(self, name: str, cancel: CancelToken, *, first: bool) -> _Answers:
+        client = self._client
+        if first:
+            client.guard(cancel)
+        with client.explained(), client.session(cancel):
+            if first:
+                client.identify(cancel)
+            document = tables(client, cancel, name)
+            findings = [_unprotected(name, *row) for row in unprotected(client, cancel, name)]
+            accounts = self._accounts(cancel, findings) if first and self._with_globals else ""
+        return _Answers(document, findings, accounts)
+
+    def _accounts(self, cancel: CancelToken, findings: list[Finding]) -> str:
         """The text of all users and rights; empty, and told, when who dumps may not see them."""
         try:
             with self._client.explained():
-                return mysql_accounts.statements(self._client, self._cancel)
+                return mysql_accounts.statements(self._client, cancel)
         except SourceFailed as error:
             if error.code != "database.missing_rights":
                 raise
             message = (
                 f"users and their rights are not kept: {error.why}; {error.hints[0]}, or globals = false for the source"
             )
-            self._note(Finding(code="database.no_globals", message=message, severity="note"))
+            findings.append(Finding(code="database.no_globals", message=message, severity="note"))
             return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """What the server says of a database: of its tables all but their rows; of the first one also of all accounts."""
+
+    document: dict[str, Any]
+    findings: list[Finding]
+    accounts: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    dump: CommandStream
+    asked: Beside[_Answers]
+
+
+def _unprotected(name: str, table: str, engine: str) -> Finding:
+    return Finding(
+        code="database.unprotected",
+        message=f"{name}.{table} is a table of {engine}: it is not of the same instant as the others, and not "
+        "even of one when somebody writes to it",
+        severity="note",
+    )
 
 
 def tables(client: MysqlClient, cancel: CancelToken, name: str) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from dedupstore.cancel import CancelToken
 from dedupstore.errors import SourceFailed, UsageError
-from dedupstore.sources.program import Program, answer, inside, secret_file, version_of
+from dedupstore.sources.program import Program, Talk, answer, inside, secret_file, version_of
 
 _CONNECT_SECONDS = 15
+_ROWS = (f"--connect-timeout={_CONNECT_SECONDS}", "--batch", "--skip-column-names")
 _ESCAPES = {"0": "\0", "n": "\n", "t": "\t", "\\": "\\"}
 _DUMPERS = ("mariadb-dump", "mysqldump")
 _CLIENTS = {"mariadb-dump": "mariadb", "mysqldump": "mysql"}
@@ -58,20 +59,43 @@ class MysqlClient:
         self.version: tuple[int, ...] = ()
         self.client = ""
         self.server = ""
-        self._guards: tuple[str, ...] = ()
+        self._guards: tuple[str, ...] | None = None
+        self._talk: Talk | None = None
         self._account = ""
         """As the server calls who asks: user@host, where the host is a pattern."""
 
     def open(self, cancel: CancelToken) -> None:
         """Find the programs, and ask the server for its version. Raises SourceFailed; close it then, too."""
+        self.find(cancel)
+        self.guard(cancel)
+        with self.explained():
+            self.identify(cancel)
+
+    def find(self, cancel: CancelToken) -> None:
+        """Find the programs: dumps can be started then. Raises SourceFailed; close it then, too."""
         if not self._exec:
             settings = {**self._settings, "password": self._password}
             lines = [f"{name}={_in_file(value)}" for name, value in settings.items() if value]
             text = "\n".join([*self._usual_files(), "[client]", *lines, ""])
             self._fds = (self._stack.enter_context(secret_file(text.encode())),)
-        self._find(cancel)
-        with self.explained():
-            self.server, self._account = self.query("SELECT version(), current_user()", cancel)[0]
+        self._find_programs(cancel)
+
+    def guard(self, cancel: CancelToken) -> None:
+        """Find out how the client is kept from commands and from files of this machine: nothing is asked before. Raises SourceFailed.
+
+        It sends a file (`LOAD DATA LOCAL`) whenever a statement, or the server, wants one.
+        """
+        if self._guards is not None:
+            return
+        words = (*self._exec, _CLIENTS[self.dumper], "--no-defaults", "--help")
+        text = answer(Program(argv=words, env=self._environ), cancel)
+        # MySQL lists the option by its positive name.
+        known = {word.replace("--skip-", "--") for word in re.findall(r"--[a-z-]+", text)}
+        self._guards = ("--local-infile=0", *(word for word in _NO_COMMANDS if word.replace("--skip-", "--") in known))
+
+    def identify(self, cancel: CancelToken) -> None:
+        """Ask the server who it is, and whom it takes us for. Raises SourceFailed."""
+        self.server, self._account = self.query("SELECT version(), current_user()", cancel)[0]
 
     def close(self) -> None:
         self._stack.close()
@@ -84,8 +108,11 @@ class MysqlClient:
     def program(self, words: Sequence[str], *, dump: bool = False) -> Program:
         """mariadb or mariadb-dump, as this machine calls them."""
         name = self.dumper if dump else _CLIENTS[self.dumper]
-        # Without it the client takes names as the locale has them, and in a plain one most letters are lost.
-        words = (*(() if dump else (*self._guards, "--default-character-set=utf8mb4")), *words)
+        if not dump:
+            if self._guards is None:
+                raise ValueError("the client is not guarded yet")
+            # Without a character set it takes names as the locale has them, and in a plain one most letters are lost.
+            words = (*self._guards, "--default-character-set=utf8mb4", *words)
         if self._exec:
             options = [f"--{key}={value}" for key, value in self._settings.items() if value]
             argv, first = inside(self._exec, (name, *options, *words), "MYSQL_PWD", self._password)
@@ -95,13 +122,26 @@ class MysqlClient:
 
     def query(self, sql: str, cancel: CancelToken, database: str = "") -> list[list[str]]:
         """The rows of an answer. NULL is the text NULL. Raises SourceFailed."""
-        words = [f"--connect-timeout={_CONNECT_SECONDS}", "--batch", "--skip-column-names", f"--execute={sql}"]
         try:
-            text = answer(self.program([*words, "--", database] if database else words), cancel)
+            if self._talk is not None and not database:
+                lines = self._talk.ask(f"{sql};")
+            else:
+                words = [*_ROWS, f"--execute={sql}", *(("--", database) if database else ())]
+                lines = answer(self.program(words), cancel).split("\n")
         except SourceFailed as error:
             error.why = complaint(error.why)
             raise
-        return [[_unescaped(value) for value in line.split("\t")] for line in text.split("\n") if line]
+        return [[_unescaped(value) for value in line.split("\t")] for line in lines if line]
+
+    @contextmanager
+    def session(self, cancel: CancelToken) -> Iterator[None]:
+        """One connection for all that is asked inside, of no database, by one thread. After a failure nothing more can be asked."""
+        with self.program((*_ROWS, "--unbuffered")).stream(cancel, talk=True) as stream:
+            self._talk = Talk(stream, "SELECT '{}';")
+            try:
+                yield
+            finally:
+                self._talk = None
 
     def script(self, sql: str, cancel: CancelToken, database: str = "") -> None:
         """Several statements, in one session, until one fails. Raises SourceFailed."""
@@ -120,7 +160,7 @@ class MysqlClient:
 
     def require_guarded(self) -> None:
         """Before the client is given text that a repository holds. Raises SourceFailed when it would obey commands in it."""
-        if _BINARY not in self._guards:
+        if _BINARY not in (self._guards or ()):
             raise SourceFailed(
                 f"{_CLIENTS[self.dumper]} is too old to be given a dump",
                 why=f"without {_BINARY} a manipulated dump could run commands on this machine",
@@ -161,7 +201,7 @@ class MysqlClient:
             if "\n" not in path:
                 yield f"!include {path}"
 
-    def _find(self, cancel: CancelToken) -> None:
+    def _find_programs(self, cancel: CancelToken) -> None:
         error: SourceFailed | None = None
         for name in _DUMPERS:
             try:
@@ -172,7 +212,6 @@ class MysqlClient:
             self.dumper, self.client = name, text.strip()
             # "mariadb-dump  Ver 10.19 Distrib 10.11.6-MariaDB": the later one is that of the server it came with.
             self.version = version_of(text.partition("Distrib")[2] or text)
-            self._guards = self._known_guards(cancel)
             return
         assert error is not None
         raise SourceFailed(
@@ -181,17 +220,6 @@ class MysqlClient:
             hints=["apt-get install mariadb-client", 'or run it where the server is:  exec = ["docker", …]'],
             code="database.no_client",
         ) from error
-
-    def _known_guards(self, cancel: CancelToken) -> tuple[str, ...]:
-        """Neither commands of the client nor files of this machine, for all that is asked: as far as the client knows how.
-
-        It sends a file (`LOAD DATA LOCAL`) whenever a statement, or the server, wants one.
-        """
-        words = (*self._exec, _CLIENTS[self.dumper], "--no-defaults", "--help")
-        text = answer(Program(argv=words, env=self._environ), cancel)
-        # MySQL lists the option by its positive name.
-        known = {word.replace("--skip-", "--") for word in re.findall(r"--[a-z-]+", text)}
-        return ("--local-infile=0", *(word for word in _NO_COMMANDS if word.replace("--skip-", "--") in known))
 
     def _explain(self, error: SourceFailed, rights: str) -> SourceFailed:
         where = self._settings["host"] or self._settings["socket"] or "the local server"
@@ -202,6 +230,12 @@ class MysqlClient:
                 f"{where} does not let {user} in",
                 "database.login_failed",
                 ['password = "file:/etc/dedup/db.pass" in the configuration'],
+            ),
+            (
+                "max_user_connections|Too many connections",
+                f"{where} gives {user} no further connection",
+                "database.unreachable",
+                [f"two at a time are needed: ALTER USER {self.account} WITH MAX_USER_CONNECTIONS 2;"],
             ),
             (
                 "denied|privilege",

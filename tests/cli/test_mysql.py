@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -353,3 +354,46 @@ def test_accounts_of_a_manipulated_script_command_nothing(server: Server, tmp_pa
 
     assert problems[f"`{user}`@`%`"]
     assert not made.exists()
+
+
+def test_a_snapshot_asks_over_one_connection_beside_that_of_the_dump(dedup: Dedup, server: Server, shop: str) -> None:
+    def connections() -> int:
+        return int(server.run("SHOW GLOBAL STATUS LIKE 'Connections'").split()[1])
+
+    first = connections()
+    own = connections() - first
+    before = connections()
+    dedup.ok("snapshot", address(server, shop))
+
+    assert connections() - before - own == 2
+
+
+def test_a_dump_that_nobody_may_describe_is_ended_at_once(dedup: Dedup, server: Server, shop: str) -> None:
+    instead(dedup, "mariadb-dump", '[ "$1" = --version ] && exec /usr/bin/mariadb-dump --version; exec cat /dev/zero')
+    dedup.setenv("DEDUP_DATABASE_PASSWORD_FILE", "")
+
+    run = dedup("snapshot", address(server, "nowhere", servers.name()))
+
+    assert run.code == "database.login_failed"
+    assert snapshots(dedup) == 0
+
+
+def test_an_account_that_may_not_connect_again_is_told_how_many_connections_it_needs(
+    dedup: Dedup, server: Server, shop: str, tmp_path: Path
+) -> None:
+    user = servers.name()
+    server.run(f"CREATE USER {user}@'%' IDENTIFIED BY 'secret' WITH MAX_USER_CONNECTIONS 1")
+    write_password(tmp_path, "secret")
+    login = ("--no-defaults", "-h127.0.0.1", f"-P{server.port}", f"-u{user}", "-psecret")
+
+    with subprocess.Popen(("mariadb", *login, "-BNn"), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin is not None and other.stdout is not None
+        other.stdin.write(b"SELECT 1;\n")
+        other.stdin.flush()
+        assert other.stdout.readline() == b"1\n"
+        run = dedup("snapshot", address(server, shop, user))
+        other.stdin.close()
+
+    assert run.code == "database.unreachable"
+    assert f"ALTER USER '{user}'@'%' WITH MAX_USER_CONNECTIONS 2" in run.err
+    assert snapshots(dedup) == 0

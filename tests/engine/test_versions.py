@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,15 +13,17 @@ import pytest
 from dedupstore.cancel import CancelToken
 from dedupstore.engine import versions
 from dedupstore.engine.find import Wanted, find
-from dedupstore.engine.versions import Timeline, learn
+from dedupstore.engine.versions import Timeline, _next_batch, learn
 from dedupstore.engine.walk import walk
 from dedupstore.errors import UsageError
 from dedupstore.events import Collector
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo import layout
+from dedupstore.repo.lmdb_versions import temporary_versions
 from dedupstore.repo.repository import Repository
-from dedupstore.repo.versions import version_of
+from dedupstore.repo.versions import VANISHED, version_of
 from dedupstore.storage.memory import MemoryStore
+from dedupstore.types import RepositoryId
 from tests.support.repositories import make_tree, mutate_tree, new_repository, open_repository, take
 
 
@@ -322,3 +325,17 @@ def test_a_pattern_that_means_nothing_is_refused(repository: Repository, pattern
                 CancelToken(),
             )
         )
+
+
+def test_paths_of_any_length_become_blocks_that_can_be_read_again() -> None:
+    """8192 paths of 5 KB each in one block would be more than a frame may hold: found damaged after each rebuild."""
+    with closing(temporary_versions(RepositoryId(bytes(16)), bytes(32))) as table:
+        paths = [b"%05d/" % number + b"long/" * 1000 for number in range(9000)]
+        items = iter([(path, VANISHED) for path in paths])
+        number = table.begin()
+        while batch := _next_batch(items):
+            table.add(number, batch)
+
+        found = [name for block in table.names() for name in block.split(b"\0") if name]
+
+    assert found == paths
