@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from dedupstore.codec.claims import ObjectType
 from dedupstore.codec.hashing import digest
-from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound, Refused
+from dedupstore.errors import CorruptObject, IntegrityError, ObjectNotFound, Refused, StoreError
 from dedupstore.model.mark import Mark
 from dedupstore.model.snapshot import Commit, Snapshot
 from dedupstore.repo import layout
@@ -129,8 +129,8 @@ class Catalog:
 
     def _committed(self, identifier: SnapshotId) -> tuple[Snapshot, int]:
         """A snapshot and when it was committed."""
-        commit = self._store.get(layout.commit_key(identifier))
-        return self._opened(identifier, commit, self._store.get(layout.root_key(identifier)))
+        commit = self._read(layout.commit_key(identifier))
+        return self._opened(identifier, commit, self._read(layout.root_key(identifier)))
 
     def _opened(self, identifier: SnapshotId, commit: bytes, root: bytes) -> tuple[Snapshot, int]:
         """The same from the sealed bytes of its marker and of its record. Raises CorruptObject."""
@@ -152,8 +152,8 @@ class Catalog:
             except IntegrityError:
                 # Whatever is wrong with it: storage is asked before anything is called damaged.
                 pass
-        commit = self._store.get(commit_row.key)
-        root = self._store.get(layout.root_key(identifier))
+        commit = self._read(commit_row.key)
+        root = self._read(layout.root_key(identifier))
         found = self._opened(identifier, commit, root)
         if root_row is not None:
             known.keep(commit_row, commit)
@@ -241,7 +241,17 @@ class Catalog:
 
     def _record(self, identifier: SnapshotId) -> bytes:
         key = layout.root_key(identifier)
-        return self._keyring.open(ObjectType.ROOT, key, self._store.get(key))
+        return self._keyring.open(ObjectType.ROOT, key, self._read(key))
+
+    def _read(self, key: str) -> bytes:
+        """The sealed bytes. A record on a bad sector is damage of this one record, not trouble with the store."""
+        try:
+            return self._store.get(key)
+        except StoreError as error:
+            if error.code != "store.unreadable":
+                raise
+            why = f"the disk does not give it: {error.why}"
+            raise CorruptObject(f"{key} cannot be read", why=why, hints=error.hints) from error
 
 
 def _decode(identifier: SnapshotId, plain: bytes) -> Snapshot:

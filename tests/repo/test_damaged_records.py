@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from dedupstore.codec.claims import OBJECT_OVERHEAD
+from dedupstore.errors import StoreError
 from dedupstore.repo import layout
 from dedupstore.storage.memory import MemoryStore
+from dedupstore.types import Span
 from tests.support.pruning import check
 from tests.support.repositories import files_below, make_tree, new_repository, open_repository, stored_files, take
 
@@ -32,3 +34,51 @@ def test_a_flipped_bit_anywhere_in_a_record_or_marker_is_damage_of_one_snapshot(
                 assert stored_files(repository, second) == files_below(tree)
                 report = check(repository)
                 assert {finding.code for finding in report.findings} == {"check.snapshot_damaged"}
+
+
+@pytest.mark.parametrize("prefix", [layout.ROOTS, layout.COMMITS])
+def test_a_record_or_marker_on_a_bad_sector_is_damage_of_one_snapshot(prefix: str, tmp_path: Path) -> None:
+    class BadSector(MemoryStore):
+        bad = ""
+
+        def get(self, key: str, span: Span | None = None) -> bytes:
+            if key == self.bad:
+                raise StoreError(f"cannot read {key}", why="Input/output error", code="store.unreadable")
+            return super().get(key, span)
+
+    store, tree = BadSector(), make_tree(tmp_path / "tree")
+    with new_repository(store) as repository:
+        first, second = (take(repository, tree).snapshot for _ in range(2))
+        assert first is not None and second is not None
+    store.bad = next(key for key in store.objects if key.startswith(prefix) and layout.commit_key(first.id)[8:] in key)
+
+    with open_repository(store) as repository:
+        for cached in (False, True):
+            listing = repository.catalog.snapshots(cached=cached)
+            assert [snapshot.id for snapshot in listing.snapshots] == [second.id]
+            ((identifier, why),) = listing.damaged
+            assert identifier == first.id and store.bad in why and "Input/output error" in why
+        assert stored_files(repository, second) == files_below(tree)
+        report = check(repository)
+
+    assert report.exit_code == 4
+    (finding,) = report.findings
+    assert finding.code == "check.snapshot_damaged" and store.bad in finding.message
+
+
+def test_trouble_with_the_store_is_not_taken_for_damage_of_a_record(tmp_path: Path) -> None:
+    class Locked(MemoryStore):
+        locked = False
+
+        def get(self, key: str, span: Span | None = None) -> bytes:
+            if self.locked and key.startswith(layout.ROOTS):
+                raise StoreError(f"cannot read {key}", why="permission denied", code="store.permission")
+            return super().get(key, span)
+
+    store = Locked()
+    with new_repository(store) as repository:
+        take(repository, make_tree(tmp_path / "tree"))
+        store.locked = True
+
+        with pytest.raises(StoreError, match="cannot read"):
+            repository.catalog.snapshots()

@@ -17,7 +17,10 @@ from dedupstore.repo.slots import open_label
 
 
 class SlotsCheck:
-    """Shape, name, repository and sealed label of each slot. The secret inside cannot be looked at without its passphrase."""
+    """Shape, name, repository and sealed label of each slot, and so its header, under which alone the label opens.
+
+    The secret inside, bytes 94 to 209, cannot be proven without its passphrase.
+    """
 
     name = "keys"
     level = Level.QUICK
