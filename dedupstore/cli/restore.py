@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 
@@ -213,7 +213,7 @@ class _Dialogue:
         self.target = b""
         self.listener: progress.Reporter | None = None
 
-    def chosen(self, snapshot: SnapshotInfo, target: bytes) -> None:
+    def chosen(self, snapshot: SnapshotInfo, target: bytes, places: Sequence[bytes]) -> None:
         self.target = target
         out, at_ns = self._session.out, self._request.selection.at_ns
         now_ns = self._session.clock.now_ns()
@@ -223,10 +223,16 @@ class _Dialogue:
         out.line(
             f"  source   {safe(snapshot.source)}, snapshot {snapshot.short} of {out.minute(snapshot.time_ns)} ({away})"
         )
+        # Names in the plan begin with the last of each: who agrees must see what they are names in.
+        for place in places[:_SHOWN_STEPS]:
+            out.line(f"  place    {printable(place)}")
+        if len(places) > _SHOWN_STEPS:
+            out.line(f"  place    and {format_count(len(places) - _SHOWN_STEPS)} more: dedup snapshots --json")
         out.event(
             "chosen",
             snapshot=snapshot_fields(out, snapshot),
             target=path_fields(target) if target else None,
+            places=[path_fields(place) for place in places],
             asked=None if at_ns is None else out.timestamp(at_ns),
             distance_s=round(((at_ns if at_ns is not None else now_ns) - snapshot.time_ns) / 1e9, 3),
         )

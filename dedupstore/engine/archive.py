@@ -215,13 +215,15 @@ class Archiver:
         # What stands below a manifest that nothing vouches for is not vouched for either.
         vouched = place.vouched and base == place.previous
         previous = PreviousEntries(self.load, base, row if row is not None and row.tree == base else None)
+        # As for what is unchanged: this machine has stored that manifest, and nothing was lost since.
+        stored = not checked and row is not None and row.tree == base and not self.settings.force
         hints = PageHints(self.load, place.previous if place.previous is not None else base)
         writer = TreeWriter(lambda data, first: self.sink.save(Kind.MANIFEST, data, hints.like(first)))
         children: list[ChunkId] = []
         inodes: list[int] = []
         newest = 0
         for name, stat, before, same, content in self._read_ahead(
-            place, items, previous, base_read_at, checked=checked
+            place, items, previous, base_read_at, checked=checked, stored=stored
         ):
             entry: Entry | None
             if stat.st_mode & _TYPE_BITS == modes.S_IFDIR:
@@ -260,9 +262,12 @@ class Archiver:
         return tree
 
     def _read_ahead(
-        self, place: Place, items: Items, previous: PreviousEntries, read_at: int, *, checked: bool
+        self, place: Place, items: Items, previous: PreviousEntries, read_at: int, *, checked: bool, stored: bool
     ) -> Iterator[_Seen]:
-        """The names of a directory with what is known of each, and the contents of small files that must be stored."""
+        """The names of a directory with what is known of each, and the contents of small files that must be stored.
+
+        `checked`: chunks of the previous version must be looked up; `stored`: they need not even where times differ.
+        """
         force = self.settings.force
         waiting: list[tuple[bytes, os.stat_result, Entry | None, bool]] = []
         wanted: list[Item] = []
@@ -272,7 +277,7 @@ class Archiver:
             before, inode = previous.at(name)
             if stat.st_mode & _TYPE_BITS == modes.S_IFDIR:
                 # It is entered next: nothing is to wait in memory meanwhile.
-                yield from self._contents(place, waiting, wanted)
+                yield from self._contents(place, waiting, wanted, stored=stored)
                 waiting, wanted, size = [], [], 0
                 yield name, stat, before, False, None
                 continue
@@ -288,15 +293,20 @@ class Archiver:
                 if stat.st_size <= SMALL_BYTES:
                     size += stat.st_size
             if len(waiting) >= _READ_AT_ONCE or size >= _READ_BYTES_AT_ONCE:
-                yield from self._contents(place, waiting, wanted)
+                yield from self._contents(place, waiting, wanted, stored=stored)
                 waiting, wanted, size = [], [], 0
-        yield from self._contents(place, waiting, wanted)
+        yield from self._contents(place, waiting, wanted, stored=stored)
 
     def _contents(
-        self, place: Place, waiting: list[tuple[bytes, os.stat_result, Entry | None, bool]], wanted: list[Item]
+        self,
+        place: Place,
+        waiting: list[tuple[bytes, os.stat_result, Entry | None, bool]],
+        wanted: list[Item],
+        *,
+        stored: bool,
     ) -> Iterator[_Seen]:
         before = [entry for _, _, entry, same in waiting if not same]
-        contents = iter(self.files.read_small(place.fd, wanted, before)) if wanted else iter(())
+        contents = iter(self.files.read_small(place.fd, wanted, before, stored=stored)) if wanted else iter(())
         for name, stat, entry, same in waiting:
             yield name, stat, entry, same, None if same else next(contents)
 

@@ -19,6 +19,7 @@ from dedupstore.engine.small_batch import SmallBatch
 from dedupstore.engine.target import CREATE_FLAGS, Folder, Identity, Target, identity_of
 from dedupstore.engine.target_file import StreamMap, TargetFile, write_at
 from dedupstore.engine.target_metadata import OWNER_REFUSED, Metadata
+from dedupstore.engine.walk import split_path
 from dedupstore.errors import IntegrityError, ObjectNotFound, UsageError
 from dedupstore.model.entry import BLOCK_DEVICE, CHARACTER_DEVICE, FIFO, FILE, SOCKET, SYMLINK, Entry
 from dedupstore.model.snapshot import Snapshot
@@ -47,7 +48,7 @@ class DirectorySink:
         self._reader = reader
         self._options = options
         self._dry = dry
-        self._origins = dict(snapshot.origins)
+        self._origins = {name: origin for name, origin in snapshot.origins if _is_place(origin)}
         self._files = DescriptorCache(MAX_OPEN_FILES)
         self._nowhere = Folder(None, b"")
         if not options.in_place and not options.target:
@@ -60,10 +61,10 @@ class DirectorySink:
     def place(self, path: bytes) -> tuple[Folder, bytes] | None:
         if not self._options.in_place:
             return self._root(self._options.target), path
-        origin = self._origins.get(path, b"")
-        if origin.startswith(b"/"):
-            parent, _, name = origin.rstrip(b"/").rpartition(b"/")
-            return self._root(parent or b"/"), name
+        origin = self._origins.get(path)
+        if origin is not None:
+            parent, name = _split(origin)
+            return self._root(parent), name
         if any(name.startswith(path + b"/") for name in self._origins):
             return None
         raise UsageError(
@@ -71,6 +72,16 @@ class DirectorySink:
             hints=["add --to DIR"],
             code="restore.no_origin",
         )
+
+    def open_places(self) -> None:
+        """Before anything is written: a link that the snapshot brings to one place must not lead on the way to another."""
+        if not self._options.in_place:
+            return
+        paths = [b"/".join(split_path(path)) for path in self._options.paths]
+        for name, origin in self._origins.items():
+            chosen = (path == b"" or (path + b"/").startswith(name + b"/") for path in paths)
+            if not paths or any(chosen) or any((name + b"/").startswith(path + b"/") for path in paths):
+                self._root(_split(origin)[0])
 
     def _root(self, path: bytes) -> Folder:
         # A root that is missing is an empty one to a plan, which must not create it.
@@ -106,6 +117,9 @@ class DirectorySink:
                     self.metadata.to_made_folder(fd, met.entry)
                 else:
                     self.metadata.to_existing(fd, met.entry, os.fstat(fd))
+        elif folder.parent is not None and folder.status is not None:
+            with self.target.use(folder) as fd:
+                self.target.close_up(folder, fd)
         self.target.close_folder(folder)
 
     def extras(self, met: Met) -> Iterator[bytes]:
@@ -303,3 +317,13 @@ class DirectorySink:
 
     def start(self, folder: Folder, entry: Entry) -> SinkFile:
         return TargetFile(self.target, self._files, self.metadata, folder, entry, sparse=self._options.sparse)
+
+
+def _is_place(origin: bytes) -> bool:
+    """Whether it says what it means. The author of a snapshot may be hostile, and who reads it must see where it leads."""
+    return origin.startswith(b"/") and b"\0" not in origin and not {b".", b".."} & set(origin.split(b"/"))
+
+
+def _split(origin: bytes) -> tuple[bytes, bytes]:
+    parent, _, name = origin.rstrip(b"/").rpartition(b"/")
+    return parent or b"/", name

@@ -46,13 +46,19 @@ class FileStore:
         self._linked: dict[tuple[int, int], Entry] = {}
         self._live: set[bytes] = set()
 
-    def read_small(self, dir_fd: int, items: list[Item], before: Sequence[Entry | None]) -> list[Named | None]:
+    def read_small(
+        self, dir_fd: int, items: list[Item], before: Sequence[Entry | None], *, stored: bool = False
+    ) -> list[Named | None]:
         """The contents of those that are ordinary small files, for `store` to take; see `sources.small_files`.
 
-        `before` has the previous version of each that has one.
+        `before` has the previous version of each that has one; `stored`: all chunks of those are known to be stored.
         """
-        contents = read_small_files(dir_fd, items, SMALL_BYTES)
-        return self._content.name_all(contents, before)
+        named = self._content.name_all(read_small_files(dir_fd, items, SMALL_BYTES), before)
+        if stored:
+            for one in named:
+                if one is not None:
+                    one.stored = one.same
+        return named
 
     def store(
         self,
@@ -198,8 +204,9 @@ class FileStore:
         Most files of a tree that was unpacked or checked out anew are such. Nothing is cut: the chunks that the file
         had are named again, each where it was.
         """
-        # Even where nothing is known to be lost: the index may lack what the parent names, and here are the bytes.
-        if not all(map(self._sink.has, named.ids)):
+        # Even where nothing is known to be lost: the index of a machine that has not stored the parent may lack what that
+        # names, and here are the bytes.
+        if not named.stored and not all(map(self._sink.has, named.ids)):
             return None
         self._tally.read(before.size)
         entry = make_entry(name, stat, self._owners)

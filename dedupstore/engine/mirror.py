@@ -11,7 +11,7 @@ one moment, and what a prune moves meanwhile may be missing in both places.
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 
 from dedupstore.cancel import CancelToken
@@ -39,8 +39,9 @@ from dedupstore.errors import (
 )
 from dedupstore.events import Collector, Finding, Listener, Progress
 from dedupstore.repo import layout
-from dedupstore.repo.proof import PROVEN, prove
-from dedupstore.storage.base import ObjectInfo, ObjectStore
+from dedupstore.repo.proof import PROVEN, prove, proving
+from dedupstore.storage.base import ObjectInfo, ObjectStore, PieceStore
+from dedupstore.types import Data
 from dedupstore.units import format_number
 
 _MAX_ROUNDS = 16
@@ -87,6 +88,9 @@ class _Mirror:
     ) -> None:  # fmt: skip
         self._source = source
         self._target = target
+        self._pieces: tuple[PieceStore, PieceStore] | None = None
+        if isinstance(source, PieceStore) and isinstance(target, PieceStore):
+            self._pieces = source, target
         self._plan = plan
         self._options = options
         self._found = Collector(listener)
@@ -120,11 +124,12 @@ class _Mirror:
     def _begin(self) -> None:
         """What makes the target a repository, in the order of `init`."""
         plan = self._plan
-        if plan.fresh:
-            self._put_sentinels([key for key in layout.SENTINELS if key not in layout.MARKS_SENTINELS])
+        sentinels = [key for key in layout.SENTINELS if key not in layout.MARKS_SENTINELS] if plan.fresh else []
         if plan.marks_begin:
-            # Before any mark, and alone durable: a listing of marks without them is never taken for a whole one.
-            self._put_sentinels(layout.MARKS_SENTINELS)
+            # Before any mark, and durable: a listing of marks without them is never taken for a whole one.
+            sentinels += layout.MARKS_SENTINELS
+        if sentinels:
+            self._put_sentinels(sentinels)
         if plan.heads:
             # Slots first: a config of a new epoch is opened by the slots made for it.
             heads = self._copy(sorted(plan.heads, key=lambda row: not row.key.startswith(layout.KEYS)))
@@ -136,8 +141,11 @@ class _Mirror:
             self._target.barrier()
 
     def _put_sentinels(self, keys: Sequence[str]) -> None:
-        for key in keys:
-            self._target.put(key, [layout.SENTINEL_BODY])
+        def put(row: ObjectInfo) -> None:
+            self._target.put(row.key, [layout.SENTINEL_BODY])
+
+        rows = [ObjectInfo(key, len(layout.SENTINEL_BODY)) for key in keys]
+        in_parallel(rows, put, lambda row, error: None, self._cancel)
         self._target.barrier()
 
     def _require_head(self, copied: set[str]) -> None:
@@ -171,6 +179,8 @@ class _Mirror:
                 for key, size in packs.items()
                 if key not in there and key not in self._lacking
             ]  # fmt: skip
+            # Those of full size first: begun last, one of them would be copied alone in the end.
+            missing.sort(key=lambda row: row.size, reverse=True)
             copied = self._copy(missing)
             there.update((row.key, row.size) for row in missing if row.key in copied)
             before, done = done, done_records(self._source)
@@ -264,7 +274,8 @@ class _Mirror:
             self._progress.bytes_done += row.size
             self._found.progress(self._progress)
 
-        in_parallel(rows, self._transfer, settle, self._cancel)
+        in_pieces = self._pieces is not None and all(row.key.startswith(PROVEN) for row in rows)
+        in_parallel(rows, self._transfer, settle, self._cancel, in_pieces=in_pieces)
         return copied
 
     def _miss(self, key: str, error: RepositoryError) -> None:
@@ -285,6 +296,9 @@ class _Mirror:
 
     def _transfer(self, row: ObjectInfo) -> RepositoryError | None:
         """Copy one object; None, or why the source does not give it."""
+        if self._pieces is not None and row.key.startswith(PROVEN):
+            # Once more where it fails, as `twice` does.
+            return _carry(row.key, *self._pieces) and _carry(row.key, *self._pieces)
         try:
             data = twice(lambda: self._read(row.key))
         except (StoreGone, IncompleteListing):
@@ -311,6 +325,30 @@ class _Mirror:
                 severity="error",
             )
         )
+
+
+def _carry(key: str, source: PieceStore, target: PieceStore) -> RepositoryError | None:
+    """Copy one object without ever holding it whole: it gets its name there when all of it is proven.
+
+    None, or why the source does not give it. Raises what is wrong with the target, and StoreGone of either.
+    """
+    failed: list[RepositoryError] = []
+
+    def read() -> Iterator[Data]:
+        try:
+            yield from proving(key, source.get_pieces(key))
+        except (IntegrityError, StoreError) as error:
+            failed.append(error)
+            raise
+
+    try:
+        target.put_pieces(key, read)
+    except (IntegrityError, StoreError) as error:
+        if isinstance(error, StoreGone) or error not in failed:
+            raise
+        # One bad sector must not keep the other objects here; gone is what was pruned meanwhile.
+        return error
+    return None
 
 
 def _root_of(commit: str) -> str:

@@ -60,8 +60,9 @@ def mirror_parity(
         target.put(layout.PARITY_SWITCH, [layout.SENTINEL_BODY])
         target.barrier()
     known = listed_parity(target)
-    packs = {PackName.parse(row.key).id for row in layout.list_complete(target, layout.PACKS)}
-    for pack in sorted(listed_parity(source).keys() - known.keys()):
+    lacking = sorted(listed_parity(source).keys() - known.keys())
+    packs = {PackName.parse(row.key).id for row in layout.list_complete(target, layout.PACKS)} if lacking else set()
+    for pack in lacking:
         if pack not in packs:
             continue
         cancel.check()

@@ -66,7 +66,9 @@ def restore(
     """
     sink = DirectorySink(reader, snapshot, options)
     try:
-        return _Restore(reader, snapshot, options, sink, listener, cancel).run(sink.metadata.dropped)
+        work = _Restore(reader, snapshot, options, sink, listener, cancel)
+        sink.open_places()
+        return work.run(sink.metadata.dropped)
     finally:
         sink.close()
 
@@ -341,14 +343,14 @@ class _Restore:
                 self._delete(folder, name)
             self._sink.leave(met)
         except OSError as exc:
-            self._work.trouble(exc, folder.path)
+            self._work.trouble(exc, folder.path, "its owner, mode and times were not restored")
 
     def _delete(self, folder: Folder, name: bytes) -> None:
         try:
             self._sink.delete(folder, name)
             self._count(Action.DELETE, folder.child_path(name))
         except OSError as exc:
-            self._work.trouble(exc, folder.child_path(name))
+            self._work.trouble(exc, folder.child_path(name), "not deleted")
 
     def _count(self, action: Action, path: bytes) -> None:
         self._tally.actions[action] += 1

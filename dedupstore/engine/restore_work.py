@@ -154,7 +154,7 @@ class Work:
     def damaged(self, path: bytes, reason: str, *, code: str = "restore.chunk_damaged") -> None:
         self.told.append(Finding(code=code, message=f"not restored: {reason}", path=path, severity="error"))
 
-    def trouble(self, exc: OSError, path: bytes) -> None:
+    def trouble(self, exc: OSError, path: bytes, what: str = "not restored") -> None:
         """A name that could not be made is a finding; raises TargetFailed when the target as a whole is at fault."""
         reason = exc.strerror or str(exc)
         if exc.errno == errno.ENOTEMPTY:
@@ -162,7 +162,7 @@ class Work:
         if exc.errno in _FATAL:
             hints = ["make room and run it again: finished files are kept"] if exc.errno == errno.ENOSPC else []
             raise TargetFailed(f"cannot write {printable(path)}", why=reason, hints=hints) from exc
-        self.told.append(Finding(code="restore.not_written", message=f"not restored: {reason}", path=path))
+        self.told.append(Finding(code="restore.not_written", message=f"{what}: {reason}", path=path))
 
     def _decode(self, pack_no: int, block_no: int, uses: Sequence[Use]) -> tuple[BlockChunks, Mapping[int, str]]:
         """The chunks that can be had, and of the others, by position, the reason."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dedupstore.chunking.chunker import Chunker
-from dedupstore.codec.hashing import digests
+from dedupstore.codec.hashing import DIGEST_LENGTH, digests
 from dedupstore.model.entry import FILE, Entry, split_references
 from dedupstore.types import ChunkId, Data, Kind
 
@@ -27,6 +27,9 @@ class Named:
     """Plain, of all bytes; only with two chunks or more."""
     same: bool = False
     """The chunks are those of the previous version, each where it was."""
+
+    stored: bool = False
+    """Whoever asked for the names knows that the chunks of the previous version are stored."""
 
 
 def pieces_of(data: bytes, cuts: Sequence[int]) -> list[Data]:
@@ -48,7 +51,7 @@ def previous_cuts(data: bytes, before: Entry) -> list[int]:
     """
     if before.kind != FILE or before.size != len(data) or before.holes or before.pages is not None or before.page_size:
         return []
-    if len(before.content) == 32:
+    if len(before.content) == DIGEST_LENGTH:
         return [before.size]
     cuts, end = [], 0
     for _, length in split_references(before.content):
@@ -81,7 +84,7 @@ def name_contents(
     for number, found in _named(follow, ids_of):
         entry = before[number]
         assert entry is not None
-        if list(found.ids) == [chunk for chunk, _ in entry.inline_references()]:
+        if _are_those_of(entry, found.ids):
             found.same = True
             named[number] = found
         else:
@@ -90,6 +93,13 @@ def name_contents(
         named[number] = found
     _add_hashes(named)
     return named
+
+
+def _are_those_of(entry: Entry, ids: Sequence[ChunkId]) -> bool:
+    if len(ids) == 1:
+        # As nearly all are; see `previous_cuts` for why this is the one chunk then.
+        return ids[0] == entry.content[:DIGEST_LENGTH]
+    return list(ids) == [chunk for chunk, _ in entry.inline_references()]
 
 
 def _cut(files: list[tuple[int, bytes]], chunker: Chunker) -> list[tuple[int, bytes, Sequence[int]]]:

@@ -51,6 +51,7 @@ class Folder(Held):
         """A file made here gets exactly the owner and mode asked for: no inherited group, no default ACL."""
         self.made = False
         self.status: os.stat_result | None = None
+        """As it was before this run had to change anything to get in."""
 
     @property
     def path(self) -> bytes:
@@ -174,9 +175,10 @@ class Target:
         parent = folder.parent
         assert parent is not None
         with self.use(parent) as parent_fd:
+            before = self._make_readable(parent_fd, folder.name) if sweep else None
             fd = os.open(folder.name, FOLDER_FLAGS, dir_fd=parent_fd)
         status = os.fstat(fd)
-        folder.identity, folder.status = identity_of(status), status
+        folder.identity, folder.status = identity_of(status), before or status
         if sweep:
             self._make_writable(fd, status)
         try:
@@ -228,6 +230,28 @@ class Target:
                         os.unlink(name, dir_fd=fd)
                         names.discard(name)
         return names
+
+    def close_up(self, folder: Folder, fd: int) -> None:
+        """Give a directory that was there before the mode back which it had then."""
+        if folder.status is not None and self._ids[0]:
+            mode = stat.S_IMODE(folder.status.st_mode)
+            if mode != stat.S_IMODE(os.fstat(fd).st_mode):
+                os.fchmod(fd, mode)
+
+    def _make_readable(self, parent_fd: int, name: bytes) -> os.stat_result | None:
+        """Let ourselves into a directory of ours that not even its owner may read; as it was before, if that was needed."""
+        if not self._ids[0] or not hasattr(os, "O_PATH"):
+            return None
+        handle = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
+        try:
+            status = os.fstat(handle)
+            if status.st_uid != self._ids[0] or status.st_mode & 0o500 == 0o500:
+                return None
+            # Through the descriptor: a link may stand in the name's place by now.
+            os.chmod(b"/proc/self/fd/%d" % handle, stat.S_IMODE(status.st_mode) | 0o700)
+            return status
+        finally:
+            os.close(handle)
 
     def _make_writable(self, fd: int, status: os.stat_result) -> None:
         # Our own read-only directory (Go's module cache): its mode is set again when it is left.

@@ -26,15 +26,20 @@ def in_parallel(
     work: Callable[[ObjectInfo], RepositoryError | None],
     settle: Callable[[ObjectInfo, RepositoryError | None], None],
     cancel: CancelToken,
+    *,
+    in_pieces: bool = False,
 ) -> None:
-    """`work` in a few threads, `settle` in this one and in order. The first exception ends it all."""
+    """`work` in a few threads, `settle` in this one and in order. The first exception ends it all.
+
+    `in_pieces`: no object is ever whole in memory, so their sizes do not count.
+    """
     with ThreadPoolExecutor(TRANSFERS, thread_name_prefix="mirror") as pool:
         pending: deque[_Pending] = deque()
         flying = 0
         try:
             for row in rows:
                 cancel.check()
-                while pending and (len(pending) >= _AHEAD or flying + row.size > MAX_BYTES):
+                while pending and (len(pending) >= _AHEAD or (flying + row.size > MAX_BYTES and not in_pieces)):
                     flying -= _settle_first(pending, settle)
                 pending.append(_Pending(row, pool.submit(work, row)))
                 flying += row.size

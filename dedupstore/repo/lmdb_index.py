@@ -88,6 +88,8 @@ class LmdbIndex:
         self._lock = threading.Lock()
         self._reader: lmdb.Transaction[bytes] | None = None
         self._get: Callable[[bytes], bytes | None] | None = None
+        self._copied = False
+        """Whether any chunk has a second location, as the read transaction sees it: most repositories have none."""
         self._closed = False
         self._looks = 0
         _indexes.add(self)
@@ -123,6 +125,8 @@ class LmdbIndex:
             if first is None:
                 return []
             found = [values.location(identifier, first)]
+            if not self._copied:
+                return found
             with reader.cursor(self._environment.dbs["copies"]) as cursor:
                 present = cursor.set_range(key)
                 while present and cursor.key().startswith(key):
@@ -335,6 +339,7 @@ class LmdbIndex:
         if self._closed:
             raise CacheError("the local index is closed")
         self._reader = self._environment.begin_read()
+        self._copied = self._reader.stat(self._environment.dbs["copies"])["entries"] > 0
         self._get = self._reader.get
         return self._get
 

@@ -10,13 +10,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from dedupstore.codec.claims import ObjectType, peek_claims
-from dedupstore.codec.hashing import digest
+from dedupstore.codec.hashing import StreamHash, digest
 from dedupstore.errors import CorruptObject
 from dedupstore.repo import layout
 from dedupstore.repo.pack_name import PackName
 from dedupstore.repo.slot_header import parse_header
-from dedupstore.types import RepositoryId
+from dedupstore.types import Data, RepositoryId
 
 PROVEN = (layout.PACKS, layout.INDEX, layout.CONFIG)
 """Below these a name proves every byte; of the others, small ones, only the beginning."""
@@ -41,12 +43,8 @@ def prove(key: str, data: bytes, repository: RepositoryId) -> None:
         right = data == layout.format_text(repository)
     elif key in layout.SENTINELS:
         right = True
-    elif prefix == layout.PACKS:
-        right = digest([data]) == PackName.parse(key).id
-    elif prefix == layout.INDEX:
-        right = digest([data]) == layout.parse_segment_key(key)
-    elif prefix == layout.CONFIG:
-        right = digest([data]) == layout.parse_config_key(key)[1]
+    elif prefix in PROVEN:
+        right = digest([data]) == _hash_in(key)
     elif prefix == layout.KEYS:
         header = parse_header(data)
         right = header.slot_id == layout.parse_id_key(key, prefix) and header.repository == repository
@@ -61,4 +59,24 @@ def prove(key: str, data: bytes, repository: RepositoryId) -> None:
     else:
         raise CorruptObject(f"{key} is not the name of an object that dedup writes")
     if not right:
-        raise CorruptObject(f"{key} is damaged", why="its bytes are not those its name says")
+        raise _disproved(key)
+
+
+def proving(key: str, pieces: Iterable[Data]) -> Iterator[Data]:
+    """Hand on the pieces of an object below `PROVEN`; after the last one CorruptObject unless its name proves them all."""
+    wanted, found = _hash_in(key), StreamHash()
+    for piece in pieces:
+        found.update(piece)
+        yield piece
+    if found.digest() != wanted:
+        raise _disproved(key)
+
+
+def _hash_in(key: str) -> bytes:
+    if key.startswith(layout.PACKS):
+        return PackName.parse(key).id
+    return layout.parse_segment_key(key) if key.startswith(layout.INDEX) else layout.parse_config_key(key)[1]
+
+
+def _disproved(key: str) -> CorruptObject:
+    return CorruptObject(f"{key} is damaged", why="its bytes are not those its name says")

@@ -307,13 +307,12 @@ class ChunkWriter:
         base_bytes = self._base_bytes(kind, bases) if bases else None
         raw = group.raw()
         payload = encode(raw, bases=base_bytes, level=self._settings.level)
-        buffers = self._small_buffers if bases else self._buffers
         if bases:
             self._patched[kind] = payload.codec == Codec.PATCH
         if payload.codec not in BASED:
             bases, base_bytes = (), None
         self._packers[kind].add(payload, len(raw), group.ids, group.lengths, bases, base_bytes)
-        buffers.give_back(group)
+        group.done()
 
     def _base_bytes(self, kind: Kind, bases: tuple[ChunkId, ...]) -> bytes | None:
         """None when one of them cannot be read any more, pruned since the look or damaged: then the block is a full one."""

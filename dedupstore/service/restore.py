@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -90,8 +90,8 @@ class Plan:
 class Dialogue(Protocol):
     """How a restore talks to its door, from the thread that runs it."""
 
-    def chosen(self, snapshot: SnapshotInfo, target: bytes) -> None:
-        """The snapshot that was chosen; `target` is empty when it goes to where it came from."""
+    def chosen(self, snapshot: SnapshotInfo, target: bytes, places: Sequence[bytes]) -> None:
+        """The snapshot that was chosen; `target` is empty when it goes to where it came from, which are the `places`."""
         ...
 
     def planned(self, action: str, path: bytes) -> None:
@@ -154,7 +154,8 @@ class _Restore:
         if request.in_place and snapshot.kind in DATABASES:
             raise _not_replaced(snapshot)
         target = b"" if request.in_place else request.target or new_name(request.new_target(snapshot.time_ns))
-        self._dialogue.chosen(snapshot_info(snapshot), target)
+        places = _origins(snapshot, request.paths) if request.in_place else []
+        self._dialogue.chosen(snapshot_info(snapshot), target, places)
         repository.look()
         options = _options(request, target)
         plan = self._plan(snapshot, options) if self._needs_plan(target) else None

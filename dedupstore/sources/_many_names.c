@@ -6,8 +6,12 @@
 
 #include "_stat_result.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #define NAMES_AT_ONCE 128           /* names looked at before signals are asked for; 20 KiB of stack */
 #define PACKED_NUMBERS 7            /* of an item: mode uid gid size mtime ctime inode */
@@ -186,6 +190,93 @@ stat_names(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return result;
 }
 
+typedef struct {
+    char *bytes;                    /* names, each with its NUL, one after the other */
+    size_t length, room;
+} name_buffer;
+
+/* Appends a name; 0, or ENOMEM. */
+static int
+keep_name(name_buffer *names, const char *name)
+{
+    const size_t length = strlen(name) + 1;
+    if (names->room - names->length < length) {
+        const size_t room = names->room + names->room / 2 + length + 4096;
+        char *larger = realloc(names->bytes, room);
+        if (larger == NULL)
+            return ENOMEM;
+        names->bytes = larger;
+        names->room = room;
+    }
+    memcpy(names->bytes + names->length, name, length);
+    names->length += length;
+    return 0;
+}
+
+/* Reads a directory from its start, without the GIL; 0 or an errno. */
+static int
+read_names(int dir_fd, name_buffer *names)
+{
+    const int copy = fcntl(dir_fd, F_DUPFD_CLOEXEC, 0);
+    if (copy < 0)
+        return errno;
+    DIR *directory = fdopendir(copy);
+    if (directory == NULL) {
+        const int error = errno;
+        close(copy);
+        return error;
+    }
+    rewinddir(directory);           /* the copy shares its place with the original */
+    int error = 0;
+    while (error == 0) {
+        errno = 0;
+        const struct dirent *entry = readdir(directory);
+        if (entry == NULL) {
+            error = errno;
+            break;
+        }
+        const char *name = entry->d_name;
+        if (name[0] != '.' || (name[1] != 0 && (name[1] != '.' || name[2] != 0)))
+            error = keep_name(names, name);
+    }
+    rewinddir(directory);
+    closedir(directory);
+    return error;
+}
+
+static PyObject *
+list_names(PyObject *Py_UNUSED(module), PyObject *descriptor)
+{
+    int dir_fd, error;
+    name_buffer names = {NULL, 0, 0};
+    if (get_descriptor(descriptor, &dir_fd) < 0)
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    error = read_names(dir_fd, &names);
+    Py_END_ALLOW_THREADS
+    PyObject *result = NULL;
+    if (error == 0)
+        result = PyList_New(0);
+    else if (error == ENOMEM)
+        PyErr_NoMemory();
+    else {
+        errno = error;
+        PyErr_SetFromErrno(PyExc_OSError);
+    }
+    for (size_t at = 0; result != NULL && at < names.length;) {
+        const size_t length = strlen(names.bytes + at);
+        PyObject *name = PyBytes_FromStringAndSize(names.bytes + at, (Py_ssize_t)length);
+        if (name == NULL || PyList_Append(result, name) < 0)
+            Py_CLEAR(result);
+        Py_XDECREF(name);
+        at += length + 1;
+    }
+    free(names.bytes);
+    if (result != NULL && PyList_Sort(result) < 0)
+        Py_CLEAR(result);
+    return result;
+}
+
 /* Writes what pack_items has for one item; -1 if the status is none. */
 static int
 pack_item(stat_state *state, const char *name, size_t length, PyObject *status, char *out)
@@ -236,6 +327,7 @@ pack_items(PyObject *module, PyObject *items)
 }
 
 static PyMethodDef methods[] = {
+    {"list_names", list_names, METH_O, PyDoc_STR("list_names(dir_fd, /)\n--\n\nmany_names.py says what.")},
     {"pack_items", pack_items, METH_O, PyDoc_STR("pack_items(items, /)\n--\n\nmany_names.py says what.")},
     {"stat_names", (PyCFunction)(void (*)(void))stat_names, METH_FASTCALL,
      PyDoc_STR("stat_names(dir_fd, names, /)\n--\n\nmany_names.py says what.")},

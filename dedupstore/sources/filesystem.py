@@ -10,12 +10,12 @@ from __future__ import annotations
 import errno
 import os
 import stat as modes
-import sys
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self, cast
 
 from dedupstore.errors import SourceFailed
+from dedupstore.sources import many_names
 from dedupstore.sources.attributes import read_xattrs
 from dedupstore.sources.base import SourceFileError, Unreadable, file_error, replaced
 from dedupstore.sources.many_names import stat_names
@@ -30,8 +30,6 @@ _O_NOATIME = getattr(os, "O_NOATIME", 0)
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FILE_NOATIME = _FILE | _O_NOATIME
 _DIRECTORY = _FILE | os.O_DIRECTORY
-_ENCODING = sys.getfilesystemencoding()
-_ERRORS = sys.getfilesystemencodeerrors()
 _PIECE = 1 << 20
 _PROBE = 4096
 _BLOCK = 512
@@ -77,12 +75,9 @@ def open_directory(name: bytes, *, dir_fd: int | None = None, expected: os.stat_
 def list_names(fd: int) -> list[bytes]:
     """The names in an open directory, in byte order. About 100 bytes of memory each."""
     try:
-        names = os.listdir(fd)
+        return many_names.list_names(fd)
     except OSError as error:
         raise file_error(error) from error
-    encoded = [name.encode(_ENCODING, _ERRORS) for name in names]
-    encoded.sort()
-    return encoded
 
 
 def stat_entry(name: bytes, fd: int) -> os.stat_result:

@@ -1,4 +1,4 @@
-"""What the names of a directory are, all at once, in C with one release of the GIL for 128 of them.
+"""The names of a directory and what they are, all at once, in C with one release of the GIL for 128 of them.
 
 Looking at every name is all the work there is in a directory where nothing has changed. Per name: 1.8 us in place of
 3.0 to find out, of which the system call itself takes 1.1, and 0.2 in place of 1.0 to pack.
@@ -22,6 +22,12 @@ Item = tuple[bytes, os.stat_result]
 
 _NUMBERS = struct.Struct("<7Q")
 _WORD = (1 << 64) - 1
+
+
+def list_names_in_python(dir_fd: int, /) -> list[bytes]:
+    """The names in an open directory, in byte order, from its start. About 100 bytes of memory each."""
+    os.fstat(dir_fd)  # to os.listdir, None and -1 are the working directory
+    return sorted(map(os.fsencode, os.listdir(dir_fd)))
 
 
 def stat_names_in_python(dir_fd: int, names: list[bytes], /) -> list[os.stat_result | int]:
@@ -59,9 +65,10 @@ def pack_items_in_python(items: list[Item], /) -> bytes:
     return b"".join(pieces)
 
 
+list_names: Callable[[int], list[bytes]]
 stat_names: Callable[[int, list[bytes]], list[os.stat_result | int]]
 pack_items: Callable[[list[Item]], bytes]
 if _HAVE_KERNEL:
-    stat_names, pack_items = _many_names.stat_names, _many_names.pack_items
+    list_names, stat_names, pack_items = _many_names.list_names, _many_names.stat_names, _many_names.pack_items
 else:
-    stat_names, pack_items = stat_names_in_python, pack_items_in_python
+    list_names, stat_names, pack_items = list_names_in_python, stat_names_in_python, pack_items_in_python

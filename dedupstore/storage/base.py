@@ -6,9 +6,9 @@ program. An implementation is safe to call from many threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from dedupstore.types import Data, Span
 
@@ -67,6 +67,25 @@ class ObjectStore(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class PieceStore(Protocol):
+    """What a store can do that need not hold an object whole: for whom copies many of them, more than the contract asks.
+
+    Errors are those of the store.
+    """
+
+    def get_pieces(self, key: str) -> Iterator[memoryview]:
+        """The object from its beginning to its end. A piece is good only until the next one is asked for."""
+        ...
+
+    def put_pieces(self, key: str, read: Callable[[], Iterable[Data]]) -> None:
+        """As `put`, of the pieces that `read` gives; when a sync of the disk fails it is asked for all of them again.
+
+        What `read` raises passes through unchanged, and then there is no object: so a last look at the whole may refuse it.
+        """
+        ...
 
 
 def listing_delay_seconds(store: ObjectStore) -> float:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from operator import itemgetter
 from typing import TypeAlias
@@ -20,15 +20,17 @@ from dedupstore.errors import ObjectNotFound, Refused, StoreError, StoreMissing
 from dedupstore.storage.base import ObjectInfo
 from dedupstore.storage.directories import ChangedDirectories
 from dedupstore.storage.names import TEMPORARY, check_key, check_prefix, is_name
-from dedupstore.storage.system import FULL, GONE, System, read_all, store_error, write_all
+from dedupstore.storage.system import GONE, MOST_BYTES, System, read_all, store_error
+from dedupstore.storage.temporary import Fill, TemporaryFiles
 from dedupstore.types import Data, Span
 from dedupstore.units import GIB, printable
 
 LARGEST_WHOLE_GET_BYTES = GIB
 """No object of ours is larger; a planted sparse file must not take all memory."""
 
-_TEMPORARY_LIFETIME_NS = 24 * 3600 * 10**9
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+PIECE_BYTES = MOST_BYTES
+"""What is read at a time of an object that is not held whole: as much as one call writes."""
+
 # Non-blocking, so that a planted FIFO is an error and not a hang.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # File systems without hard links: FAT and exFAT say EPERM, FUSE and network ones the others.
@@ -42,10 +44,6 @@ Rows: TypeAlias = list[Row]
 Paths: TypeAlias = list[str]
 
 
-class _SyncFailed(OSError):
-    """The file's bytes may or may not be on disk, and asking again would not tell."""
-
-
 class LocalStore:
     """An object store in a directory. Opening it does no I/O: a missing directory shows at the first use."""
 
@@ -54,6 +52,7 @@ class LocalStore:
         self._shown = printable(os.fsencode(self._root))
         self._system = system or System()
         self._directories = ChangedDirectories(self._system)
+        self._temporary = TemporaryFiles(self._system, f"{self._root}/{TEMPORARY}", self._require_content)
 
     @classmethod
     def open(cls, location: str) -> LocalStore:
@@ -87,31 +86,32 @@ class LocalStore:
         return self._directories.weak
 
     def put(self, key: str, parts: Sequence[Data]) -> None:
-        check_key(key)
-        views = [view for view in (memoryview(part).cast("B") for part in parts) if view.nbytes]
-        with self._errors(f"write {key} to {self._shown}", writing=True):
-            temporary = self._write_durably(views)
-            try:
-                with self._directories.changing(self._directories_of(key), create=True):
-                    self._publish(temporary, key, sum(view.nbytes for view in views))
-            finally:
-                self._discard(temporary)
+        self._put(key, lambda: [parts])
+
+    def put_pieces(self, key: str, read: Callable[[], Iterable[Data]]) -> None:
+        self._put(key, lambda: ([piece] for piece in read()))
 
     def get(self, key: str, span: Span | None = None) -> bytes:
         check_key(key)
-        with self._errors(f"read {key} from {self._shown}", key=key):
-            descriptor = self._system.open(self._path(key), _READ)
-            try:
-                status = self._system.fstat(descriptor)
-                if not stat.S_ISREG(status.st_mode):
-                    raise self._not_found(key)
-                span = self._checked_span(key, span, status.st_size)
-                data = read_all(self._system, descriptor, span.length, span.start)
-            finally:
-                self._system.close(descriptor)
+        with self._errors(f"read {key} from {self._shown}", key=key), self._opened(key) as (descriptor, size):
+            span = self._checked_span(key, span, size)
+            data = read_all(self._system, descriptor, span.length, span.start)
         if len(data) != span.length:
             raise self._too_short(key, span, span.start + len(data))
         return data
+
+    def get_pieces(self, key: str) -> Iterator[memoryview]:
+        check_key(key)
+        with self._errors(f"read {key} from {self._shown}", key=key), self._opened(key) as (descriptor, size):
+            span = self._checked_span(key, None, size)
+            piece = memoryview(bytearray(min(size, PIECE_BYTES)))
+            done = 0
+            while done < size:
+                got = self._system.pread_into(descriptor, piece[: size - done], done)
+                if not got:
+                    raise self._too_short(key, span, done)
+                done += got
+                yield piece[:got]
 
     def head(self, key: str) -> int:
         check_key(key)
@@ -158,65 +158,24 @@ class LocalStore:
 
         A put that is still writing such a file (a clock went wrong) fails; nothing stored is lost.
         """
-        swept = 0
         with self._errors(f"clean up {self._shown}", writing=True):
             try:
-                entries = self._system.scandir(f"{self._root}/{TEMPORARY}")
+                return self._temporary.sweep(now_ns)
             except FileNotFoundError:
                 self._require_root()
                 return 0
-            with entries as found:
-                for entry in found:
-                    with suppress(FileNotFoundError):
-                        age_ns = now_ns - entry.stat(follow_symlinks=False).st_mtime_ns
-                        if entry.is_file(follow_symlinks=False) and age_ns > _TEMPORARY_LIFETIME_NS:
-                            self._system.unlink(entry.path)
-                            swept += 1
-        return swept
 
     # Writing
 
-    def _write_durably(self, views: Sequence[memoryview]) -> str:
-        try:
-            return self._write_temporary(views)
-        except _SyncFailed as failure:
-            if failure.errno in FULL:
-                raise
-            # The kernel has dropped the failed pages: only the copy in memory is still whole.
-            return self._write_temporary(views)
-
-    def _write_temporary(self, views: Sequence[memoryview]) -> str:
-        """The path of a new file that durably holds `views`."""
-        path = f"{self._root}/{TEMPORARY}/{self._system.token()}"
-        descriptor = self._create_temporary(path)
-        opened = True
-        try:
-            write_all(self._system, descriptor, views)
+    def _put(self, key: str, fill: Fill) -> None:
+        check_key(key)
+        with self._errors(f"write {key} to {self._shown}", writing=True):
+            temporary, size = self._temporary.write(fill)
             try:
-                self._system.fdatasync(descriptor)
-                # A failed close has closed all the same; network file systems report lost writes here.
-                opened = False
-                self._system.close(descriptor)
-            except OSError as error:
-                raise _SyncFailed(error.errno, error.strerror) from error
-        except BaseException:
-            if opened:
-                with suppress(OSError):
-                    self._system.close(descriptor)
-            self._discard(path)
-            raise
-        return path
-
-    def _create_temporary(self, path: str) -> int:
-        try:
-            return self._system.open(path, _CREATE)
-        except FileNotFoundError:
-            pass
-        # `create` made this folder, but tools that copy repositories drop empty ones.
-        self._require_content()
-        with suppress(FileExistsError):
-            self._system.mkdir(os.path.dirname(path), 0o700)
-        return self._system.open(path, _CREATE)
+                with self._directories.changing(self._directories_of(key), create=True):
+                    self._publish(temporary, key, size)
+            finally:
+                self._temporary.discard(temporary)
 
     def _publish(self, temporary: str, key: str, size: int) -> None:
         """Give the finished file its name. An object that has the name already stays."""
@@ -244,11 +203,6 @@ class LocalStore:
                 hints=[f"look for damage: dedup check -r {self._shown}"],
                 code="store.conflict",
             )
-
-    def _discard(self, temporary: str) -> None:
-        # What cannot be removed is swept another day; it must not hide how the put itself went.
-        with suppress(OSError):
-            self._system.unlink(temporary)
 
     # Creating
 
@@ -281,6 +235,18 @@ class LocalStore:
             )
 
     # Reading
+
+    @contextmanager
+    def _opened(self, key: str) -> Iterator[tuple[int, int]]:
+        """A descriptor of the object, and its size in bytes."""
+        descriptor = self._system.open(self._path(key), _READ)
+        try:
+            status = self._system.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise self._not_found(key)
+            yield descriptor, status.st_size
+        finally:
+            self._system.close(descriptor)
 
     def _checked_span(self, key: str, span: Span | None, size: int) -> Span:
         if span is None:

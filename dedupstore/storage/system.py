@@ -67,6 +67,10 @@ class System:
     def pread(self, descriptor: int, length: int, offset: int) -> bytes:
         return os.pread(descriptor, length, offset)
 
+    def pread_into(self, descriptor: int, buffer: memoryview, offset: int) -> int:
+        """Read into `buffer`; how many bytes, 0 at the end of the file."""
+        return os.preadv(descriptor, [buffer], offset)
+
     def fdatasync(self, descriptor: int) -> None:
         _fdatasync(descriptor)
 

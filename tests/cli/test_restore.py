@@ -99,6 +99,7 @@ def test_nothing_is_replaced_unless_agreed(dedup: Dedup, site: Path) -> None:
 
     assert (refused.exit_code, refused.code) == (8, "refused.not_confirmed")
     assert "M site/index.html" in planned.out
+    assert f"  place    {site}\n" in planned.out and f"  place    {site}\n" in refused.out
     assert "- site/extra" in planned.out
     assert "nothing was changed" in planned.err
     assert (site / "index.html").read_text() == "newer"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dedupstore.engine.restore_options import RestoreOptions
-from dedupstore.errors import TargetFailed
+from dedupstore.errors import TargetFailed, UsageError
 from dedupstore.model.entry import BLOCK_DEVICE, CHARACTER_DEVICE, Entry, encode_entry
 from dedupstore.model.wire import pack
 from dedupstore.types import ChunkId, Kind
@@ -319,3 +319,46 @@ def test_deep_trees_come_back_whole(reader: DictReader, target: bytes, monkeypat
 
     assert done.codes == []
     assert content_of(target) == tree
+
+
+@pytest.mark.parametrize(
+    "origin", [b"", b"x", b"../x", b"/tmp/..", b"/tmp/../etc", b"/tmp/./x", b"/tmp/.", b"/tmp/a\0b", b"\0"]
+)
+def test_an_origin_that_does_not_say_where_it_leads_is_none(reader: DictReader, origin: bytes) -> None:
+    snapshot = snapshot_of(save_tree(reader, {b"site": {b"f": b"evil"}}), origins=((b"site", origin),))
+
+    with pytest.raises(UsageError, match="no recorded origin"):
+        run_restore(reader, snapshot, RestoreOptions(in_place=True))
+
+
+def test_no_place_is_reached_through_a_link_that_comes_with_the_snapshot(
+    reader: DictReader, tmp_path: Path, victim: Path
+) -> None:
+    """Two roots, and the first is, or brings, a link on the way to the second."""
+    base = os.fsencode(tmp_path)
+    tree: Tree = {
+        b"1": link_entry(b"1", os.fsencode(victim)),
+        b"2": {b"victim": b"evil"},
+        b"3": {b"link": link_entry(b"link", os.fsencode(victim))},
+        b"4": {b"victim": b"evil"},
+    }
+    places = ((b"1", b"/a"), (b"2", b"/a/below"), (b"3", b"/b"), (b"4", b"/b/link/below"))
+    snapshot = snapshot_of(save_tree(reader, tree), origins=tuple((name, base + path) for name, path in places))
+
+    done = run_restore(reader, snapshot, RestoreOptions(in_place=True))
+
+    assert [item.name for item in victim.iterdir()] == ["victim"]
+    assert (victim / "victim").read_bytes() == b"precious"
+    assert done.result.exit_code == 3
+    assert (tmp_path / "a/below/victim").read_bytes() == (tmp_path / "b/link/below/victim").read_bytes() == b"evil"
+
+
+def test_only_the_places_of_what_was_chosen_are_made(reader: DictReader, tmp_path: Path) -> None:
+    base = os.fsencode(tmp_path)
+    origins = ((b"1", base + b"/one/a"), (b"2", base + b"/two/b"))
+    snapshot = snapshot_of(save_tree(reader, {b"1": {b"f": b"1"}, b"2": {b"f": b"2"}}), origins=origins)
+
+    run_restore(reader, snapshot, RestoreOptions(in_place=True, paths=(b"2/f",)))
+
+    assert (tmp_path / "two/b/f").read_bytes() == b"2"
+    assert not (tmp_path / "one").exists()

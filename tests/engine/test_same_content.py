@@ -24,7 +24,7 @@ from dedupstore.repo.repository import Repository
 from dedupstore.sources.attributes import Owners
 from dedupstore.sources.many_names import Item
 from dedupstore.storage.memory import MemoryStore
-from dedupstore.types import Data, Kind
+from dedupstore.types import ChunkId, Data, Kind
 from tests.support.checking import assert_clean
 from tests.support.repositories import (
     assert_restores,
@@ -206,3 +206,30 @@ def test_cuts_of_a_parent_that_are_none_of_the_rule_are_used_where_they_are_and_
 
         assert (anew.content, anew.hash) == (sink.digest(Kind.DATA, data), b"")
         assert (taken_over.content, taken_over.hash) == (content, digest([data]))
+
+
+def counted_look_ups(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> list[ChunkId]:
+    asked: list[ChunkId] = []
+    find = repository.index.find
+    monkeypatch.setattr(repository.index, "find", lambda chunk: asked.append(chunk) or find(chunk))
+    return asked
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["this machine stored it", "another machine did"])
+def test_chunks_are_looked_up_unless_this_machine_has_stored_the_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    store = MemoryStore()
+    tree = make_tree(tmp_path / "tree")
+    with new_repository(store, tmp_path / "cache") as repository:
+        first = entries(repository, take(repository, tree))
+    touch_all(tree)
+    small = {entry.content for entry in first.values() if len(entry.content) == 32}
+
+    with open_repository(store, tmp_path / ("cache" if kept else "another machine")) as repository:
+        asked = counted_look_ups(repository, monkeypatch)
+        second = take(repository, tree)
+
+        assert len(small & set(asked)) <= len(small) // 4 if kept else small <= set(asked)
+        assert_restores(repository, second.snapshot, files_below(tree))
+        assert_clean(repository)

@@ -10,7 +10,7 @@ from dedupstore.errors import CorruptObject
 from dedupstore.model.mark import NOTE, Mark
 from dedupstore.repo import layout
 from dedupstore.repo.gcplan import Done, put_done
-from dedupstore.repo.proof import PROVEN, prove
+from dedupstore.repo.proof import PROVEN, prove, proving
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import RepositoryId
 from tests.support.repositories import make_tree, new_repository, take
@@ -45,8 +45,12 @@ def test_a_flipped_bit_anywhere_is_noticed_where_the_name_carries_a_hash(
     for key, data in objects.items():
         if key.startswith(PROVEN) and key not in layout.SENTINELS:
             for at in (0, len(data) // 2, len(data) - 1):
+                flipped = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
                 with pytest.raises(CorruptObject):
-                    prove(key, data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :], identifier)
+                    prove(key, flipped, identifier)
+                with pytest.raises(CorruptObject):
+                    list(proving(key, [flipped[:at], flipped[at:]]))
+            assert b"".join(proving(key, [data[:100], data[100:]])) == data
 
 
 def test_objects_of_another_repository_or_under_another_name_are_refused(

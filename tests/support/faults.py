@@ -254,6 +254,10 @@ class FaultySystem(System):
         self._enter("pread")
         return self.inner.pread(descriptor, length, offset)
 
+    def pread_into(self, descriptor: int, buffer: memoryview, offset: int) -> int:
+        self._enter("pread")
+        return self.inner.pread_into(descriptor, buffer, offset)
+
     def fdatasync(self, descriptor: int) -> None:
         self._enter("fdatasync")
         self.inner.fdatasync(descriptor)
