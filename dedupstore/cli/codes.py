@@ -318,6 +318,8 @@ PAGES: dict[str, str] = {
     "a prune has freed its space; `dedup undo-forget --list` shows what can be.",
     "snapshot.unreadable": "A snapshot exists whose record cannot be read. The others are not hit; `dedup "
     "check` tells more. Put the record back from a copy, or give it up with `dedup forget ID`: prune waits for that.",
+    "source.empty": "Nothing was piped in. The command before the pipe has most often failed then, and there is no snapshot. "
+    "With `--allow-empty` a stream without a byte is kept as a file without a byte.",
     "source.command_failed": "The command that gives the data failed. No snapshot was made of half of its "
     "output; run the command by hand to see why.",
     "source.command_not_started": "The command that gives the data could not be started. Is it installed, and "

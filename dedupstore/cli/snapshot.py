@@ -45,6 +45,7 @@ _GIVEN = "dedupstore.cli.snapshot_given"
 @click.option("--skip-if-unchanged", is_flag=True, help="Make no snapshot when nothing has changed.")
 @click.option("--force", is_flag=True, help="Read all files again, also those that look unchanged.")
 @click.option("--stdin", "stdin_name", metavar="NAME", default="", help="Store standard input as a file NAME.")
+@click.option("--allow-empty", is_flag=True, help="Take a standard input without a byte for what is meant.")
 @click.option("--command", "command_name", metavar="NAME", default="", help="Store the output of a command as NAME.")
 @click.option("--compression", metavar="LEVEL", type=int, default=3, help="1 (fast) to 19 (small); 3 by default.")
 @click.option("--host", metavar="NAME", default="", help="Instead of the name of this machine.")

@@ -43,6 +43,7 @@ def take(
     skip_if_unchanged: bool,
     force: bool,
     stdin_name: str,
+    allow_empty: bool,
     command_name: str,
     compression: int,
     host: str,
@@ -64,6 +65,7 @@ def take(
             _refuse_options_of_paths(source, exclude, exclude_file, exclude_if_present, exclude_larger_than)
             wanted = configured.Wanted(
                 sources=sources, tags=tags, note=note, host=host, time_ns=time_ns, dry_run=dry_run, force=force,
+                allow_empty=allow_empty,
                 skip_if_unchanged=skip_if_unchanged, level=compression if given else None, gentle=gentle,
             )  # fmt: skip
             return int(configured.run(session, wanted, init=init))
@@ -75,6 +77,7 @@ def take(
         database=None if database is None else database[0],
         command=_command_line(command_name, paths),
         stdin_fd=_stdin(session, stdin_name),
+        allow_empty=allow_empty,
         name=command_name or stdin_name,
         source=source or ("" if database is None else database[1]),
         host=host,

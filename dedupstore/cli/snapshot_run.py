@@ -43,6 +43,7 @@ class Wanted:
     time_ns: int | None
     dry_run: bool
     force: bool
+    allow_empty: bool
     skip_if_unchanged: bool
     level: int | None
     gentle: Gentle
@@ -140,6 +141,7 @@ def _tasks(session: Session, wanted: Wanted, pace: Pace | None) -> list[runs.Tas
         force=wanted.force,
         level=wanted.level,
         pace=pace,
+        allow_empty=wanted.allow_empty,
         stdin_fd=None if session.stdin.isatty() else _descriptor(session),
     )
     # A flag says where this call goes; the variable only which repository is the default.

@@ -233,7 +233,7 @@ class _Records:
 
 
 def _other_chunks(source: Repository, target: Repository) -> Finding:
-    sizes = [repository.config.chunker["average"] >> 10 for repository in (source, target)]
+    sizes = [repository.config.chunker.get("average", 0) >> 10 for repository in (source, target)]
     return Finding(
         code="copy.other_chunks",
         message=f"the source cuts files at {sizes[0]} KiB on average and the target at {sizes[1]} KiB: copies keep "

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dedupstore.cancel import CancelToken
+from dedupstore.errors import IntegrityError, ObjectNotFound
 from dedupstore.model.snapshot import Snapshot
 from dedupstore.repo import layout
 from dedupstore.repo.reachable import reachable
 from dedupstore.repo.repository import Repository
 from dedupstore.types import ChunkId
+from dedupstore.units import short_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +45,16 @@ def measure(repository: Repository, snapshots: Sequence[Snapshot], cancel: Cance
     locate = repository.reader.locate
     for snapshot in snapshots:
         cancel.check()
-        for _, chunk in reachable(repository.reader.load_manifest, snapshot.root, trees):
-            if chunk not in chunks:
-                chunks.add(chunk)
-                unique += locate(chunk).length
+        try:
+            for _, chunk in reachable(repository.reader.load_manifest, snapshot.root, trees):
+                if chunk not in chunks:
+                    chunks.add(chunk)
+                    unique += locate(chunk).length
+        except (IntegrityError, ObjectNotFound) as error:
+            error.why = error.in_one_line
+            error.message = f"snapshot {short_id(snapshot.id)} is damaged, so it cannot be measured"
+            error.hints = ("dedup check", "measure the others: --source or --host")
+            raise
     stored = packs = 0
     for row in repository.store.list(""):
         stored += row.size

@@ -81,6 +81,9 @@ class Catalog:
         damaged: list[tuple[SnapshotId, str]] = []
         for identifier in commits:
             try:
+                for rows_of in (commit_rows, root_rows):
+                    if identifier in rows_of:
+                        layout.require_record(rows_of[identifier])
                 if known is None:
                     snapshot, made_ns[identifier] = self._committed(identifier)
                 else:

@@ -28,6 +28,12 @@ MARKS_FEATURE = "marks"
 KNOWN_FEATURES = frozenset({MARKS_FEATURE})
 """Every feature name this version understands, for any operation."""
 
+MAX_BLOCK_BYTES = 16 * MIB
+"""To what a writer can be told to fill a block: it may be one chunk of 16 MiB longer, and must not exceed 32 MiB."""
+
+MAX_PACK_BYTES = (1 << 32) - 1
+"""The largest pack of the format, as in pack.py."""
+
 _MAX_CONFIG_BYTES = MIB
 
 
@@ -135,6 +141,18 @@ def require_features(config: RepositoryConfig, operation: Operation) -> None:
     _require(config.features.read, Operation.READ)
     if operation is not Operation.READ:
         _require(config.features.write if operation is Operation.WRITE else config.features.gc, operation)
+
+
+def require_sizes(config: RepositoryConfig) -> None:
+    """Refuse to write by sizes that no block or pack can have. Who only reads needs none of them."""
+    limits = (
+        ("block", config.block_bytes, MAX_BLOCK_BYTES),
+        ("delta", config.delta_block_bytes, MAX_BLOCK_BYTES),
+        ("pack", config.pack_bytes, MAX_PACK_BYTES),
+    )
+    for name, size, most in limits:
+        if size > most:
+            raise _malformed(f"{name}: {size} bytes, {most} at most")
 
 
 def put_config(store: ObjectStore, ring: KeyRing, config: RepositoryConfig, *, number: int) -> str:

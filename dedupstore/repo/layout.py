@@ -55,6 +55,9 @@ SENTINEL_BODY = b"dedupstore: this object proves that a listing is complete; lea
 PACK_FOLDERS = tuple(f"{PACKS}{number:02x}/" for number in range(256))
 """A store with real directories makes these at `init`."""
 
+MAX_RECORD_BYTES = (16 << 20) + 4096
+"""A payload of the format's 16 MiB, and more than what sealing adds. Packs, parity and segments are no records."""
+
 SEGMENT_NAME = "index"
 """The logical name sealed into a segment. Its object name is the hash of the sealed bytes, so it cannot be inside."""
 
@@ -181,6 +184,12 @@ def list_complete(store: ObjectStore, prefix: str) -> list[ObjectInfo]:
             raise _incomplete(store, prefix, f"{row.key!r} is out of order, repeated or foreign")
         previous = row.key
     return rows[1:-1]
+
+
+def require_record(row: ObjectInfo) -> None:
+    """Raise CorruptObject for an object that is larger than any record, before anybody has it in memory."""
+    if row.size > MAX_RECORD_BYTES:
+        raise CorruptObject(f"{row.key} is larger than any record", why=f"{row.size} bytes, {MAX_RECORD_BYTES} at most")
 
 
 def list_if_there(store: ObjectStore, prefix: str) -> list[ObjectInfo] | None:

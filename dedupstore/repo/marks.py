@@ -82,7 +82,13 @@ def read_marks(store: ObjectStore, keyring: KeyRing, *, expected: bool) -> MarkB
     except IncompleteListing as error:
         incomplete = error.in_one_line
         rows = [row for row in store.list(layout.MARKS) if row.key not in layout.SENTINELS]
-    return _read([row.key for row in rows], incomplete, lambda key: open_mark(store, keyring, key))
+    by_key = {row.key: row for row in rows}
+
+    def load(key: str) -> Mark:
+        layout.require_record(by_key[key])
+        return open_mark(store, keyring, key)
+
+    return _read(list(by_key), incomplete, load)
 
 
 def open_mark(store: ObjectStore, keyring: KeyRing, key: str) -> Mark:

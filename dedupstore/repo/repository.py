@@ -27,6 +27,7 @@ from dedupstore.repo.config import (
     RepositoryConfig,
     put_config,
     require_features,
+    require_sizes,
 )
 from dedupstore.repo.keyring import KeyRing
 from dedupstore.repo.keys import SlotInfo, create_slot
@@ -245,6 +246,7 @@ class Repository:
     def writer(self, view: View, *, level: int = 3, threads: int | None = None) -> ChunkWriter:
         """A writer that judges by `view`; packs an interrupted run left without a segment are indexed first."""
         require_features(self.config, Operation.WRITE)
+        require_sizes(self.config)
         settings = WriterSettings(
             full_block=self.config.block_bytes,
             delta_block=self.config.delta_block_bytes,

@@ -48,6 +48,7 @@ class Options:
     force: bool = False
     level: int | None = None
     stdin_fd: int | None = None
+    allow_empty: bool = False
     pace: Pace | None = None
 
 
@@ -132,7 +133,7 @@ def _stdin(name: str, source: Source, options: Options) -> dict[str, Any]:
         raise UsageError(
             f'the source "{name}" is what is piped in, and nothing is', hints=[f"COMMAND | dedup snapshot {name}"]
         )
-    return {"stdin_fd": options.stdin_fd, "name": source.filename}
+    return {"stdin_fd": options.stdin_fd, "allow_empty": options.allow_empty, "name": source.filename}
 
 
 def _database(name: str, source: Source, options: Options) -> dict[str, Any]:

@@ -177,7 +177,10 @@ def _postgresql(job: _Job) -> Tables:
             job.collector.finding(Finding(code="database.no_role", message=message))
         for table in tables:
             if job.stored.tables[table][0] is None:
-                message = f"{table} is partitioned, and its rows are in its partitions; they come back by their own names (--table)"
+                message = (
+                    f"{table} is partitioned, and its rows are in its partitions; they come back by their own names "
+                    "(--table), not attached"
+                )
                 job.collector.finding(Finding(code="database.partitioned", message=message))
         if new.unset:
             message = f"the new database was not given what the old one had: {', '.join(new.unset)}"

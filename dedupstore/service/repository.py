@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from dedupstore.chunking.kernel import implementation
 from dedupstore.chunking.params import ChunkerParams
+from dedupstore.errors import UsageError
 from dedupstore.repo import layout
+from dedupstore.repo.config import MAX_PACK_BYTES
 from dedupstore.repo.keys import list_slots, read_slot
 from dedupstore.repo.recovery import RecoveryKit, format_kit
 from dedupstore.repo.repository import InitOptions, Repository
@@ -18,7 +20,7 @@ from dedupstore.service.opened import open_repository
 from dedupstore.service.seen import Shown, memory_of, trust, trust_new
 from dedupstore.storage.base import expansion_of
 from dedupstore.storage.registry import create_store
-from dedupstore.units import KIB, format_id
+from dedupstore.units import KIB, format_bytes, format_id
 
 DEFAULT_CHUNK = 64 * KIB
 _WORD_LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"
@@ -54,6 +56,8 @@ def create(request: InitRequest) -> Created:
     """Make an empty repository. Raises Refused when the place is not empty."""
     access = request.access
     params = ChunkerParams.for_average(request.chunk)
+    if request.pack > MAX_PACK_BYTES:
+        raise UsageError(f"a pack of {format_bytes(request.pack)} is too large", why="it must be smaller than 4 GiB")
     secret = access.credential.secret()
     store = create_store(access.url, access.options)
     options = InitOptions(chunker=params, cost=_cost(request), allow_weak=access.allow_weak)
@@ -119,9 +123,9 @@ def info(access: Access) -> RepositoryInfo:
             format=config.format_version,
             created_ns=config.created_ns,
             epoch=repository.keyring.epoch,
-            chunk_average=config.chunker["average"],
-            chunk_minimum=config.chunker["minimum"],
-            chunk_maximum=config.chunker["maximum"],
+            chunk_average=config.chunker.get("average", 0),
+            chunk_minimum=config.chunker.get("minimum", 0),
+            chunk_maximum=config.chunker.get("maximum", 0),
             block_bytes=config.block_bytes,
             delta_block_bytes=config.delta_block_bytes,
             pack_bytes=config.pack_bytes,

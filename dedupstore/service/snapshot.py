@@ -41,6 +41,9 @@ class Request:
     paths: tuple[bytes, ...] = ()
     command: tuple[str, ...] = ()
     stdin_fd: int | None = None
+    allow_empty: bool = False
+    """Whether a standard input without a byte is a file without a byte, and no failure."""
+
     database: Database | None = None
     name: str = ""
     """The file name under which a stream is kept."""
@@ -184,7 +187,8 @@ def _open_streams(request: Request, access: Access, cancel: CancelToken, stack: 
         command = CommandStream(request.command, environ, cancel, timeout_seconds=request.timeout_seconds)
         return _Piped("command", NamedStream(name=name, stream=stack.enter_context(command)))
     if request.stdin_fd is not None:
-        return _Piped("stdin", NamedStream(name=name, stream=StdinStream(request.stdin_fd, cancel)))
+        piped = StdinStream(request.stdin_fd, cancel, may_be_empty=request.allow_empty)
+        return _Piped("stdin", NamedStream(name=name, stream=piped))
     if request.database is not None:
         # Loaded only for who has one.
         service = import_module("dedupstore.service.databases")

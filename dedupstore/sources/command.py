@@ -254,15 +254,32 @@ class _Deadline:
 
 
 class StdinStream:
-    """Whatever another process writes into our standard input. Whether it succeeded nobody can know."""
+    """Whatever another process writes into our standard input. Whether it succeeded nobody can know.
 
-    def __init__(self, fd: int = 0, cancel: CancelToken | None = None) -> None:
+    But one that writes nothing at all has most often failed: unless `may_be_empty`, that is SourceFailed.
+    """
+
+    def __init__(self, fd: int = 0, cancel: CancelToken | None = None, *, may_be_empty: bool = False) -> None:
         self._fd = fd
+        self._empty = not may_be_empty
         self._cancel = cancel or CancelToken()
         self._wide = _widen(fd)
 
     def readinto(self, view: memoryview, /) -> int:
-        return _read_when_ready(self._fd, view, self._cancel, "standard input", wide=self._wide)
+        count = _read_when_ready(self._fd, view, self._cancel, "standard input", wide=self._wide)
+        if count:
+            self._empty = False
+        elif self._empty and len(view):
+            raise SourceFailed(
+                "nothing was piped in",
+                why="standard input ended without a byte: the command before the pipe has probably failed",
+                hints=[
+                    "--allow-empty, if nothing is what it should be",
+                    "let dedup run the command, and see its exit status: dedup snapshot --command NAME -- COMMAND",
+                ],
+                code="source.empty",
+            )
+        return count
 
 
 class _Tail:

@@ -45,7 +45,7 @@ _DEFINER = re.compile(
 )
 """Of a view, a trigger, an event (both kinds of server) and a routine, which all begin a line."""
 
-_ALTERED = re.compile(rb"(\nALTER DATABASE )`(?:[^`]|``)*`( CHARACTER SET \w+ COLLATE \w+ ;\n)")
+_ALTERED = re.compile(rb"(\nALTER DATABASE )`(?:[^`]|``)*` (CHARACTER SET \w+ COLLATE \w+ ;\n)")
 
 _LONGEST_DEFINER = 2048
 
@@ -173,7 +173,12 @@ def about(pieces: Iterable[bytes | memoryview], name: str) -> Iterator[bytes]:
     database, by the name that it had.
     """
     made = quoted(name).encode("utf-8", "surrogateescape").replace(b"\\", rb"\\")
-    return _replaced(pieces, _ALTERED, rb"\g<1>" + made + rb"\g<2>")
+    return _replaced(pieces, _ALTERED, rb"\g<1>" + made + rb" \g<2>")
+
+
+def about_any(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    """The same for a database of any name: who is not named is the one that the dump is given to."""
+    return _replaced(pieces, _ALTERED, rb"\1\2")
 
 
 def _replaced(pieces: Iterable[bytes | memoryview], pattern: re.Pattern[bytes], made: bytes) -> Iterator[bytes]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from dedupstore.cancel import CancelToken
 from dedupstore.errors import SourceFailed, TargetFailed
-from dedupstore.sources.mysql_dump import portable
+from dedupstore.sources.mysql_dump import about_any, portable
 from dedupstore.sources.program import Program
 
 _ENDS = {("sqlite", "copy"): ".db"}
@@ -28,7 +28,7 @@ def plain(
 ) -> Iterator[bytes | memoryview]:
     """The pieces of the file. Raises TargetFailed when PostgreSQL's program is needed and fails, or is not there."""
     if kind == "mysql":
-        yield from portable(pieces)
+        yield from about_any(portable(pieces))
     elif (kind, format_) == ("postgresql", "custom"):
         yield from _script(Program(argv=(*exec_prefix, *_SCRIPT), env=environ), pieces, cancel)
     else:

@@ -154,3 +154,27 @@ def test_half_an_export_has_another_name(
     assert "no more" in run.err
     assert [path.suffix for path in (tmp_path / "out").iterdir()] == [".incomplete"]
     dedup.ok("check", "--read-data")
+
+
+def test_an_export_alters_no_database_but_the_one_it_is_given_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mariadb_server: Server
+) -> None:
+    server, dedup, shop = mariadb_server, prepared(tmp_path, monkeypatch, mariadb_server), servers.name()
+    server.run(
+        f"CREATE DATABASE {shop} COLLATE utf8mb4_unicode_ci; CREATE DATABASE {shop}_new COLLATE utf8mb4_general_ci"
+    )
+    server.run("CREATE TABLE t (x int); CREATE PROCEDURE p() SELECT 1", shop)
+    server.run(f"ALTER DATABASE {shop} COLLATE utf8mb4_general_ci")
+    dedup.ok("snapshot", address(server, shop))
+    server.run(f"ALTER DATABASE {shop} COLLATE utf8mb4_bin")
+
+    exported = Path(dedup.ok("export", "--to", tmp_path / "out", "--json").summary["files"][0]["path"])
+    load(server, f"{shop}_new", exported)
+
+    assert "ALTER DATABASE CHARACTER SET" in exported.read_text()
+    assert shop not in exported.read_text().partition("DELIMITER")[2]
+    collation = f"SELECT default_collation_name FROM information_schema.schemata WHERE schema_name = '{shop}"
+    assert server.run(f"{collation}'") == "utf8mb4_bin"
+    assert server.run(f"{collation}_new'") == "utf8mb4_general_ci"
+    made = f"SELECT database_collation FROM information_schema.routines WHERE routine_schema = '{shop}_new'"
+    assert server.run(made) == "utf8mb4_unicode_ci"

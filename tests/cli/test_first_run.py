@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import re
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from dedupstore.clock import SystemClock
+from dedupstore.repo.config import put_config
+from dedupstore.repo.repository import Repository
+from dedupstore.repo.slots import Secret
+from dedupstore.storage.registry import open_store
 from tests.support.dedup import COMMAND, PASSPHRASE, Dedup
 from tests.support.terminal import Terminal
 
@@ -153,3 +159,27 @@ def test_a_kit_is_never_written_over_a_file(newcomer: Dedup, monkeypatch: pytest
 def test_parameters_that_make_no_sense_make_no_repository(newcomer: Dedup, arguments: list[str]) -> None:
     assert newcomer("init", *arguments).exit_code == 2
     assert not newcomer.repository.exists()
+
+
+def test_a_pack_size_that_no_pack_can_have_is_refused_before_anything_is_made(dedup: Dedup) -> None:
+    dedup.setenv("DEDUP_REPO", str(dedup.home / "other"))
+
+    run = dedup("init", "--insecure-test-kdf", "--pack-size", "4GiB")
+
+    assert (run.exit_code, run.code) == (2, "usage")
+    assert not (dedup.home / "other").exists()
+
+
+def test_a_repository_whose_config_lacks_its_chunker_is_read_and_described(dedup: Dedup, site: Path) -> None:
+    dedup.snapshot(site)
+    with Repository.open(
+        open_store(str(dedup.repository)), Secret.passphrase(PASSPHRASE), clock=SystemClock(), cache_path=None,
+        allow_weak=True,
+    ) as repository:  # fmt: skip
+        bent = replace(repository.config, chunker={}, pack_bytes=1 << 63)
+        put_config(repository.store, repository.keyring, bent, number=2)
+
+    dedup.ok("repo", "info")
+    dedup.ok("restore", "--to", "restored")
+
+    assert dedup("snapshot", site).exit_code in (2, 4)

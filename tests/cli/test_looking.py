@@ -198,3 +198,18 @@ def test_what_grew_is_told_by_day_by_snapshot_and_by_path(two: Dedup) -> None:
     assert two("stats", "--by-path", "--source", "dump.sql").exit_code == 5
     assert two("stats", "--by-path", "--by-day").exit_code == 2
     assert two("stats", "--from", "latest").exit_code == 2
+
+
+def test_stats_names_the_snapshot_that_cannot_be_measured(dedup: Dedup, site: Path) -> None:
+    dedup.snapshot(site, "--source", "good")
+    packs = set(dedup.repository.glob("packs/*/*.m*"))
+    (site / "more").write_text("more")
+    bad = dedup.snapshot(site, "--source", "bad")
+    for pack in set(dedup.repository.glob("packs/*/*.m*")) - packs:
+        pack.unlink()
+
+    run = dedup("stats")
+
+    assert run.exit_code == 4
+    assert f"snapshot {bad[:4]}-{bad[4:6]} is damaged" in run.err
+    dedup.ok("stats", "--source", "good")

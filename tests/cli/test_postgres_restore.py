@@ -85,6 +85,7 @@ def test_a_partitioned_table_alone_has_its_rows_elsewhere_and_says_so(dedup: Ded
 
     assert run.exit_code == both.exit_code == 3
     assert "public.parts is partitioned, and its rows are in its partitions" in run.err
+    assert "(--table), not attached" in run.err
     assert server.run("SELECT count(*) FROM parts1", f"{blog}_both") == "2"
     assert server.run("SELECT count(*) FROM parts", f"{blog}_whole") == "2"
     assert "partition" not in whole.err

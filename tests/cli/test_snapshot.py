@@ -287,3 +287,17 @@ def test_a_stream_may_have_any_name(dedup: Dedup) -> None:
 def test_a_time_that_no_record_can_hold_is_refused(dedup: Dedup, site: Path, time: str) -> None:
     assert dedup("snapshot", site, "--time", time).code == "usage.time"
     assert dedup.ok("snapshots", "--json").document == {"v": 1, "snapshots": [], "damaged": []}
+
+
+def test_a_pipe_without_a_byte_makes_no_snapshot_unless_it_is_meant(dedup: Dedup, tmp_path: Path) -> None:
+    with open(os.devnull, encoding="utf-8") as nothing:
+        refused = dedup("snapshot", "--stdin", "dump", stdin=nothing)
+        dry = dedup("snapshot", "--stdin", "dump", "--dry-run", stdin=nothing)
+        assert dedup("snapshots", "--json").document["snapshots"] == []
+        meant = dedup("snapshot", "--stdin", "dump", "--allow-empty", stdin=nothing)
+
+    assert (refused.exit_code, refused.code) == (6, "source.empty")
+    assert "--allow-empty" in refused.err
+    assert dry.code == "source.empty"
+    assert meant.exit_code == 0
+    assert dedup.ok("cat", "latest:dump").raw == b""

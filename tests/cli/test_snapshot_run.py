@@ -229,3 +229,13 @@ def piped(dedup: Dedup, tmp_path: Path, *arguments: str) -> Run:
     (tmp_path / "input").write_text("from a pipe")
     with (tmp_path / "input").open() as stream:
         return dedup("snapshot", "pipe", "--json", *arguments, stdin=stream)
+
+
+def test_nothing_piped_into_a_source_makes_no_snapshot_unless_it_is_meant(dedup: Dedup, tmp_path: Path) -> None:
+    configure(tmp_path, '[sources.pipe]\ntype = "stdin"\nfilename = "pipe.bin"\n')
+
+    with open(os.devnull, encoding="utf-8") as nothing:
+        assert dedup("snapshot", "pipe", stdin=nothing).code == "source.empty"
+        assert dedup("snapshot", "pipe", "--allow-empty", stdin=nothing).exit_code == 0
+
+    assert dedup.ok("cat", "latest:pipe.bin").raw == b""

@@ -10,8 +10,9 @@ from dedupstore.codec.claims import ObjectType
 from dedupstore.codec.hashing import digest
 from dedupstore.errors import CorruptObject, IncompleteListing, RepositoryTooNew
 from dedupstore.model import wire
-from dedupstore.repo import layout
+from dedupstore.repo import layout, pack
 from dedupstore.repo.config import (
+    MAX_PACK_BYTES,
     Features,
     Operation,
     RepositoryConfig,
@@ -21,6 +22,7 @@ from dedupstore.repo.config import (
     open_config,
     put_config,
     require_features,
+    require_sizes,
 )
 from dedupstore.storage.memory import MemoryStore
 from dedupstore.types import Kind
@@ -163,3 +165,17 @@ def test_bytes_that_are_no_config_are_corrupt():
     for data in (b"", b"\xc0", encode_config(CONFIG) + b"\0", encode_config(CONFIG)[:-1]):
         with pytest.raises(CorruptObject):
             decode_config(data)
+
+
+@pytest.mark.parametrize("field", ["block_bytes", "delta_block_bytes", "pack_bytes"])
+def test_sizes_that_no_block_or_pack_can_have_stop_writers_only(field):
+    config = replace(CONFIG, **{field: 1 << 63})
+
+    assert decode_config(encode_config(config)) == config
+    with pytest.raises(CorruptObject, match="malformed"):
+        require_sizes(config)
+    require_sizes(replace(CONFIG, block_bytes=16 << 20, delta_block_bytes=0, pack_bytes=(1 << 32) - 1))
+
+
+def test_the_largest_pack_of_a_config_is_that_of_the_format():
+    assert MAX_PACK_BYTES == pack.MAX_PACK_BYTES
