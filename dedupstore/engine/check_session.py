@@ -81,6 +81,7 @@ class Session:
         self.inventory: Inventory
         self.condemned: frozenset[PackId]
         self.damaged_segments: list[str]
+        self.unread: dict[PackId, str]
         self.described: dict[PackId, Description] | None
         """What segments say of each pack; None when the segments themselves were not read."""
 
@@ -134,6 +135,7 @@ class Session:
         cached = self.repository.index
         known = cached.segments()
         self.damaged_segments = []
+        self.unread = {}
         self.described = None
         self.contradictions = set()
         read_all = self.options.includes(Level.STRUCTURE) or not known <= segments.keys() or not trust_cache
@@ -323,7 +325,7 @@ class Session:
             for index in indexes:
                 if segment not in index.segments():
                     # Small packs' directories are in the packs alone: read only for an index that lacks them.
-                    index.apply(segment, twice(lambda: [complete(store, keyring, fact) for fact in facts]))
+                    index.apply(segment, [self._whole(fact) for fact in facts])
         except (CorruptObject, ObjectNotFound, StoreError) as exc:
             if isinstance(exc, StoreGone):
                 raise
@@ -331,6 +333,16 @@ class Session:
             self._merged_meanwhile |= isinstance(exc, ObjectNotFound)
             if key not in self.damaged_segments:
                 self.damaged_segments.append(key)
+
+    def _whole(self, fact: PackFacts) -> PackFacts:
+        """The facts with the directory. Trouble with the pack is told as that, and is no damage of its segment."""
+        try:
+            return twice(lambda: complete(self.repository.store, self.repository.keyring, fact))
+        except StoreGone:
+            raise
+        except StoreError as error:
+            self.unread[fact.id] = error.in_one_line
+            return fact
 
     def _rows_present(self, index: Index) -> list[PackRow]:
         listed = self.inventory.packs

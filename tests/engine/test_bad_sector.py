@@ -145,3 +145,26 @@ def test_an_index_segment_that_lies_there_is_made_up_for_by_the_packs(
         other.look()
         taken = take(other, tree).snapshot
         assert_restores(other, taken, files_below(tree))
+
+
+def test_a_pack_that_is_refused_is_named_by_the_check_and_its_segment_is_not_called_damaged(
+    scene: Scene,
+) -> None:
+    """As a link in its place is, or a file that another user owns."""
+    fact = next(fact for fact in scene.packs.values() if not fact.repeated)
+
+    class Refusing(MemoryStore):
+        def get(self, key: str, span: Span | None = None) -> bytes:
+            if key == fact.name.key:
+                raise StoreError(f"cannot read {key}", why="permission denied", code="store.permission")
+            return super().get(key, span)
+
+    store = Refusing()
+    store.objects.update(scene.store().objects)
+    with open_repository(store) as other:
+        report = check(other)
+
+    assert report.exit_code == 4
+    (told,) = [one for one in report.findings if one.code == "check.pack_unread"]
+    assert told.message == f"cannot read {fact.name.key}: permission denied"
+    assert not [one for one in report.findings if one.code.startswith("check.segment")]

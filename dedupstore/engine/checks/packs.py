@@ -101,6 +101,8 @@ def _segments(session: Session, orphans: int) -> Iterator[Finding]:
                 message=f"{key} cannot be read; other segments say all it said",
                 severity="note",
             )
+    for pack in sorted(session.unread):
+        yield Finding(code="check.pack_unread", message=session.unread[pack], severity="error")
     for pack in sorted(session.contradictions):
         yield Finding(
             code="check.segments_disagree", message=f"two segments describe pack {pack.hex()[:16]} differently",
