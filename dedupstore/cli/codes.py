@@ -61,7 +61,7 @@ PAGES: dict[str, str] = {
     "files are hit with `dedup check --read-data`.",
     "check.pack_unindexed": "Packs are not in the index yet, because a run was stopped. The next snapshot takes "
     "them up; nothing needs to be done.",
-    "check.pack_unread": "Storage does not give a pack that is there, for the reason told: missing rights, a link in its place. What "
+    "check.pack_unread": "Storage does not give a pack that is there, for the reason told: missing rights, for example. What "
     "it holds is whole, perhaps; end the reason and check again.",
     "check.packs_removed": "The index still names packs that were pruned. That is ordinary after a prune.",
     "check.parity_damaged": "A parity object is not what was written. No file is hit; the pack it belongs to has no parity "

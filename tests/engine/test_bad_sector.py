@@ -150,7 +150,7 @@ def test_an_index_segment_that_lies_there_is_made_up_for_by_the_packs(
 def test_a_pack_that_is_refused_is_named_by_the_check_and_its_segment_is_not_called_damaged(
     scene: Scene,
 ) -> None:
-    """As a link in its place is, or a file that another user owns."""
+    """As a file that another user owns is."""
     fact = next(fact for fact in scene.packs.values() if not fact.repeated)
 
     class Refusing(MemoryStore):
