@@ -24,8 +24,7 @@ demo: $(STAMP) ## a backup, a disaster and a restore, in a temporary directory
 test: $(STAMP) ## the fast tests
 	@$(BIN)/python -m pytest -q -n $(JOBS) --maxprocesses 8 --dist loadfile
 
-test-all: $(STAMP) ## all tests, the slow ones too
-	@$(BIN)/python -m pytest -q
+test-all: test ## all tests, the slow ones too
 	@$(BIN)/python -m pytest -q -m slow -n $(JOBS) --maxprocesses 8
 
 lint: $(STAMP) ## style, types and layers
