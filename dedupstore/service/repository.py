@@ -9,7 +9,6 @@ from dedupstore.chunking.kernel import implementation
 from dedupstore.chunking.params import ChunkerParams
 from dedupstore.errors import UsageError
 from dedupstore.repo import layout
-from dedupstore.repo.config import MAX_PACK_BYTES
 from dedupstore.repo.keys import list_slots, read_slot
 from dedupstore.repo.recovery import RecoveryKit, format_kit
 from dedupstore.repo.repository import InitOptions, Repository
@@ -52,12 +51,20 @@ class Created:
         return short_repository_id(self.id)
 
 
+LARGEST_PACK_BYTES = 512 << 20
+"""Half of what a store gives as a whole: a pack is a little longer than its size says."""
+
+
 def create(request: InitRequest) -> Created:
     """Make an empty repository. Raises Refused when the place is not empty."""
     access = request.access
     params = ChunkerParams.for_average(request.chunk)
-    if request.pack > MAX_PACK_BYTES:
-        raise UsageError(f"a pack of {format_bytes(request.pack)} is too large", why="it must be smaller than 4 GiB")
+    if request.pack > LARGEST_PACK_BYTES:
+        raise UsageError(
+            f"a pack of {format_bytes(request.pack)} is too large",
+            why="repairs and parity hold a pack in memory",
+            hints=["--pack-size 512MiB is the most"],
+        )
     secret = access.credential.secret()
     store = create_store(access.url, access.options)
     options = InitOptions(chunker=params, cost=_cost(request), allow_weak=access.allow_weak)

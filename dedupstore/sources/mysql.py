@@ -57,7 +57,6 @@ class MysqlSource:
         self._with_globals = with_globals
         self._options = tuple(options)
         self._names: tuple[str, ...] = ()
-        self._first: _Begun | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -70,8 +69,8 @@ class MysqlSource:
                     self._names = tuple(client.names(self._cancel))
             else:
                 self._names = tuple(self._wanted) or (client.database(self._cancel),)
-            # Whoever reads it has a repository to open first, and the dump takes longest.
-            self._first = self._begun(self._names[0], first=True) if self._names else None
+            # No dump is begun yet: whoever reads it may have a repository to open first, which can take minutes, and a server
+            # cuts off who lets it wait for one (`net_write_timeout`).
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -98,8 +97,8 @@ class MysqlSource:
 
     def streams(self) -> Generator[NamedStream, None, None]:
         accounts = ""
-        for name in self._names:
-            begun, self._first = self._first or self._begun(name, first=False), None
+        for number, name in enumerate(self._names):
+            begun = self._begun(name, first=not number)
             counted = CountedRows(Translated(Accompanied(begun.dump, begun.asked), self._client.explained))
             yield NamedStream(name=file_name(name, DUMP), stream=counted)
             answers = begun.asked.answer()
@@ -110,6 +109,8 @@ class MysqlSource:
                 table["rows"] = counted.rows.get(table["name"], 0) if counted.countable else None
             yield NamedStream(name=file_name(name, DUMP) + TABLES.encode(), stream=Texts.of(answers.document))
             accounts = accounts or answers.accounts
+        if not self._names and self._with_globals:
+            accounts = self._accounts_alone()
         if accounts:
             yield NamedStream(name=GLOBALS, stream=Texts(iter((accounts,))))
 
@@ -133,6 +134,16 @@ class MysqlSource:
             findings = [_unprotected(name, *row) for row in unprotected(client, cancel, name)]
             accounts = self._accounts(cancel, findings) if first and self._with_globals else ""
         return _Answers(document, findings, accounts)
+
+    def _accounts_alone(self) -> str:
+        """Of a server that has no databases yet."""
+        client, findings = self._client, list[Finding]()
+        with client.explained(), client.session(self._cancel):
+            client.identify(self._cancel)
+            accounts = self._accounts(self._cancel, findings)
+        for finding in findings:
+            self._note(finding)
+        return accounts
 
     def _accounts(self, cancel: CancelToken, findings: list[Finding]) -> str:
         """The text of all users and rights; empty, and told, when who dumps may not see them."""

@@ -110,7 +110,12 @@ class Talk:
         while end not in text:
             count = self._stream.readinto(view)
             if not count:
-                raise SourceFailed("the session ended too early", code="database.session_ended")
+                raise SourceFailed(
+                    "the session ended too early",
+                    why="the client ended before it had answered",
+                    hints=["in a container it needs its standard input: docker exec -i …, docker compose exec -T …"],
+                    code="database.session_ended",
+                )
             text += view[:count]
         said, _, self._rest = text.partition(end)
         return said.decode("utf-8", "surrogateescape").split("\n")[1:]

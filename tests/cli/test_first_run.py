@@ -161,10 +161,11 @@ def test_parameters_that_make_no_sense_make_no_repository(newcomer: Dedup, argum
     assert not newcomer.repository.exists()
 
 
-def test_a_pack_size_that_no_pack_can_have_is_refused_before_anything_is_made(dedup: Dedup) -> None:
+@pytest.mark.parametrize("size", ["513MiB", "4GiB"])
+def test_a_pack_size_that_no_pack_can_have_is_refused_before_anything_is_made(dedup: Dedup, size: str) -> None:
     dedup.setenv("DEDUP_REPO", str(dedup.home / "other"))
 
-    run = dedup("init", "--insecure-test-kdf", "--pack-size", "4GiB")
+    run = dedup("init", "--insecure-test-kdf", "--pack-size", size)
 
     assert (run.exit_code, run.code) == (2, "usage")
     assert not (dedup.home / "other").exists()
