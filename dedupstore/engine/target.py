@@ -16,7 +16,7 @@ import re
 import secrets
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 
 from dedupstore.engine.descriptors import DescriptorCache, Held
 from dedupstore.errors import Refused, TargetFailed
@@ -177,13 +177,15 @@ class Target:
         with self.use(parent) as parent_fd:
             before = self._make_readable(parent_fd, folder.name) if sweep else None
             fd = os.open(folder.name, FOLDER_FLAGS, dir_fd=parent_fd)
-        status = os.fstat(fd)
-        folder.identity, folder.status = identity_of(status), before or status
-        if sweep:
-            self._make_writable(fd, status)
         try:
+            status = os.fstat(fd)
+            folder.identity, folder.status = identity_of(status), before or status
+            if sweep:
+                self._make_writable(fd, status)
             folder.present = self._list(fd, sweep=sweep)
         except OSError:
+            with suppress(OSError):
+                self.close_up(folder, fd)
             os.close(fd)
             raise
         self.folders.adopt(folder, fd)

@@ -22,16 +22,6 @@ from tests.support.repositories import entries_of, new_repository, take
 from tests.support.restoring import DictReader, Tree, content_of, file_entry, folder_entry, link_entry, restore_tree
 
 
-@pytest.fixture
-def reader() -> DictReader:
-    return DictReader()
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> bytes:
-    return os.fsencode(tmp_path / "restored")
-
-
 def inode(target: bytes, name: bytes) -> int:
     return os.lstat(target + b"/" + name).st_ino
 

@@ -32,16 +32,6 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may make de
 
 
 @pytest.fixture
-def reader() -> DictReader:
-    return DictReader()
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> bytes:
-    return os.fsencode(tmp_path / "restored")
-
-
-@pytest.fixture
 def victim(tmp_path: Path) -> Path:
     """A directory outside the target whose only file must stay as it is."""
     outside = tmp_path / "outside"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,19 +28,8 @@ from tests.support.restoring import (
     save_tree,
     snapshot_of,
 )
-from tests.support.unprivileged import as_nobody, folder_of_nobody
 
 SITE: Tree = {b"site": {b"a": b"alpha", b"b": b"beta", b"large": b"0123456789" * 500, b"sub": {b"c": b"gamma"}}}
-
-
-@pytest.fixture
-def reader() -> DictReader:
-    return DictReader()
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> bytes:
-    return os.fsencode(tmp_path / "restored")
 
 
 @pytest.fixture
@@ -350,73 +338,3 @@ def test_in_place_looks_through_directories_that_exist_only_in_the_snapshot(read
 def test_in_place_without_an_origin_is_refused(reader: DictReader) -> None:
     with pytest.raises(UsageError, match="no recorded origin"):
         run_restore(reader, snapshot_of(save_tree(reader, SITE)), RestoreOptions(in_place=True))
-
-
-@pytest.fixture
-def poor_folder() -> Iterator[Path]:
-    with folder_of_nobody() as folder:
-        yield folder
-
-
-def test_without_rights_read_only_directories_are_filled_again(reader: DictReader, poor_folder: Path) -> None:
-    target = os.fsencode(poor_folder / "mine")
-    locked = folder_entry(reader, b"locked", {b"f": b"x", b"g": b"y"}, mode=0o555)
-    foreign = replace(file_entry(reader, b"foreign", b"z"), uid=1, gid=1)
-    snapshot = snapshot_of(save_tree(reader, {b"locked": locked, b"foreign": foreign}))
-
-    def twice() -> tuple[int, dict[str, int], dict[bytes, object]]:
-        first = run_restore(reader, snapshot, RestoreOptions(target=target, owners=True))
-        os.chmod(target + b"/locked", 0o700)
-        os.unlink(target + b"/locked/f")
-        os.chmod(target + b"/locked", 0o555)
-        second = run_restore(reader, snapshot, RestoreOptions(target=target))
-        return first.result.exit_code + second.result.exit_code, dict(first.result.dropped), content_of(target)
-
-    code, dropped, found = as_nobody(twice)
-
-    assert found == {b"locked": {b"f": b"x", b"g": b"y"}, b"foreign": b"z"}
-    assert (code, stat.S_IMODE(os.stat(target + b"/locked").st_mode)) == (0, 0o555)
-    assert dropped["owner"] >= 1
-
-
-@pytest.mark.parametrize("mode", [0o000, 0o111, 0o200, 0o555])
-def test_without_rights_directories_of_ours_that_are_closed_to_us_are_compared_and_closed_again(
-    reader: DictReader, poor_folder: Path, mode: int
-) -> None:
-    target = os.fsencode(poor_folder / "mine")
-    closed = folder_entry(reader, b"closed", {b"f": b"x", b"g": b"y"}, mode=mode)
-    snapshot = snapshot_of(save_tree(reader, {b"closed": closed}))
-
-    def thrice() -> tuple[list[str], list[int], dict[bytes, object]]:
-        done = run_restore(reader, snapshot, RestoreOptions(target=target))
-        os.chmod(target + b"/closed", 0o700)
-        os.unlink(target + b"/closed/f")
-        os.chmod(target + b"/closed", mode)
-        again = run_restore(reader, snapshot, RestoreOptions(target=target))
-        part = run_restore(reader, snapshot, RestoreOptions(target=target, paths=(b"closed/g",)))
-        found = stat.S_IMODE(os.stat(target + b"/closed").st_mode)
-        os.chmod(target + b"/closed", 0o700)
-        files = [one.result.files for one in (done, again, part)]
-        return done.codes + again.codes + part.codes, [*files, found], content_of(target)
-
-    assert as_nobody(thrice) == ([], [2, 1, 0, mode], {b"closed": {b"f": b"x", b"g": b"y"}})
-
-
-def test_a_directory_of_somebody_else_is_filled_and_its_mode_is_said_to_be_wrong(
-    reader: DictReader, poor_folder: Path
-) -> None:
-    if os.geteuid():
-        pytest.skip("only root can give a directory away")
-    target = poor_folder / "mine"
-    (target / "shared").mkdir(parents=True)
-    (target / "shared").chmod(0o777)
-    os.chown(target, 65534, 65534)
-    shared = folder_entry(reader, b"shared", {b"f": b"x"}, mode=0o700)
-    snapshot = snapshot_of(save_tree(reader, {b"shared": shared}))
-
-    done = as_nobody(lambda: run_restore(reader, snapshot, RestoreOptions(target=os.fsencode(target))).result)
-
-    assert (target / "shared" / "f").read_bytes() == b"x"
-    assert [finding.message for finding in done.findings] == [
-        "its owner, mode and times were not restored: Operation not permitted"
-    ]

@@ -32,16 +32,6 @@ from tests.support.restoring import (
 )
 
 
-@pytest.fixture
-def reader() -> DictReader:
-    return DictReader()
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> bytes:
-    return os.fsencode(tmp_path / "restored")
-
-
 def numbered(count: int) -> bytes:
     return b"".join(b"%07d\n" % number for number in range(count))
 
